@@ -1,0 +1,309 @@
+//! Opening and making sled databases: the only place that does it.
+//!
+//! sled 0.34 refuses or panics on some damage that is harmless or can be repaired; what is done about
+//! which is in `docs/storage-format.md`. Every database is opened without sled's own flusher, since
+//! the committer decides when to sync, and without blobs (values are kept small), since sled never
+//! syncs those.
+
+use std::any::Any;
+use std::fs;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::durable_file::{create_directory, sync_directory};
+use crate::fence;
+
+/// How long a database that was just closed may take to let go of its file.
+const CLOSING_MAX: Duration = Duration::from_secs(20);
+
+/// What a database is for; decides its page and cache sizes. Never changed for an existing one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A segment of the log.
+    Segment,
+    /// The metadata.
+    Metadata,
+}
+
+impl Purpose {
+    fn config(self, path: &Path) -> sled::Config {
+        // sled's own segment: a page may have a quarter of it before it would become a blob.
+        let (segment_bytes, cache_bytes) = match self {
+            Self::Segment => (1024 * 1024, 8 * 1024 * 1024),
+            Self::Metadata => (512 * 1024, 2 * 1024 * 1024),
+        };
+        sled::Config::new()
+            .path(path)
+            .segment_size(segment_bytes)
+            .cache_capacity(cache_bytes)
+            .flush_every_ms(None)
+    }
+}
+
+/// A database that cannot be opened or made.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// Damage that could not be repaired.
+    #[error("the database {path} is damaged: {what}")]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What sled said last.
+        what: String,
+    },
+    /// The files cannot be read or written; that is not damage.
+    #[error("open the database {path}")]
+    Io {
+        /// The database.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The durability fence is not in this binary.
+    #[error(transparent)]
+    Fence(#[from] fence::FenceError),
+}
+
+/// Opens the database at `path`, which must exist, and repairs what can be repaired.
+pub(crate) fn open(path: &Path, purpose: Purpose) -> Result<sled::Db, DatabaseError> {
+    let io_error = |source| DatabaseError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    if !path.is_dir() {
+        return Err(io_error(io::ErrorKind::NotFound.into()));
+    }
+    // A snapshot that was being written is taken for THE snapshot by sled: it must go first.
+    remove_files(path, |name| {
+        name.starts_with("snap.") && name.ends_with(".generating")
+    })
+    .map_err(io_error)?;
+    let mut last = match attempt(path, purpose) {
+        Ok(database) => return Ok(database),
+        Err(failure) => failure,
+    };
+    // A snapshot only saves time, and the configuration is known: both can be made again.
+    for (what, stale) in [
+        (
+            "snapshots",
+            (|name: &str| name.starts_with("snap.")) as fn(&str) -> bool,
+        ),
+        ("configuration", |name: &str| name == "conf"),
+    ] {
+        if let Failure::Io(source) = last {
+            return Err(io_error(source));
+        }
+        tracing::warn!(path = %path.display(), problem = %last, "Opening without {what}.");
+        remove_files(path, stale).map_err(io_error)?;
+        last = match attempt(path, purpose) {
+            Ok(database) => return Ok(database),
+            Err(failure) => failure,
+        };
+    }
+    match last {
+        Failure::Io(source) => Err(io_error(source)),
+        Failure::Damage(what) => Err(DatabaseError::Damaged {
+            path: path.to_owned(),
+            what,
+        }),
+    }
+}
+
+/// Makes a database at `path`, where nothing may be, so that it is there after a power cut.
+pub(crate) fn create(path: &Path, purpose: Purpose) -> Result<sled::Db, DatabaseError> {
+    let io_error = |source| DatabaseError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    create_directory(path).map_err(io_error)?;
+    let database = match attempt(path, purpose) {
+        Ok(database) => database,
+        Err(Failure::Io(source)) => return Err(io_error(source)),
+        Err(Failure::Damage(what)) => {
+            return Err(DatabaseError::Damaged {
+                path: path.to_owned(),
+                what,
+            });
+        }
+    };
+    // sled syncs neither its directory nor the file that it calls `conf`.
+    for name in ["conf", "db"] {
+        let file = fs::File::open(path.join(name)).and_then(|file| file.sync_all());
+        file.map_err(io_error)?;
+    }
+    sync_directory(path).map_err(io_error)?;
+    Ok(database)
+}
+
+/// How an attempt failed.
+#[derive(Debug)]
+enum Failure {
+    Damage(String),
+    Io(io::Error),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Damage(what) => f.write_str(what),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+fn attempt(path: &Path, purpose: Purpose) -> Result<sled::Db, Failure> {
+    let end = Instant::now() + CLOSING_MAX;
+    loop {
+        // sled panics on some damage while it rebuilds its pages.
+        let opened = panic::catch_unwind(AssertUnwindSafe(|| purpose.config(path).open()));
+        return match opened {
+            Ok(Ok(database)) => Ok(database),
+            Ok(Err(sled::Error::Io(error))) if is_lock_error(&error) => {
+                if Instant::now() < end {
+                    thread::sleep(Duration::from_millis(5));
+                    continue;
+                }
+                Err(Failure::Io(io::Error::new(
+                    io::ErrorKind::WouldBlock,
+                    error.to_string(),
+                )))
+            }
+            Ok(Err(sled::Error::Io(error))) if is_resource_error(&error) => Err(Failure::Io(error)),
+            Ok(Err(error)) => Err(Failure::Damage(error.to_string())),
+            Err(payload) => Err(Failure::Damage(panic_text(payload.as_ref()))),
+        };
+    }
+}
+
+/// Whether the database is still open elsewhere. Nobody but this process has the folder, so that is
+/// a handle of ours whose last reference sled's background threads are about to drop.
+fn is_lock_error(error: &io::Error) -> bool {
+    // sled makes its own error of it, of no telling kind.
+    error.to_string().contains("could not acquire lock")
+}
+
+/// Whether an error speaks of the machine (space, permission, descriptors) and not of the content.
+fn is_resource_error(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    let exhausted = [libc::EMFILE, libc::ENFILE, libc::EIO];
+    matches!(
+        error.kind(),
+        Kind::NotFound
+            | Kind::PermissionDenied
+            | Kind::StorageFull
+            | Kind::QuotaExceeded
+            | Kind::ReadOnlyFilesystem
+            | Kind::OutOfMemory
+            | Kind::WouldBlock
+    ) || error
+        .raw_os_error()
+        .is_some_and(|code| exhausted.contains(&code))
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> String {
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned());
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    format!(
+        "sled panicked: {}",
+        text.as_deref().unwrap_or("(no message)")
+    )
+}
+
+fn remove_files(path: &Path, stale: impl Fn(&str) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if stale(&entry.file_name().to_string_lossy()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_content() -> (tempfile::TempDir, PathBuf) {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("db");
+        let database = create(&path, Purpose::Segment).unwrap();
+        database.insert("key", "value").unwrap();
+        database.flush().unwrap();
+        drop(database);
+        // A second opening writes a snapshot.
+        drop(open(&path, Purpose::Segment).unwrap());
+        (parent, path)
+    }
+
+    fn reads_back(path: &Path) {
+        let database = open(path, Purpose::Segment).unwrap();
+        assert_eq!(database.get("key").unwrap().unwrap(), "value");
+    }
+
+    fn snapshots(path: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        entries
+            .filter(|p| {
+                p.file_name()
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .starts_with("snap.")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn unfinished_snapshot_is_removed() {
+        let (_parent, path) = with_content();
+        fs::write(path.join("snap.0000000000000FFF.generating"), b"half").unwrap();
+        reads_back(&path);
+    }
+
+    #[test]
+    fn damaged_snapshot_is_rebuilt() {
+        let (_parent, path) = with_content();
+        assert_eq!(snapshots(&path).len(), 1);
+        fs::write(&snapshots(&path)[0], vec![0; 100]).unwrap();
+        reads_back(&path);
+    }
+
+    #[test]
+    fn damaged_configuration_is_rebuilt() {
+        let (_parent, path) = with_content();
+        fs::write(path.join("conf"), b"\xff garbage \xff").unwrap();
+        reads_back(&path);
+    }
+
+    /// A closing database must never be taken for a damaged one.
+    #[test]
+    fn database_opens_again_right_after_it_was_closed() {
+        let (_parent, path) = with_content();
+        for round in 0..50_u32 {
+            let database = open(&path, Purpose::Segment).unwrap();
+            database
+                .insert("round", round.to_be_bytes().as_slice())
+                .unwrap();
+            database.flush().unwrap();
+        }
+        reads_back(&path);
+    }
+
+    #[test]
+    fn missing_database_is_not_made() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("none");
+        assert!(matches!(
+            open(&path, Purpose::Segment),
+            Err(DatabaseError::Io { .. })
+        ));
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,82 @@
+//! The logs of a data folder: names, ids, partitions, and what the owner asks of each.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::encoding::Stored;
+use crate::ids::{LogId, LogPartition, PartitionId};
+
+/// Most partitions of a log.
+pub const PARTITIONS_MAX: u16 = 256;
+
+/// A log as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Its name, unique in the folder; the position of every reader hangs on it.
+    pub name: String,
+    /// Partitions that new records go to: 1 to [`PARTITIONS_MAX`].
+    pub partitions: u16,
+    /// Bytes above which the oldest records go, counted in whole segments.
+    pub retention_bytes: u64,
+    /// Age above which they go. Only records of a known clock have an age.
+    pub retention_age: Option<Duration>,
+    /// Longest time that a record may wait for its commit; zero commits at once.
+    pub commit_within: Duration,
+}
+
+impl LogOptions {
+    /// A log that keeps a GiB and commits at once.
+    pub fn new(name: &str, partitions: u16) -> Self {
+        Self {
+            name: name.to_owned(),
+            partitions,
+            retention_bytes: 1024 * 1024 * 1024,
+            retention_age: None,
+            commit_within: Duration::ZERO,
+        }
+    }
+}
+
+/// What of a log must never change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogIdentity {
+    pub(crate) name: String,
+    /// The most partitions that it ever had.
+    pub(crate) partitions: u16,
+}
+
+impl Stored for LogIdentity {
+    const VERSION: u8 = 1;
+}
+
+/// A log of the folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Its number.
+    pub id: LogId,
+    /// What was asked for; `None` for a log that the configuration does not name any more.
+    pub options: Option<LogOptions>,
+    /// Its name.
+    pub name: String,
+    /// Partitions that may hold records; more than in `options` after the number was lowered.
+    pub partitions: u16,
+}
+
+impl Log {
+    /// All partitions that may hold records.
+    pub fn partitions(&self) -> impl Iterator<Item = LogPartition> + use<> {
+        let log = self.id;
+        (0..self.partitions).map(move |number| LogPartition {
+            log,
+            partition: PartitionId(number),
+        })
+    }
+
+    /// Partitions that new records go to; 0 for a log that is no longer configured.
+    pub fn partitions_in_use(&self) -> u16 {
+        self.options
+            .as_ref()
+            .map_or(0, |options| options.partitions)
+    }
+}

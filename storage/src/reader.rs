@@ -1,0 +1,472 @@
+//! Reading the log: by partition and offset, or commit by commit.
+//!
+//! Whoever keeps up is served from memory; whoever is behind reads one segment at a time. Readers
+//! never see beyond the high watermark. They block on flash: not for an I/O thread.
+//!
+//! Invariant: a reader gives every record from where it began up to the high watermark, in order,
+//! or says which it cannot give.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use record_batch::Batch;
+
+use crate::commit::{Commit, CommitError};
+use crate::database::DatabaseError;
+use crate::gap::GapReason;
+use crate::ids::{CommitNumber, EraId, LogPartition, Offset, SegmentId, SpanId};
+use crate::segment::{self, ScanError};
+use crate::store::Shared;
+
+/// Bytes of commits that one call looks through before it comes back, with or without a find.
+const VISIT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A batch as it is stored.
+#[derive(Clone, Debug)]
+pub struct StoredBatch {
+    /// The commit that it is of.
+    pub commit: CommitNumber,
+    /// The era whose provisional clock its times are of.
+    pub era: EraId,
+    /// The span that its offsets are of.
+    pub span: SpanId,
+    /// The records.
+    pub batch: Batch,
+}
+
+/// What a call found.
+#[derive(Clone, Debug)]
+pub enum Read {
+    /// Batches in order, possibly none: then call again. The first may begin before the offset that
+    /// was asked for.
+    Batches(Vec<StoredBatch>),
+    /// The records from `from` up to `to` cannot be had; the reader goes on at `to`.
+    Gap {
+        /// First offset that is missing.
+        from: Offset,
+        /// First offset that is there again.
+        to: Offset,
+        /// Why.
+        reason: GapReason,
+    },
+    /// The reader is at the high watermark.
+    UpToDate,
+}
+
+/// The log cannot be read now.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The segment that is written to cannot be read.
+    #[error("segment {segment} cannot be read")]
+    Active {
+        /// Which.
+        segment: SegmentId,
+        /// Why.
+        source: ScanError,
+    },
+    /// A segment cannot be opened.
+    #[error("segment {segment} cannot be opened")]
+    Open {
+        /// Which.
+        segment: SegmentId,
+        /// Why.
+        source: DatabaseError,
+    },
+}
+
+/// Reads a partition. Its place is remembered from call to call.
+#[derive(Debug)]
+pub struct PartitionReader {
+    shared: Arc<Shared>,
+    partition: LogPartition,
+    next: Offset,
+    /// All earlier commits are read, or hold nothing at or behind `next`.
+    at: Option<CommitNumber>,
+}
+
+/// Reads whole commits.
+#[derive(Debug)]
+pub struct CommitReader {
+    shared: Arc<Shared>,
+    next: CommitNumber,
+}
+
+impl PartitionReader {
+    pub(crate) fn new(shared: Arc<Shared>, partition: LogPartition, from: Offset) -> Self {
+        Self {
+            shared,
+            partition,
+            next: from,
+            at: None,
+        }
+    }
+
+    /// Offset of the next record that it gives.
+    pub fn next_offset(&self) -> Offset {
+        self.next
+    }
+
+    /// Goes on at `offset`.
+    pub fn seek(&mut self, offset: Offset) {
+        self.next = offset;
+        self.at = None;
+    }
+
+    /// Reads on: at least one batch if there is one, and more up to about `bytes_max`.
+    ///
+    /// # Errors
+    /// The flash cannot be read, or the machine gives no files; the reader stays where it is.
+    pub fn read(&mut self, bytes_max: usize) -> Result<Read, ReadError> {
+        let partition = self.partition;
+        let (high_watermark, durable) = {
+            let state = self.shared.state();
+            (state.journal.ends(partition).next_offset, state.durable)
+        };
+        if self.next >= high_watermark {
+            return Ok(Read::UpToDate);
+        }
+        let log_start = self.shared.log_start(partition);
+        if self.next < log_start {
+            return Ok(self.gap(log_start.min(high_watermark), GapReason::Retention));
+        }
+        let from = match self.at {
+            Some(at) => at,
+            None => match self.locate()? {
+                Some(at) => at,
+                None => return Ok(self.gap(high_watermark, GapReason::Quarantine)),
+            },
+        };
+        let mut collected = Collected {
+            next: self.next,
+            bytes: 0,
+            visited: 0,
+            commits: Vec::new(),
+        };
+        let mut jump = None;
+        let visited = visit(&self.shared, from, durable, &mut |commit| {
+            collected.take(commit, partition, bytes_max, &mut jump)
+        })?;
+        let at_end = visited.next > durable && visited.damaged_up_to.is_none();
+        if at_end && jump.is_none() && collected.commits.is_empty() {
+            // Offsets leapt to the high watermark and nothing came since.
+            return Ok(self.gap(high_watermark, GapReason::LostEnd));
+        }
+        self.finish(collected, jump, visited)
+    }
+
+    fn finish(
+        &mut self,
+        collected: Collected,
+        jump: Option<(CommitNumber, Offset, SpanId)>,
+        visited: Visited,
+    ) -> Result<Read, ReadError> {
+        self.at = Some(jump.map_or(visited.next, |(commit, ..)| commit));
+        if collected.commits.is_empty() {
+            if let Some((_, to, span)) = jump {
+                let leapt = self.shared.current_span().0 >= span && span > SpanId(0);
+                let reason = if leapt {
+                    GapReason::LostEnd
+                } else {
+                    GapReason::Quarantine
+                };
+                return Ok(self.gap_keeping_place(to, reason));
+            }
+            if let Some(to) = visited.damaged_up_to {
+                // What follows is wherever the partition goes on.
+                return Ok(self.gap_after_damage(to));
+            }
+            return Ok(Read::Batches(Vec::new()));
+        }
+        let mut batches = Vec::with_capacity(collected.commits.len());
+        for commit in collected.commits {
+            match commit.batch(self.partition) {
+                Ok(Some(batch)) => {
+                    let header = batch.header();
+                    let span = SpanId(header.partition_leader_epoch.cast_unsigned());
+                    self.next = Offset::from_i64(header.next_offset()).unwrap_or(self.next);
+                    batches.push(StoredBatch {
+                        commit: commit.number(),
+                        era: commit.era(),
+                        span,
+                        batch,
+                    });
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%error, "Batch is damaged.");
+                    // The readable ones first; the next call meets it again, in front.
+                    self.at = Some(commit.number());
+                    if batches.is_empty() {
+                        return Ok(self.gap_over(&commit));
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(Read::Batches(batches))
+    }
+
+    fn gap_over(&mut self, commit: &Commit) -> Read {
+        self.at = Some(commit.number().next());
+        let end = commit
+            .batch_of(self.partition)
+            .map(|batch| batch.next_offset);
+        let end = end.unwrap_or_else(|| self.next.advanced(1));
+        self.gap_keeping_place(end, GapReason::Quarantine)
+    }
+
+    fn gap_after_damage(&mut self, after: CommitNumber) -> Read {
+        let index = self.shared.segments.index();
+        let later = index
+            .all()
+            .filter(|(_, record)| record.first_commit >= after);
+        let base = later
+            .filter_map(|(_, record)| record.part(self.partition))
+            .map(|p| p.base_offset);
+        let to = base.filter(|base| *base > self.next).min();
+        drop(index);
+        let end = self.shared.state().journal.ends(self.partition).next_offset;
+        self.gap_keeping_place(to.unwrap_or(end), GapReason::Quarantine)
+    }
+
+    fn gap(&mut self, to: Offset, reason: GapReason) -> Read {
+        self.at = None;
+        self.gap_keeping_place(to, reason)
+    }
+
+    fn gap_keeping_place(&mut self, to: Offset, reason: GapReason) -> Read {
+        let from = std::mem::replace(&mut self.next, to);
+        Read::Gap { from, to, reason }
+    }
+
+    /// A commit before or at which the partition reaches `next`; `None` if no segment has it.
+    fn locate(&self) -> Result<Option<CommitNumber>, ReadError> {
+        let (partition, next) = (self.partition, self.next);
+        let found = {
+            let index = self.shared.segments.index();
+            index.of_offset(partition, next).and_then(|(id, record)| {
+                let part = record.part(partition)?;
+                Some((id, record.first_commit, part.base_offset >= next))
+            })
+        };
+        let Some((segment, first_commit, from_start)) = found else {
+            return Ok(None);
+        };
+        if from_start {
+            return Ok(Some(first_commit));
+        }
+        let database = open(&self.shared, segment)?;
+        let starts = segment::chunk_starts(&database);
+        // The last chunk at whose start the partition is not yet behind `next`.
+        let (mut low, mut high) = (0, starts.len());
+        while low + 1 < high {
+            let middle = low.midpoint(high);
+            let start = starts.get(middle).copied().unwrap_or(first_commit);
+            let offset = first_offset(&database, start, partition);
+            // A chunk that cannot be read is met again by the reading itself.
+            if offset.unwrap_or(None).is_some_and(|offset| offset <= next) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(Some(starts.get(low).copied().unwrap_or(first_commit)))
+    }
+}
+
+impl CommitReader {
+    pub(crate) fn new(shared: Arc<Shared>, from: CommitNumber) -> Self {
+        Self { shared, next: from }
+    }
+
+    /// Reads on: commits in order, about `bytes_max` of them; none at the end of what is durable.
+    ///
+    /// # Errors
+    /// As [`PartitionReader::read`].
+    pub fn read(&mut self, bytes_max: usize) -> Result<Vec<Commit>, ReadError> {
+        let (mut commits, mut bytes) = (Vec::new(), 0);
+        let durable = self.shared.state().durable;
+        let visited = visit(&self.shared, self.next, durable, &mut |commit| {
+            bytes += commit.size_bytes();
+            commits.push(commit.clone());
+            if bytes >= bytes_max {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        self.next = visited.next;
+        Ok(commits)
+    }
+
+    /// Number of the next commit that it gives, or a smaller one.
+    pub fn next_commit(&self) -> CommitNumber {
+        self.next
+    }
+}
+
+/// Commits with batches of a partition, one behind the other.
+struct Collected {
+    next: Offset,
+    bytes: usize,
+    visited: usize,
+    commits: Vec<Commit>,
+}
+
+impl Collected {
+    fn take(
+        &mut self,
+        commit: &Commit,
+        partition: LogPartition,
+        bytes_max: usize,
+        jump: &mut Option<(CommitNumber, Offset, SpanId)>,
+    ) -> ControlFlow<()> {
+        self.visited += commit.size_bytes();
+        if let Some(batch) = commit
+            .batch_of(partition)
+            .filter(|b| b.next_offset > self.next)
+        {
+            if batch.base_offset > self.next {
+                let span = commit.span_of(partition).unwrap_or_default();
+                *jump = Some((commit.number(), batch.base_offset, span));
+                return ControlFlow::Break(());
+            }
+            self.next = batch.next_offset;
+            self.bytes += usize::try_from(batch.bytes).unwrap_or(usize::MAX);
+            self.commits.push(commit.clone());
+        }
+        if self.bytes >= bytes_max || self.visited >= VISIT_BYTES_MAX {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+struct Visited {
+    /// Where to go on.
+    next: CommitNumber,
+    /// The segment could not be read on; what it still had ended before this commit.
+    damaged_up_to: Option<CommitNumber>,
+}
+
+/// Shows commits from `from` on and up to `durable` to `visit` until it breaks off, or the memory or
+/// the segment that they come from ends.
+fn visit(
+    shared: &Shared,
+    from: CommitNumber,
+    durable: CommitNumber,
+    visit: &mut dyn FnMut(&Commit) -> ControlFlow<()>,
+) -> Result<Visited, ReadError> {
+    if let Some(commits) = shared.read_ring().from(from) {
+        let mut next = from;
+        for commit in commits.take_while(|commit| commit.number() <= durable) {
+            next = commit.number().next();
+            if visit(commit).is_break() {
+                break;
+            }
+        }
+        return Ok(Visited {
+            next,
+            damaged_up_to: None,
+        });
+    }
+    visit_segment(shared, from, durable, visit)
+}
+
+/// As [`visit`], for commits that are no longer in memory.
+fn visit_segment(
+    shared: &Shared,
+    from: CommitNumber,
+    durable: CommitNumber,
+    visit: &mut dyn FnMut(&Commit) -> ControlFlow<()>,
+) -> Result<Visited, ReadError> {
+    let found = {
+        let index = shared.segments.index();
+        let active = index.active.0;
+        index
+            .of_commit(from)
+            .map(|(id, record)| (id, id == active, record.last_commit))
+    };
+    let Some((segment, is_active, last_commit)) = found else {
+        return Ok(Visited {
+            next: from,
+            damaged_up_to: None,
+        });
+    };
+    let after = last_commit.next();
+    let damaged = Visited {
+        next: after,
+        damaged_up_to: Some(after),
+    };
+    let database = match open(shared, segment) {
+        Err(ReadError::Open {
+            source: DatabaseError::Damaged { path, what },
+            ..
+        }) if !is_active => {
+            tracing::error!(path = %path.display(), what, "Segment cannot be opened.");
+            return Ok(damaged);
+        }
+        opened => opened?,
+    };
+    let (mut next, mut broken_off) = (from, false);
+    let scanned = segment::scan(&database, from, |commit| {
+        if commit.number() > durable || commit.number() > last_commit {
+            broken_off = true;
+            return ControlFlow::Break(());
+        }
+        next = commit.number().next();
+        let flow = visit(&commit);
+        broken_off = flow.is_break();
+        flow
+    });
+    match scanned {
+        Err(source) if is_active => Err(ReadError::Active { segment, source }),
+        Err(error) => {
+            tracing::error!(%segment, %error, "Segment cannot be read on.");
+            Ok(damaged)
+        }
+        Ok(_) if broken_off => Ok(Visited {
+            next,
+            damaged_up_to: None,
+        }),
+        Ok(_) => Ok(Visited {
+            next: next.max(after),
+            damaged_up_to: None,
+        }),
+    }
+}
+
+fn open(shared: &Shared, segment: SegmentId) -> Result<Arc<sled::Db>, ReadError> {
+    shared
+        .segments
+        .database(segment)
+        .map_err(|source| ReadError::Open { segment, source })
+}
+
+/// The first offset that the partition has in a segment from `start` on.
+fn first_offset(
+    database: &sled::Db,
+    start: CommitNumber,
+    partition: LogPartition,
+) -> Result<Option<Offset>, ScanError> {
+    let mut found = None;
+    segment::scan(database, start, |commit| match commit.batch_of(partition) {
+        Some(batch) => {
+            found = Some(batch.base_offset);
+            ControlFlow::Break(())
+        }
+        None => ControlFlow::Continue(()),
+    })?;
+    Ok(found)
+}
+
+impl Commit {
+    /// The span of a partition's batch, without its records checked.
+    fn span_of(&self, partition: LogPartition) -> Option<SpanId> {
+        let batch: Result<Option<Batch>, CommitError> = self.batch(partition);
+        let batch = batch.ok().flatten()?;
+        Some(SpanId(
+            batch.header().partition_leader_epoch.cast_unsigned(),
+        ))
+    }
+}

@@ -1,0 +1,423 @@
+//! A segment: one small sled database that holds a run of commits, written once and removed whole.
+//!
+//! Inside it are small trees, the chunks, each a run of pieces: sled writes a page again when it
+//! collects ten changes or splits, which a chunk that is full before that never does. What "full"
+//! means was measured: docs/decisions/0003.
+//!
+//! Not for: which segments there are, see [`crate::segments`].
+//!
+//! Invariants: a chunk's name is the key of its first piece; commit numbers in a segment are dense.
+
+use std::ops::ControlFlow;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+
+use crate::commit::{Assembler, BatchInCommit, Commit, CommitError, PieceKey, pieces};
+use crate::database::{self, DatabaseError, Purpose};
+use crate::ids::{CommitNumber, EraId, LogPartition, SegmentId};
+use crate::metadata::{SegmentPartition, SegmentRecord, SegmentState};
+
+/// A chunk of fewer pieces is not full unless it is large: sled rewrites a page at ten changes.
+const CHUNK_PIECES_MIN: usize = 9;
+/// A chunk with enough pieces is full at this size …
+const CHUNK_BYTES_MIN: usize = 32 * 1024;
+/// … or, in a segment of few chunks, at this many bytes for each chunk that there is: every new
+/// tree makes sled write the names of all trees again, so small chunks only pay while they are few.
+const CHUNK_BYTES_PER_CHUNK: usize = 32;
+/// A chunk of this size is full whatever its pieces: two pieces more and its page would be a blob.
+const CHUNK_BYTES_MAX: usize = 128 * 1024;
+
+/// Path of a segment's directory below `folder`.
+pub(crate) fn path(folder: &Path, id: SegmentId) -> PathBuf {
+    folder.join(format!("{:010}", id.0))
+}
+
+/// The segment that a directory of this name is.
+pub(crate) fn id_of(name: &str) -> Option<SegmentId> {
+    let digits = name.len() >= 10 && name.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| name.parse().ok().map(SegmentId)).flatten()
+}
+
+/// The segment that commits go to.
+#[derive(Debug)]
+pub(crate) struct SegmentWriter {
+    id: SegmentId,
+    database: sled::Db,
+    chunk: Option<Chunk>,
+    chunks: usize,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    tree: sled::Tree,
+    pieces: usize,
+    bytes: usize,
+}
+
+impl Chunk {
+    fn is_full(&self, chunks: usize) -> bool {
+        let bytes_min = CHUNK_BYTES_MIN.min(CHUNK_BYTES_PER_CHUNK.saturating_mul(chunks));
+        (self.pieces >= CHUNK_PIECES_MIN && self.bytes >= bytes_min)
+            || self.bytes >= CHUNK_BYTES_MAX
+    }
+}
+
+impl SegmentWriter {
+    /// Makes the directory and the database in it, durably.
+    pub(crate) fn create(folder: &Path, id: SegmentId) -> Result<Self, DatabaseError> {
+        let database = database::create(&path(folder, id), Purpose::Segment)?;
+        Ok(Self {
+            id,
+            database,
+            chunk: None,
+            chunks: 0,
+        })
+    }
+
+    pub(crate) fn id(&self) -> SegmentId {
+        self.id
+    }
+
+    pub(crate) fn database(&self) -> &sled::Db {
+        &self.database
+    }
+
+    /// Writes a commit and makes it durable.
+    pub(crate) fn write(&mut self, commit: &Commit) -> Result<(), sled::Error> {
+        for (key, value) in pieces(commit.number(), commit.body()) {
+            self.insert(key, value)?;
+        }
+        self.database.flush()?;
+        Ok(())
+    }
+
+    fn insert(&mut self, key: PieceKey, value: Vec<u8>) -> Result<(), sled::Error> {
+        let full = self
+            .chunk
+            .as_ref()
+            .is_none_or(|chunk| chunk.is_full(self.chunks));
+        if full {
+            let tree = self.database.open_tree(key.to_bytes())?;
+            self.chunk = Some(Chunk {
+                tree,
+                pieces: 0,
+                bytes: 0,
+            });
+            self.chunks += 1;
+        }
+        if let Some(chunk) = &mut self.chunk {
+            chunk.pieces += 1;
+            chunk.bytes += value.len();
+            chunk.tree.insert(key.to_bytes(), value)?;
+        }
+        Ok(())
+    }
+}
+
+impl SegmentRecord {
+    /// A segment without a commit.
+    pub(crate) fn created() -> Self {
+        Self {
+            state: SegmentState::Created,
+            first_commit: CommitNumber(0),
+            last_commit: CommitNumber(0),
+            bytes: 0,
+            max_timestamp_ms: i64::MIN,
+            first_era: EraId(0),
+            last_era: EraId(0),
+            partitions: Vec::new(),
+        }
+    }
+
+    /// Whether it has no commit.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.last_commit == CommitNumber(0)
+    }
+
+    /// Takes a commit in that was written behind all others.
+    pub(crate) fn add(&mut self, commit: &Commit) {
+        if self.is_empty() {
+            self.first_commit = commit.number();
+            self.first_era = commit.era();
+        }
+        if self.last_era != commit.era() {
+            // The time is by the clock of the last era alone.
+            self.max_timestamp_ms = i64::MIN;
+        }
+        self.last_commit = commit.number();
+        self.last_era = commit.era();
+        self.bytes += commit.size_bytes() as u64;
+        for batch in commit.batches() {
+            self.max_timestamp_ms = self.max_timestamp_ms.max(batch.max_timestamp_ms);
+            let BatchInCommit {
+                partition,
+                base_offset,
+                next_offset,
+                bytes,
+                ..
+            } = batch;
+            match self
+                .partitions
+                .binary_search_by_key(&partition, |part| part.partition)
+            {
+                Ok(at) => {
+                    if let Some(part) = self.partitions.get_mut(at) {
+                        part.next_offset = next_offset;
+                        part.bytes += bytes;
+                    }
+                }
+                Err(at) => {
+                    let part = SegmentPartition {
+                        partition,
+                        base_offset,
+                        next_offset,
+                        bytes,
+                    };
+                    self.partitions.insert(at, part);
+                }
+            }
+        }
+    }
+
+    /// The part of `partition`, if it has one.
+    pub(crate) fn part(&self, partition: LogPartition) -> Option<&SegmentPartition> {
+        let at = self
+            .partitions
+            .binary_search_by_key(&partition, |part| part.partition)
+            .ok()?;
+        self.partitions.get(at)
+    }
+}
+
+/// A segment cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// What is stored is not a commit.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// A commit is missing between two others.
+    #[error("commit {found} follows commit {previous}")]
+    Order {
+        /// The one before.
+        previous: CommitNumber,
+        /// The one that came.
+        found: CommitNumber,
+    },
+    /// sled cannot read its own pages.
+    #[error("the segment's database cannot be read: {0}")]
+    Database(String),
+}
+
+/// Hands the commits of an open segment from `from` on to `visit`, in order, until it breaks off.
+/// A commit of which only the first pieces were written is left out and its number returned: it was
+/// never flushed, hence never acknowledged.
+pub(crate) fn scan(
+    database: &sled::Db,
+    from: CommitNumber,
+    mut visit: impl FnMut(Commit) -> ControlFlow<()>,
+) -> Result<Option<CommitNumber>, ScanError> {
+    // sled panics on some damage instead of returning an error.
+    panic::catch_unwind(AssertUnwindSafe(|| scan_pieces(database, from, &mut visit)))
+        .unwrap_or_else(|_| Err(ScanError::Database("sled panicked".to_owned())))
+}
+
+fn scan_pieces(
+    database: &sled::Db,
+    from: CommitNumber,
+    visit: &mut dyn FnMut(Commit) -> ControlFlow<()>,
+) -> Result<Option<CommitNumber>, ScanError> {
+    let unreadable = |error: sled::Error| ScanError::Database(error.to_string());
+    let start = PieceKey {
+        commit: from,
+        piece: 0,
+    };
+    let chunks = chunks(database);
+    let first = chunks
+        .partition_point(|chunk| *chunk <= start)
+        .saturating_sub(1);
+    let mut assembler = Assembler::default();
+    let mut previous = None;
+    for chunk in chunks.get(first..).unwrap_or_default() {
+        let tree = database.open_tree(chunk.to_bytes()).map_err(unreadable)?;
+        for piece in tree.range(start.to_bytes()..) {
+            let (key, value) = piece.map_err(unreadable)?;
+            let damaged = || ScanError::Database("a key has the wrong size".to_owned());
+            let key = PieceKey::from_bytes(&key).ok_or_else(damaged)?;
+            let Some(commit) = assembler.push(key, &value)? else {
+                continue;
+            };
+            let found = commit.number();
+            if let Some(previous) = previous
+                .replace(found)
+                .filter(|p: &CommitNumber| p.next() != found)
+            {
+                return Err(ScanError::Order { previous, found });
+            }
+            if visit(commit).is_break() {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(assembler.unfinished())
+}
+
+/// First pieces of the chunks, ascending.
+fn chunks(database: &sled::Db) -> Vec<PieceKey> {
+    let mut chunks: Vec<_> = database
+        .tree_names()
+        .iter()
+        .filter_map(|name| PieceKey::from_bytes(name))
+        .collect();
+    chunks.sort_unstable();
+    chunks
+}
+
+/// The first commit of each chunk that begins with one, ascending: where a search can start.
+pub(crate) fn chunk_starts(database: &sled::Db) -> Vec<CommitNumber> {
+    chunks(database).into_iter().map(|key| key.commit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::BodyBuilder;
+    use crate::ids::{LogId, Offset, PartitionId};
+    use record_batch::{BatchBuilder, RecordFields};
+
+    const P: LogPartition = LogPartition {
+        log: LogId(1),
+        partition: PartitionId(0),
+    };
+
+    /// A commit of one record of `size` bytes, at the offset of its number.
+    pub(crate) fn commit(number: u64, size: usize) -> Commit {
+        let mut body = BodyBuilder::new(EraId(1));
+        let mut batch = BatchBuilder::new(i64::try_from(number).unwrap());
+        let value = vec![7; size];
+        let fields = RecordFields {
+            timestamp_ms: 1000,
+            value: Some(&value),
+            ..Default::default()
+        };
+        batch.append(&fields).unwrap();
+        body.entry(P, |out| batch.finish_into(out));
+        Commit::parse(CommitNumber(number), body.finish()).unwrap()
+    }
+
+    fn read(database: &sled::Db, from: u64) -> Vec<(u64, usize)> {
+        let mut found = Vec::new();
+        let end = scan(database, CommitNumber(from), |commit| {
+            let batch = commit.batch(P).unwrap().unwrap();
+            let record = batch.records().next().unwrap().unwrap();
+            found.push((commit.number().0, record.value.unwrap().len()));
+            ControlFlow::Continue(())
+        });
+        assert_eq!(end.unwrap(), None);
+        found
+    }
+
+    fn sizes() -> Vec<(u64, usize)> {
+        (10..400_u64)
+            .map(|n| {
+                (
+                    n,
+                    if n % 97 == 0 {
+                        200_000
+                    } else {
+                        usize::try_from(n).unwrap() * 37 % 3000
+                    },
+                )
+            })
+            .collect()
+    }
+
+    fn written(folder: &Path, commits: &[(u64, usize)]) -> SegmentRecord {
+        let mut writer = SegmentWriter::create(folder, SegmentId(1)).unwrap();
+        let mut record = SegmentRecord::created();
+        for (number, size) in commits {
+            let commit = commit(*number, *size);
+            writer.write(&commit).unwrap();
+            record.add(&commit);
+        }
+        record
+    }
+
+    #[test]
+    fn commits_come_back_in_order_from_anywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let commits = sizes();
+        let record = written(folder.path(), &commits);
+        assert_eq!(
+            (record.first_commit, record.last_commit),
+            (CommitNumber(10), CommitNumber(399))
+        );
+        let part = record.part(P).unwrap();
+        assert_eq!(
+            (part.base_offset, part.next_offset),
+            (Offset(10), Offset(400))
+        );
+        let database =
+            database::open(&path(folder.path(), SegmentId(1)), Purpose::Segment).unwrap();
+        for from in [0, 10, 11, 96, 97, 98, 300, 399] {
+            let expected: Vec<_> = commits
+                .iter()
+                .copied()
+                .filter(|(n, _)| *n >= from)
+                .collect();
+            assert_eq!(read(&database, from), expected, "from {from}");
+        }
+        assert!(chunk_starts(&database).is_sorted());
+    }
+
+    /// A blob is a file that sled never syncs: no layout may ever make one.
+    #[test]
+    fn no_value_becomes_a_blob() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut commits = sizes();
+        commits.extend((400..440).map(|n| (n, 65_470)));
+        written(folder.path(), &commits);
+        let blobs = path(folder.path(), SegmentId(1)).join("blobs");
+        assert_eq!(std::fs::read_dir(blobs).map_or(0, Iterator::count), 0);
+    }
+
+    #[test]
+    fn missing_commit_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        written(folder.path(), &[(1, 10), (2, 10), (4, 10)]);
+        let database =
+            database::open(&path(folder.path(), SegmentId(1)), Purpose::Segment).unwrap();
+        let error = scan(&database, CommitNumber(1), |_| ControlFlow::Continue(())).unwrap_err();
+        assert_eq!(error.to_string(), "commit 4 follows commit 2");
+    }
+
+    #[test]
+    fn commit_that_was_not_finished_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = SegmentWriter::create(folder.path(), SegmentId(1)).unwrap();
+        writer.write(&commit(1, 10)).unwrap();
+        let unfinished = commit(2, 200_000);
+        for (key, value) in pieces(unfinished.number(), unfinished.body()).take(2) {
+            writer.insert(key, value).unwrap();
+        }
+        let mut seen = 0;
+        let end = scan(writer.database(), CommitNumber(1), |_| {
+            seen += 1;
+            ControlFlow::Continue(())
+        });
+        assert_eq!((end.unwrap(), seen), (Some(CommitNumber(2)), 1));
+    }
+
+    #[test]
+    fn names_of_directories_are_read_strictly() {
+        assert_eq!(id_of("0000000012"), Some(SegmentId(12)));
+        for name in [
+            "12",
+            "000000001x",
+            "",
+            "0000000012.old",
+            "99999999999999999999999",
+        ] {
+            assert_eq!(id_of(name), None, "{name}");
+        }
+    }
+}

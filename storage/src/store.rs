@@ -1,0 +1,401 @@
+//! The store: the one handle on a data folder. Appends, the journal, readers, what the folder is.
+//!
+//! Two threads belong to it, the [`committer`] and the [`keeper`]; both end with [`Store::close`].
+//! Callers may be on any thread; [`Store::append`] encodes and returns, it never waits for flash.
+
+mod committer;
+mod counters;
+mod keeper;
+mod open_commit;
+mod opening;
+mod shared;
+mod state;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::clock::{ClockSource, CorrectedTime, Era, SystemClock};
+use crate::gap::Gap;
+use crate::identity::{Fingerprint, Span};
+use crate::ids::{CommitNumber, EraId, Incarnation, LogId, LogPartition, Offset, SpanId};
+use crate::journal::{JournalKey, JournalKind};
+use crate::logs::Log;
+use crate::message::Message;
+use crate::reader::{CommitReader, PartitionReader};
+use crate::recovery::RecoveryEvent;
+
+pub use counters::StoreCounters;
+pub use opening::OpenError;
+pub(crate) use shared::Shared;
+pub use shared::StoreStatus;
+
+/// Smallest and largest size of a segment.
+pub const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+/// See [`SEGMENT_BYTES_MIN`]; [`crate::ids::OFFSET_LEAP`] depends on it.
+pub const SEGMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// How a store is to work.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// Bytes of commits after which a segment is full.
+    pub segment_bytes: u64,
+    /// Publishes are refused when the file system has less free.
+    pub free_space_reserve_bytes: u64,
+    /// A commit that has this size is closed.
+    pub commit_bytes_max: usize,
+    /// Appends are refused while this much waits for the committer.
+    pub queue_bytes_max: usize,
+    /// Newest commits kept in memory for readers.
+    pub ring_bytes_max: usize,
+    /// Where times come from.
+    pub clock: Arc<dyn ClockSource>,
+    /// What tells this machine from others; a folder that moves to another begins a new incarnation.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 16 * 1024 * 1024,
+            free_space_reserve_bytes: 64 * 1024 * 1024,
+            commit_bytes_max: 1024 * 1024,
+            queue_bytes_max: 8 * 1024 * 1024,
+            ring_bytes_max: 4 * 1024 * 1024,
+            clock: SystemClock::new(),
+            fingerprint: Fingerprint::of_machine(),
+        }
+    }
+}
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("segment_bytes", &self.segment_bytes)
+            .field("free_space_reserve_bytes", &self.free_space_reserve_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Place of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// It is durable when this commit is.
+    pub commit: CommitNumber,
+    /// Its partition.
+    pub partition: LogPartition,
+    /// Its offset there.
+    pub offset: Offset,
+}
+
+/// A record that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The store is closed or closing.
+    #[error("the store is closing")]
+    Closing,
+    /// Less space is free than the reserve.
+    #[error("disk is full: {free_bytes} bytes are free, the reserve is {reserve_bytes}")]
+    DiskFull {
+        /// Free bytes when it was last looked at.
+        free_bytes: u64,
+        /// Bytes that are to stay free.
+        reserve_bytes: u64,
+    },
+    /// A write or sync failed.
+    #[error("the store has failed: {0}")]
+    Poisoned(SyncProblem),
+    /// Too much waits for the committer; try again after its next commit.
+    #[error("too much waits for the committer")]
+    QueueFull,
+    /// No record can be so large.
+    #[error("a message of {bytes} bytes is too large for a record")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Not a configured log.
+    #[error("there is no log {log}")]
+    UnknownLog {
+        /// The log.
+        log: LogId,
+    },
+}
+
+/// Why a write or a sync failed, as text, because it is told many times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncProblem(Arc<str>);
+
+impl SyncProblem {
+    fn of(error: &dyn std::error::Error) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for SyncProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether the store takes records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Ready,
+    /// Not now: see [`AppendError::DiskFull`].
+    DiskFull {
+        /// Free bytes when it was last looked at.
+        free_bytes: u64,
+        /// Bytes that are to stay free.
+        reserve_bytes: u64,
+    },
+    /// Never again in this process.
+    Poisoned(SyncProblem),
+    /// It is being closed.
+    Closing,
+}
+
+impl Health {
+    fn check(&self) -> Result<(), AppendError> {
+        match self {
+            Self::Ready => Ok(()),
+            Self::DiskFull {
+                free_bytes,
+                reserve_bytes,
+            } => Err(AppendError::DiskFull {
+                free_bytes: *free_bytes,
+                reserve_bytes: *reserve_bytes,
+            }),
+            Self::Poisoned(problem) => Err(AppendError::Poisoned(problem.clone())),
+            Self::Closing => Err(AppendError::Closing),
+        }
+    }
+}
+
+/// A data folder in use. Cheap to clone; the threads end with [`Store::close`].
+#[derive(Clone, Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+/// What belongs to whoever opened the store: closing it.
+#[derive(Debug)]
+#[must_use = "dropping it leaves the threads running until the process ends"]
+pub struct StoreThreads {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl StoreThreads {
+    /// Writes what was appended and ends the threads. Appends are refused from now on. The folder can
+    /// be opened again when the last [`Store`] and reader are gone.
+    pub fn close(self) {
+        self.shared.begin_close();
+        // The committer first: the keeper's last act is to note how far it came.
+        for (index, thread) in self.threads.into_iter().enumerate() {
+            // A thread that panicked has told so on its own.
+            let _ = thread.join();
+            if index == 0 {
+                self.shared.end_keeping();
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Gives `message` the next offset of its partition in `log`, which its `key` decides.
+    ///
+    /// # Errors
+    /// The record is not taken, for the reason given.
+    pub fn append(
+        &self,
+        log: LogId,
+        key: &[u8],
+        message: &Message,
+    ) -> Result<Appended, AppendError> {
+        self.shared.append(log, key, message)
+    }
+
+    /// The newest commit that is durable.
+    pub fn durable(&self) -> CommitNumber {
+        self.shared.counters.durable()
+    }
+
+    /// Calls `listener` after each commit and each change of health, from the store's threads. It
+    /// must not block.
+    pub fn subscribe(&self, listener: impl Fn() + Send + Sync + 'static) {
+        self.shared.subscribe(Box::new(listener));
+    }
+
+    /// Whether it takes records.
+    pub fn health(&self) -> Health {
+        self.shared.state().health.clone()
+    }
+
+    /// Waits until `commit` is durable. Blocks: not for an I/O thread.
+    ///
+    /// # Errors
+    /// The store failed or was closed before.
+    pub fn wait_durable(&self, commit: CommitNumber) -> Result<(), AppendError> {
+        self.shared.wait_durable(commit)
+    }
+
+    /// The logs of the folder, also those that are no longer configured.
+    pub fn logs(&self) -> Vec<Log> {
+        self.shared.state().logs.values().cloned().collect()
+    }
+
+    /// The log of this name.
+    pub fn log(&self, name: &str) -> Option<Log> {
+        self.shared
+            .state()
+            .logs
+            .values()
+            .find(|log| log.name == name)
+            .cloned()
+    }
+
+    /// First offset that is kept of a partition.
+    pub fn log_start(&self, partition: LogPartition) -> Offset {
+        self.shared.log_start(partition)
+    }
+
+    /// First offset of a partition that is not yet durable; nothing behind it is ever shown.
+    pub fn high_watermark(&self, partition: LogPartition) -> Offset {
+        self.shared.state().journal.ends(partition).next_offset
+    }
+
+    /// Reads the records of a partition, from `from` on.
+    pub fn partition_reader(&self, partition: LogPartition, from: Offset) -> PartitionReader {
+        PartitionReader::new(Arc::clone(&self.shared), partition, from)
+    }
+
+    /// Reads whole commits, from `from` on.
+    pub fn commit_reader(&self, from: CommitNumber) -> CommitReader {
+        CommitReader::new(Arc::clone(&self.shared), from)
+    }
+
+    /// The value of a journal entry, as it is on flash.
+    pub fn journal_entry(&self, key: &JournalKey) -> Option<Vec<u8>> {
+        self.shared.state().journal.get(key).map(<[u8]>::to_vec)
+    }
+
+    /// The journal entries of a kind, as they are on flash.
+    pub fn journal_entries(&self, kind: JournalKind) -> Vec<(JournalKey, Vec<u8>)> {
+        let state = self.shared.state();
+        state
+            .journal
+            .of_kind(kind)
+            .map(|(key, value)| (key.clone(), value.to_vec()))
+            .collect()
+    }
+
+    /// Sets, or with `None` removes, a journal entry with the next commit. If there is none within
+    /// `within`, it gets one of its own.
+    ///
+    /// # Errors
+    /// The store has failed or is closing. A full disk does not refuse it: the reserve is for this.
+    pub fn put_journal_entry(
+        &self,
+        key: JournalKey,
+        value: Option<Vec<u8>>,
+        within: Duration,
+    ) -> Result<CommitNumber, AppendError> {
+        self.shared.put(key, value, within)
+    }
+
+    /// Writes down records that are lost, with the next commit.
+    ///
+    /// # Errors
+    /// As [`Self::put_journal_entry`].
+    pub fn record_gap(&self, gap: &Gap) -> Result<CommitNumber, AppendError> {
+        self.shared.record_gap(gap)
+    }
+
+    /// The gap ledger.
+    pub fn gaps(&self) -> Vec<Gap> {
+        self.shared.gaps()
+    }
+
+    /// Now, by the current era's provisional clock, in milliseconds since 1970.
+    pub fn now_ms(&self) -> i64 {
+        self.shared.now_ms()
+    }
+
+    /// Now, as well as it is known.
+    pub fn now(&self) -> CorrectedTime {
+        self.shared.now()
+    }
+
+    /// The era's clock. Unknown eras have lost their commits; their times are taken as they are.
+    pub fn era(&self, era: EraId) -> Option<Era> {
+        self.shared.state().eras.get(&era).copied()
+    }
+
+    /// Fixes the era's clock for good, because its times are about to be told to others. Returns the
+    /// commit with which that is durable.
+    ///
+    /// # Errors
+    /// As [`Self::put_journal_entry`].
+    pub fn freeze_era(&self, era: EraId) -> Result<CommitNumber, AppendError> {
+        self.shared.freeze_era(era)
+    }
+
+    /// The folder's incarnation now.
+    pub fn incarnation(&self) -> Incarnation {
+        self.shared.current_span().1.incarnation
+    }
+
+    /// The span that new records are of.
+    pub fn span(&self) -> SpanId {
+        self.shared.current_span().0
+    }
+
+    /// What is written down of a span.
+    pub fn span_of(&self, span: SpanId) -> Option<Span> {
+        self.shared.span(span)
+    }
+
+    /// Retained messages as they were found when the store was opened; given out once.
+    pub fn take_recovered_retained(&self) -> Vec<RecoveredRetained> {
+        self.shared.take_recovered_retained()
+    }
+
+    /// What was out of the ordinary when the store was opened.
+    pub fn recovery_events(&self) -> &[RecoveryEvent] {
+        &self.shared.recovery_events
+    }
+
+    /// Counts since the store was opened.
+    pub fn counters(&self) -> &StoreCounters {
+        &self.shared.counters
+    }
+
+    /// State for people and programs to look at.
+    pub fn status(&self) -> StoreStatus {
+        self.shared.status()
+    }
+
+    /// The data folder.
+    pub fn path(&self) -> &Path {
+        self.shared.folder_path()
+    }
+}
+
+/// A retained message that was found on flash.
+#[derive(Clone, Debug)]
+pub struct RecoveredRetained {
+    /// The era whose clock its expiry is of.
+    pub era: EraId,
+    /// The message.
+    pub message: Message,
+}

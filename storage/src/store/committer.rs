@@ -1,0 +1,147 @@
+//! The committer: one thread that takes what was collected, writes it as one commit, syncs once, and
+//! says so. While it syncs, the next commit collects.
+//!
+//! Invariant: nothing is announced as durable before the flush of its commit has returned; after a
+//! flush that failed nothing is announced ever again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::commit::{Commit, CommitError};
+use crate::ids::SegmentId;
+use crate::journal::{JournalError, Operation};
+use crate::metadata::RetainedRecord;
+use crate::retained::retained_records;
+use crate::segment::SegmentWriter;
+use crate::store::open_commit::OpenCommit;
+use crate::store::shared::MakeSegmentError;
+use crate::store::{Health, Shared, SyncProblem};
+
+/// Retained messages of a segment, newest of each topic.
+pub(crate) type RetainedOfSegment = BTreeMap<Bytes, RetainedRecord>;
+
+/// See the module's documentation.
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    writer: SegmentWriter,
+    /// What the active segment set or cleared.
+    retained: RetainedOfSegment,
+    /// Bytes in the active segment.
+    segment_bytes: u64,
+}
+
+/// A commit that could not be written.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error("write to segment {segment}")]
+    Segment {
+        segment: SegmentId,
+        source: sled::Error,
+    },
+    #[error("begin a new segment")]
+    Roll(#[from] MakeSegmentError),
+    #[error("encode the journal")]
+    Journal(#[from] JournalError),
+    #[error("encode the commit")]
+    Commit(#[from] CommitError),
+}
+
+impl Committer {
+    /// Writes to an empty segment.
+    pub(crate) fn new(shared: Arc<Shared>, writer: SegmentWriter) -> Self {
+        Self {
+            shared,
+            writer,
+            retained: BTreeMap::new(),
+            segment_bytes: 0,
+        }
+    }
+
+    /// Runs until the store is closed or poisoned.
+    pub(crate) fn run(mut self) {
+        while let Some(open) = self.next() {
+            if let Err(error) = self.write(open) {
+                let problem = SyncProblem::of(&error);
+                tracing::error!(problem = %problem, "Store failed; nothing more is acknowledged.");
+                self.shared.set_health(Health::Poisoned(problem));
+                return;
+            }
+            self.shared.announce();
+        }
+    }
+
+    /// Waits for the next commit that is due; `None` when the store closes and nothing is left.
+    fn next(&self) -> Option<OpenCommit> {
+        let mut state = self.shared.state();
+        loop {
+            let closing = state.health == Health::Closing;
+            if matches!(state.health, Health::Poisoned(_)) {
+                return None;
+            }
+            match state.take_due(Instant::now(), closing) {
+                Ok(commit) => return Some(commit),
+                Err(_) if closing => return None,
+                Err(due) => state = self.shared.wait_for_work(state, due),
+            }
+        }
+    }
+
+    fn write(&mut self, open: OpenCommit) -> Result<(), WriteError> {
+        let begins_segment = self.segment_bytes == 0;
+        let full = self.segment_bytes + open.bytes() as u64 > self.shared.options.segment_bytes;
+        if full && !begins_segment {
+            self.roll()?;
+        }
+        let (queued_bytes, number) = (open.bytes(), open.number());
+        let (records, has_retained) = (open.records(), open.has_retained());
+        let (span, snapshot) = {
+            let state = self.shared.state();
+            let begins = self.segment_bytes == 0;
+            let snapshot =
+                begins.then(|| Operation::Snapshot(state.journal.to_snapshot(self.writer.id())));
+            (state.journal.span(), snapshot)
+        };
+        let (body, operations) = open.into_body(span, snapshot)?;
+        let commit = Commit::parse(number, body)?;
+        let segment = self.writer.id();
+        self.writer
+            .write(&commit)
+            .map_err(|source| WriteError::Segment { segment, source })?;
+
+        self.segment_bytes += commit.size_bytes() as u64;
+        if has_retained {
+            self.retained.extend(retained_records(&commit));
+        }
+        let counters = &self.shared.counters;
+        counters.committed(records, commit.size_bytes());
+        self.shared.segments.committed(&commit);
+        self.shared.ring().push(commit.clone());
+        let mut state = self.shared.state();
+        for operation in operations {
+            state.journal.apply(operation);
+        }
+        for batch in commit.batches() {
+            state.journal.advance(batch.partition, batch.next_offset);
+        }
+        state.committed(queued_bytes);
+        state.durable = number;
+        Ok(())
+    }
+
+    /// Goes on in a new segment; the old one is sealed by the keeper.
+    fn roll(&mut self) -> Result<(), MakeSegmentError> {
+        let shared = Arc::clone(&self.shared);
+        let old = shared.roll(|next| {
+            let id = next.id();
+            // The old writer lets go of its database before others may close it.
+            self.writer = next;
+            id
+        })?;
+        self.segment_bytes = 0;
+        shared.seal_later(old, std::mem::take(&mut self.retained));
+        Ok(())
+    }
+}

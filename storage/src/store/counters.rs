@@ -1,0 +1,56 @@
+//! What the store has done since it was opened; read without a lock.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::ids::CommitNumber;
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct StoreCounters {
+    durable: AtomicU64,
+    commits: AtomicU64,
+    records: AtomicU64,
+    commit_bytes: AtomicU64,
+    free_bytes: AtomicU64,
+}
+
+impl StoreCounters {
+    pub(crate) fn committed(&self, records: u64, bytes: usize) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.records.fetch_add(records, Ordering::Relaxed);
+        self.commit_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_durable(&self, commit: CommitNumber) {
+        self.durable.store(commit.0, Ordering::Release);
+    }
+
+    pub(crate) fn set_free_bytes(&self, bytes: u64) {
+        self.free_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Newest durable commit.
+    pub fn durable(&self) -> CommitNumber {
+        CommitNumber(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Commits written.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    /// Records in them.
+    pub fn records(&self) -> u64 {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the commits, before sled adds its own.
+    pub fn commit_bytes(&self) -> u64 {
+        self.commit_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Free bytes of the file system, as seen last.
+    pub fn free_bytes(&self) -> u64 {
+        self.free_bytes.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,480 @@
+//! What the store's handle, its two threads and its readers share.
+//!
+//! Lock order, where two are held: state, then the segments' index. Nothing waits for flash while it
+//! holds one of them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crate::clock::{CorrectedTime, TimeQuality};
+use crate::database::DatabaseError;
+use crate::encoding::Stored as _;
+use crate::folder::Folder;
+use crate::gap::Gap;
+use crate::identity::Span;
+use crate::ids::{CommitNumber, EraId, LogId, LogPartition, Offset, SegmentId, SpanId};
+use crate::journal::{JournalKey, JournalKind};
+use crate::message::Message;
+use crate::metadata::{Metadata, MetadataError, SegmentRecord};
+use crate::recovery::RecoveryEvent;
+use crate::ring::Ring;
+use crate::segment::SegmentWriter;
+use crate::segments::Segments;
+use crate::store::committer::RetainedOfSegment;
+use crate::store::counters::StoreCounters;
+use crate::store::keeper::ToSeal;
+use crate::store::state::State;
+use crate::store::{AppendError, Appended, Health, RecoveredRetained, StoreOptions};
+
+type Listener = Box<dyn Fn() + Send + Sync>;
+
+/// See the module's documentation.
+pub(crate) struct Shared {
+    pub(crate) options: StoreOptions,
+    pub(crate) folder: Folder,
+    pub(crate) metadata: Metadata,
+    pub(crate) segments: Segments,
+    pub(crate) counters: StoreCounters,
+    pub(crate) recovery_events: Vec<RecoveryEvent>,
+    state: Mutex<State>,
+    /// The committer waits here for something to write, others for something to be durable.
+    work: Condvar,
+    progress: Condvar,
+    ring: RwLock<Ring>,
+    listeners: RwLock<Vec<Listener>>,
+    keeping: Mutex<Keeping>,
+    keeper_wake: Condvar,
+    /// The segment after the active one, if it is made; locked while one is being made.
+    ready: Mutex<Option<SegmentWriter>>,
+    recovered_retained: Mutex<Vec<RecoveredRetained>>,
+}
+
+/// What is between the committer and the keeper.
+#[derive(Debug, Default)]
+struct Keeping {
+    to_seal: VecDeque<ToSeal>,
+    closing: bool,
+}
+
+/// State of the store for people and programs.
+#[derive(Clone, Debug)]
+pub struct StoreStatus {
+    /// Whether it takes records.
+    pub health: Health,
+    /// Newest durable commit.
+    pub durable: CommitNumber,
+    /// Segments on flash.
+    pub segments: usize,
+    /// Segments whose databases are open.
+    pub segments_open: usize,
+    /// Bytes of all commits that are kept.
+    pub bytes: u64,
+    /// Bytes that wait for the committer.
+    pub queued_bytes: usize,
+    /// Oldest segment, and the logs whose records keep it.
+    pub oldest_segment: Option<(SegmentId, Vec<String>)>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere does not make our plain data wrong; a poisoned store says so in its health.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(
+        options: StoreOptions,
+        folder: Folder,
+        metadata: Metadata,
+        segments: Segments,
+        state: State,
+        recovery_events: Vec<RecoveryEvent>,
+        recovered_retained: Vec<RecoveredRetained>,
+    ) -> Self {
+        let counters = StoreCounters::default();
+        counters.set_durable(state.durable);
+        Self {
+            ring: RwLock::new(Ring::new(options.ring_bytes_max)),
+            options,
+            folder,
+            metadata,
+            segments,
+            counters,
+            recovery_events,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            listeners: RwLock::new(Vec::new()),
+            keeping: Mutex::new(Keeping::default()),
+            keeper_wake: Condvar::new(),
+            ready: Mutex::new(None),
+            recovered_retained: Mutex::new(recovered_retained),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        locked(&self.state)
+    }
+
+    pub(crate) fn ring(&self) -> std::sync::RwLockWriteGuard<'_, Ring> {
+        self.ring.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn read_ring(&self) -> std::sync::RwLockReadGuard<'_, Ring> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn folder_path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn segments_path(&self) -> PathBuf {
+        self.folder.segments()
+    }
+
+    pub(crate) fn take_recovered_retained(&self) -> Vec<RecoveredRetained> {
+        std::mem::take(&mut *locked(&self.recovered_retained))
+    }
+
+    // Appending
+
+    pub(crate) fn append(
+        &self,
+        log: LogId,
+        key: &[u8],
+        message: &Message,
+    ) -> Result<Appended, AppendError> {
+        let mut state = self.state();
+        let timestamp_ms = provisional_now(&state, &self.options);
+        let appended = state.append(log, key, message, timestamp_ms, Instant::now());
+        drop(state);
+        if appended.is_ok() {
+            self.work.notify_one();
+        }
+        appended
+    }
+
+    pub(crate) fn put(
+        &self,
+        key: JournalKey,
+        value: Option<Vec<u8>>,
+        within: Duration,
+    ) -> Result<CommitNumber, AppendError> {
+        let mut state = self.state();
+        check_journal(&state.health)?;
+        let commit = state.put(key, value, Instant::now(), within);
+        drop(state);
+        self.work.notify_one();
+        Ok(commit)
+    }
+
+    pub(crate) fn freeze_era(&self, id: EraId) -> Result<CommitNumber, AppendError> {
+        let mut state = self.state();
+        check_journal(&state.health)?;
+        let commit = state.freeze_era(id, Instant::now());
+        drop(state);
+        self.work.notify_one();
+        Ok(commit)
+    }
+
+    /// Sends the open commit on its way, whatever is in it.
+    pub(crate) fn hurry_open_commit(&self) -> CommitNumber {
+        let commit = self.state().hurry_open(Instant::now());
+        self.work.notify_one();
+        commit
+    }
+
+    // The committer's side
+
+    pub(crate) fn wake_committer(&self) {
+        self.work.notify_one();
+    }
+
+    pub(crate) fn wait_for_work<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        due: Option<Instant>,
+    ) -> MutexGuard<'a, State> {
+        match due {
+            None => self
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(due) => {
+                let wait = due.saturating_duration_since(Instant::now());
+                let waited = self.work.wait_timeout(state, wait);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        }
+    }
+
+    /// Tells everybody that something became durable or that the health changed.
+    pub(crate) fn announce(&self) {
+        let durable = self.state().durable;
+        self.counters.set_durable(durable);
+        self.progress.notify_all();
+        for listener in self
+            .listeners
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
+            listener();
+        }
+    }
+
+    pub(crate) fn subscribe(&self, listener: Listener) {
+        self.listeners
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(listener);
+    }
+
+    pub(crate) fn wait_durable(&self, commit: CommitNumber) -> Result<(), AppendError> {
+        let mut state = self.state();
+        while state.durable < commit {
+            if let Health::Poisoned(problem) = &state.health {
+                return Err(AppendError::Poisoned(problem.clone()));
+            }
+            // Closing ends with all commits written, so there is an end to this wait.
+            state = self
+                .progress
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// Changes the health, but never back from one that is final.
+    pub(crate) fn set_health(&self, health: Health) {
+        let mut state = self.state();
+        let is_final = matches!(state.health, Health::Poisoned(_) | Health::Closing)
+            && !matches!(health, Health::Poisoned(_));
+        if !is_final {
+            state.health = health;
+        }
+        drop(state);
+        self.work.notify_all();
+        self.announce();
+    }
+
+    pub(crate) fn begin_close(&self) {
+        self.set_health(Health::Closing);
+    }
+
+    pub(crate) fn end_keeping(&self) {
+        locked(&self.keeping).closing = true;
+        self.keeper_wake.notify_all();
+    }
+
+    // Between committer and keeper
+
+    pub(crate) fn make_segment(&self, id: SegmentId) -> Result<SegmentWriter, MakeSegmentError> {
+        let writer = SegmentWriter::create(&self.segments_path(), id)?;
+        // The index knows of a segment before anything is in it.
+        self.metadata.put_segment(id, &SegmentRecord::created())?;
+        self.metadata.flush()?;
+        Ok(writer)
+    }
+
+    /// Makes the segment after the active one the active one, and returns what to write with. The
+    /// writer of the old one must be gone when `let_go` returns.
+    pub(crate) fn roll(
+        &self,
+        let_go: impl FnOnce(SegmentWriter) -> SegmentId,
+    ) -> Result<SegmentId, MakeSegmentError> {
+        let mut ready = locked(&self.ready);
+        let next = SegmentId(self.segments.index().active.0.0 + 1);
+        let writer = match ready.take() {
+            Some(writer) => writer,
+            None => self.make_segment(next)?,
+        };
+        let database = writer.database().clone();
+        let id = let_go(writer);
+        let old = self.segments.roll(id, database);
+        drop(ready);
+        self.keeper_wake.notify_one();
+        Ok(old)
+    }
+
+    /// Makes the next segment if the active one is half full and there is none yet.
+    pub(crate) fn prepare_segment(&self) {
+        let mut ready = locked(&self.ready);
+        let (active, bytes) = {
+            let index = self.segments.index();
+            (index.active.0, index.active.1.bytes)
+        };
+        if bytes < self.options.segment_bytes / 2 || ready.is_some() {
+            return;
+        }
+        match self.make_segment(SegmentId(active.0 + 1)) {
+            Ok(writer) => *ready = Some(writer),
+            Err(error) => tracing::warn!(%error, "Next segment could not be made ahead of time."),
+        }
+    }
+
+    pub(crate) fn seal_later(&self, segment: SegmentId, retained: RetainedOfSegment) {
+        locked(&self.keeping)
+            .to_seal
+            .push_back(ToSeal { segment, retained });
+        self.keeper_wake.notify_one();
+    }
+
+    pub(crate) fn next_to_seal(&self) -> Option<ToSeal> {
+        locked(&self.keeping).to_seal.pop_front()
+    }
+
+    /// Waits for something to do or for `interval`; false when it is time to end.
+    pub(crate) fn wait_as_keeper(&self, interval: Duration) -> bool {
+        let keeping = locked(&self.keeping);
+        if keeping.closing {
+            return false;
+        }
+        let waited = self.keeper_wake.wait_timeout(keeping, interval);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.closing
+    }
+
+    // Looking
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        provisional_now(&self.state(), &self.options)
+    }
+
+    pub(crate) fn now(&self) -> CorrectedTime {
+        let state = self.state();
+        let provisional_ms = provisional_now(&state, &self.options);
+        let era = state.current_era().map(|(_, era)| *era);
+        era.map_or(
+            CorrectedTime {
+                ms: provisional_ms,
+                quality: TimeQuality::Estimated,
+            },
+            |era| era.corrected(provisional_ms),
+        )
+    }
+
+    pub(crate) fn current_span(&self) -> (SpanId, Span) {
+        let id = self.state().journal.span();
+        // Opening wrote it before anything else.
+        let span = self.span(id).unwrap_or_else(Span::unknown);
+        (id, span)
+    }
+
+    pub(crate) fn span(&self, id: SpanId) -> Option<Span> {
+        let key = span_key(id);
+        let state = self.state();
+        state
+            .journal
+            .get(&key)
+            .and_then(|value| Span::from_stored(value).ok())
+    }
+
+    pub(crate) fn log_start(&self, partition: LogPartition) -> Offset {
+        let log_start = self.state().journal.ends(partition).log_start;
+        let index = self.segments.index();
+        let first = index.all().find_map(|(_, record)| record.part(partition));
+        first.map_or(log_start, |part| log_start.max(part.base_offset))
+    }
+
+    pub(crate) fn gaps(&self) -> Vec<Gap> {
+        let state = self.state();
+        let entries = state.journal.of_kind(JournalKind::Gap);
+        entries
+            .filter_map(|(_, value)| Gap::from_stored(value).ok())
+            .collect()
+    }
+
+    pub(crate) fn record_gap(&self, gap: &Gap) -> Result<CommitNumber, AppendError> {
+        let mut state = self.state();
+        check_journal(&state.health)?;
+        let (key, gap) = ledger_entry(&state, gap);
+        let commit = state.put(key, Some(gap.to_stored()), Instant::now(), Duration::ZERO);
+        drop(state);
+        self.work.notify_one();
+        Ok(commit)
+    }
+
+    pub(crate) fn status(&self) -> StoreStatus {
+        let state = self.state();
+        let index = self.segments.index();
+        let name = |log: LogId| state.logs.get(&log).map(|log| log.name.clone());
+        let oldest_segment = index.all().next().map(|(id, record)| {
+            let live = record
+                .partitions
+                .iter()
+                .filter(|part| state.journal.ends(part.partition).log_start < part.next_offset);
+            let mut logs: Vec<String> = live.filter_map(|p| name(p.partition.log)).collect();
+            logs.dedup();
+            (id, logs)
+        });
+        StoreStatus {
+            health: state.health.clone(),
+            durable: state.durable,
+            segments: index.sealed.len() + 1,
+            bytes: index.all().map(|(_, record)| record.bytes).sum(),
+            queued_bytes: state.queued_bytes(),
+            oldest_segment,
+            segments_open: {
+                drop(index);
+                drop(state);
+                self.segments.open_count()
+            },
+        }
+    }
+}
+
+/// A segment that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MakeSegmentError {
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+}
+
+fn provisional_now(state: &State, options: &StoreOptions) -> i64 {
+    let clock = options.clock.as_ref();
+    state
+        .current_era()
+        .map_or_else(|| clock.wall_ms(), |(_, era)| era.provisional_ms(clock))
+}
+
+/// A full disk refuses messages, not the journal: the reserve is kept for it.
+fn check_journal(health: &Health) -> Result<(), AppendError> {
+    match health {
+        Health::DiskFull { .. } => Ok(()),
+        other => other.check(),
+    }
+}
+
+/// Key and value that put `gap` into the ledger: a new entry, or a longer last one.
+fn ledger_entry(state: &State, gap: &Gap) -> (JournalKey, Gap) {
+    let mut next = 0_u64;
+    for (key, value) in state.journal.of_kind(JournalKind::Gap) {
+        let number = key.rest().try_into().map_or(0, u64::from_be_bytes);
+        next = next.max(number + 1);
+        let earlier = Gap::from_stored(value).ok();
+        if let Some(longer) = earlier.and_then(|earlier| earlier.extended_by(gap)) {
+            return (key.clone(), longer);
+        }
+    }
+    (gap_key(next), gap.clone())
+}
+
+pub(crate) fn gap_key(number: u64) -> JournalKey {
+    JournalKey::new(JournalKind::Gap, &number.to_be_bytes())
+}
+
+pub(crate) fn span_key(id: SpanId) -> JournalKey {
+    JournalKey::new(JournalKind::Span, &id.0.to_be_bytes())
+}

@@ -1,0 +1,257 @@
+//! What appenders and the committer share: the open commit, the ends of the partitions, eras.
+//!
+//! Sync and without I/O; the callers hold the lock around it.
+//!
+//! Invariants: an offset is given out once; commits leave in the order of their numbers; a commit is
+//! of one era.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::clock::Era;
+use crate::encoding::Stored as _;
+use crate::ids::{CommitNumber, EraId, LogId, LogPartition, Offset};
+use crate::journal::{JournalKey, JournalKind, JournalState, Operation};
+use crate::logs::Log;
+use crate::message::Message;
+use crate::partitioner::partition_for_key;
+use crate::store::open_commit::OpenCommit;
+use crate::store::{AppendError, Appended, Health};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) limits: CommitLimits,
+    pub(crate) logs: BTreeMap<LogId, Log>,
+    pub(crate) health: Health,
+    /// The journal as it is on flash.
+    pub(crate) journal: JournalState,
+    /// The newest commit that is on flash.
+    pub(crate) durable: CommitNumber,
+    pub(crate) eras: BTreeMap<EraId, Era>,
+    /// Full commits, oldest first, and the one that still grows.
+    closed: VecDeque<OpenCommit>,
+    open: OpenCommit,
+    /// Bytes of both.
+    queued_bytes: usize,
+    /// Offset of the next record of each partition that has had one.
+    next_offsets: BTreeMap<LogPartition, Offset>,
+    /// With which commit an era was frozen in this process.
+    frozen_with: BTreeMap<EraId, CommitNumber>,
+}
+
+/// Bounds of what waits for the committer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CommitLimits {
+    /// A commit that has more is closed.
+    pub(crate) commit_bytes: usize,
+    /// More than this is refused.
+    pub(crate) queue_bytes: usize,
+}
+
+impl State {
+    pub(crate) fn new(
+        limits: CommitLimits,
+        logs: BTreeMap<LogId, Log>,
+        journal: JournalState,
+        last_commit: CommitNumber,
+        eras: BTreeMap<EraId, Era>,
+    ) -> Self {
+        let era = eras.keys().next_back().copied().unwrap_or_default();
+        let states = journal.partition_states();
+        Self {
+            limits,
+            logs,
+            health: Health::Ready,
+            next_offsets: states
+                .iter()
+                .map(|s| (s.partition, s.next_offset))
+                .collect(),
+            journal,
+            durable: last_commit,
+            eras,
+            closed: VecDeque::new(),
+            open: OpenCommit::new(last_commit.next(), era),
+            queued_bytes: 0,
+            frozen_with: BTreeMap::new(),
+        }
+    }
+
+    /// Gives the record of `message` its place in the open commit.
+    pub(crate) fn append(
+        &mut self,
+        log: LogId,
+        key: &[u8],
+        message: &Message,
+        timestamp_ms: i64,
+        now: Instant,
+    ) -> Result<Appended, AppendError> {
+        self.health.check()?;
+        let log = self.logs.get(&log).ok_or(AppendError::UnknownLog { log })?;
+        let options = log
+            .options
+            .as_ref()
+            .ok_or(AppendError::UnknownLog { log: log.id })?;
+        let number = partition_for_key(key, options.partitions);
+        let partition = LogPartition {
+            log: log.id,
+            partition: number,
+        };
+        let due = now + options.commit_within;
+        // What is larger than a commit may wait alone, so that a limit never refuses for good.
+        let size = message.size_bytes();
+        if self.queued_bytes > 0 && self.queued_bytes + size > self.limits.queue_bytes {
+            return Err(AppendError::QueueFull);
+        }
+        if !self.open.is_empty() && self.open.bytes() + size > self.limits.commit_bytes {
+            self.close_open();
+        }
+        let next = self.next_offset(partition);
+        let before = self.open.bytes();
+        let appended = message.with_record_fields(key, timestamp_ms, |fields| {
+            self.open.append(partition, next, fields, message.retain)
+        });
+        appended.map_err(|_| AppendError::TooLarge { bytes: size })?;
+        self.queued_bytes += self.open.bytes() - before;
+        self.next_offsets.insert(partition, next.advanced(1));
+        self.open.hurry(due);
+        Ok(Appended {
+            commit: self.open.number(),
+            partition,
+            offset: next,
+        })
+    }
+
+    /// The offset that the next record of a partition gets.
+    pub(crate) fn next_offset(&self, partition: LogPartition) -> Offset {
+        let unused = || self.journal.ends(partition).next_offset;
+        self.next_offsets
+            .get(&partition)
+            .copied()
+            .unwrap_or_else(unused)
+    }
+
+    /// Sets or removes a journal entry with the open commit, which leaves within `within`.
+    pub(crate) fn put(
+        &mut self,
+        key: JournalKey,
+        value: Option<Vec<u8>>,
+        now: Instant,
+        within: Duration,
+    ) -> CommitNumber {
+        self.in_open(now + within, |open| open.put(key, value))
+    }
+
+    /// Adds a journal operation to the open commit, which leaves within `within`.
+    pub(crate) fn operate(&mut self, operation: Operation, now: Instant, within: Duration) {
+        self.in_open(now + within, |open| open.operate(operation));
+    }
+
+    fn in_open(&mut self, due: Instant, change: impl FnOnce(&mut OpenCommit)) -> CommitNumber {
+        let before = self.open.bytes();
+        change(&mut self.open);
+        self.queued_bytes += self.open.bytes() - before;
+        self.open.hurry(due);
+        self.open.number()
+    }
+
+    /// Takes an operation that must become durable no later than anything that comes after it, and
+    /// no sooner than that: it costs no commit of its own.
+    pub(crate) fn accompany(&mut self, operation: Operation) {
+        if let Operation::Leap { partitions, .. } = &operation {
+            for leapt in partitions {
+                self.next_offsets.insert(leapt.partition, leapt.next_offset);
+            }
+        }
+        let before = self.open.bytes();
+        self.open.operate(operation);
+        self.queued_bytes += self.open.bytes() - before;
+    }
+
+    /// Makes the open commit due.
+    pub(crate) fn hurry_open(&mut self, now: Instant) -> CommitNumber {
+        self.open.hurry(now);
+        self.open.number()
+    }
+
+    fn close_open(&mut self) {
+        let next = self.open.number().next();
+        let era = self.eras.keys().next_back().copied().unwrap_or_default();
+        let full = std::mem::replace(&mut self.open, OpenCommit::new(next, era));
+        self.closed.push_back(full);
+    }
+
+    /// The next commit to write, if one is due; else when the open one will be.
+    pub(crate) fn take_due(
+        &mut self,
+        now: Instant,
+        drain: bool,
+    ) -> Result<OpenCommit, Option<Instant>> {
+        if self.closed.is_empty() {
+            let due = self.open.due().filter(|_| !self.open.is_empty());
+            let is_due = due.is_some_and(|due| drain || due <= now);
+            if !is_due {
+                return Err(due);
+            }
+            self.close_open();
+        }
+        self.closed.pop_front().ok_or(None)
+    }
+
+    /// A commit is on flash.
+    pub(crate) fn committed(&mut self, bytes: usize) {
+        self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
+    }
+
+    /// Bytes that wait for the committer.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// The era of what is appended now.
+    pub(crate) fn current_era(&self) -> Option<(EraId, &Era)> {
+        self.eras.last_key_value().map(|(id, era)| (*id, era))
+    }
+
+    /// Fixes an era's clock; durable with the commit that is returned.
+    pub(crate) fn freeze_era(&mut self, id: EraId, now: Instant) -> CommitNumber {
+        match self.eras.get(&id) {
+            Some(era) if !era.frozen => {
+                let frozen = Era {
+                    frozen: true,
+                    ..*era
+                };
+                let commit = self.set_era(id, frozen, now, Duration::ZERO);
+                self.frozen_with.insert(id, commit);
+                commit
+            }
+            // Frozen before this process, or unknown, which nothing can change either.
+            _ => self.frozen_with.get(&id).copied().unwrap_or(self.durable),
+        }
+    }
+
+    /// Changes an era, and the journal with the next commit.
+    pub(crate) fn set_era(
+        &mut self,
+        id: EraId,
+        era: Era,
+        now: Instant,
+        within: Duration,
+    ) -> CommitNumber {
+        let begins = !self.eras.contains_key(&id);
+        self.eras.insert(id, era);
+        if begins {
+            if self.open.is_empty() {
+                self.open = OpenCommit::new(self.open.number(), id);
+            } else {
+                self.close_open();
+            }
+        }
+        self.put(era_key(id), Some(era.to_stored()), now, within)
+    }
+}
+
+/// Journal key of an era.
+pub(crate) fn era_key(id: EraId) -> JournalKey {
+    JournalKey::new(JournalKind::Era, &id.0.to_be_bytes())
+}

@@ -1,0 +1,69 @@
+//! The only unsafe code of this crate: the durability fence, and the calls that have no safe wrapper.
+//!
+//! One foreign call a function, each with its reason. Everything else in the crate is safe Rust.
+#![allow(
+    unsafe_code,
+    reason = "the one file of the crate that may hold it; `cargo xtask tidy` looks for others"
+)]
+
+use std::ffi::{c_int, c_uint};
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How often the fence below was called since the process started.
+static FENCE_CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// Takes the place of libc's `sync_file_range` in every binary that links this crate.
+///
+/// sled 0.34 calls `sync_file_range` after each write of its log, takes the range for stable from
+/// then on, acknowledges a flush by it and reuses freed segments by it. The system call neither
+/// commits a file's size and extents nor empties the drive's cache, so a power cut loses data or
+/// leaves a database that does not open. `fdatasync` does both (docs/decisions/0002).
+///
+/// A failure is returned as -1 with `errno`, which sled turns into an error of the whole database.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sync_file_range(
+    fd: c_int,
+    _offset: i64,
+    _length: i64,
+    _flags: c_uint,
+) -> c_int {
+    FENCE_CALLS.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: fdatasync takes any integer and answers one that is no open file with EBADF.
+    unsafe { libc::fdatasync(fd) }
+}
+
+/// How often the fence was called since the process started.
+pub(crate) fn fence_calls() -> u64 {
+    FENCE_CALLS.load(Ordering::Relaxed)
+}
+
+/// A `timex` that asks for nothing to be changed.
+fn timex_of_zeros() -> libc::timex {
+    // SAFETY: timex is plain integers, for which all zeros is a value; modes = 0 changes nothing.
+    unsafe { mem::zeroed() }
+}
+
+/// The largest error of the wall clock in microseconds as the kernel knows it, or `None` while no
+/// time service has set the clock (see adjtimex(2), `TIME_ERROR` and `STA_UNSYNC`).
+pub(crate) fn wall_clock_error_us() -> Option<u64> {
+    let mut state = timex_of_zeros();
+    // SAFETY: the pointer is to a valid timex of this call's own; modes = 0 only reads.
+    let answer = unsafe { libc::adjtimex(&raw mut state) };
+    let synchronised =
+        answer >= 0 && answer != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0;
+    synchronised.then(|| u64::try_from(state.maxerror).unwrap_or(0))
+}
+
+/// Gives memory that the allocator keeps for later back to the system.
+///
+/// glibc keeps the pages of a closed segment's cache; on a small board they are needed elsewhere.
+#[cfg(target_env = "gnu")]
+pub(crate) fn release_free_memory() {
+    // SAFETY: malloc_trim may be called at any time from any thread.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Other C libraries give freed pages back by themselves.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn release_free_memory() {}
