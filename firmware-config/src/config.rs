@@ -1,0 +1,249 @@
+//! The whole configuration, from a file, a text, or nothing.
+//!
+//! Invariants: a [`Config`] that was read is valid in itself, so nobody needs to check again what
+//! is checked here; an empty file and no file are the same; the order of tables and keys in the
+//! file means nothing, except that logs are asked in their order.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use crate::bridge::{BRIDGE, BridgeConfig, Surroundings, read_bridge};
+use crate::checks::Checks;
+use crate::limits::{LIMITS, LimitsConfig, read_limits};
+use crate::listener::{
+    ADMIN, AdminConfig, Claims, LISTENER, ListenerConfig, read_admin, read_listeners,
+};
+use crate::log::{LOG, LogConfig, read_logs};
+use crate::problem::{LoadError, Located, Position, Problem, Problems};
+use crate::report::Report;
+use crate::schema::{ChoiceKey, Schema, TextKey};
+use crate::section::Section;
+use crate::storage::{STORAGE, StorageConfig, StorageRead, read_storage};
+use crate::syntax;
+use crate::value::{GatewayId, LogName, Refusal};
+
+/// The largest file that is read, in bytes. 64 logs and 64 routes with long filters take a tenth
+/// of it.
+const FILE_BYTES_MAX: usize = 256 << 10;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The folder with everything that is kept; relative to the working directory.
+    pub data_dir: PathBuf,
+    /// The name of this gateway upstream; there is one when there is a bridge.
+    pub gateway_id: Option<GatewayId>,
+    /// Where a QoS 1 message goes that no log's filter takes.
+    pub unmapped: Unmapped,
+    /// Where clients connect; at least one.
+    pub listeners: Vec<ListenerConfig>,
+    /// Where health, metrics and status are served.
+    pub admin: AdminConfig,
+    /// How the logs lie on flash.
+    pub storage: StorageConfig,
+    /// The logs in the order in which they are asked; one of them is named `default`.
+    pub logs: Vec<LogConfig>,
+    /// What clients may take.
+    pub limits: LimitsConfig,
+    /// Where the logs are replicated to, if anywhere.
+    pub bridge: Option<BridgeConfig>,
+}
+
+/// Where a QoS 1 message goes that no log's filter takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmapped {
+    /// To the log `default`: it is stored before it is acknowledged.
+    Default,
+    /// To the subscribers of the moment only.
+    LiveOnly,
+}
+
+static DATA_DIR: TextKey = TextKey {
+    name: "data_dir",
+    allowed: "the path of a folder, absolute or from the working directory",
+    default: r#""./tidegate-data""#,
+};
+static GATEWAY_ID: TextKey = TextKey {
+    name: "gateway_id",
+    allowed: "1 to 64 of A-Z, a-z, 0-9, ., _ and -",
+    default: "none; required with `[bridge]`",
+};
+static UNMAPPED: ChoiceKey<Unmapped> = ChoiceKey {
+    name: "unmapped",
+    choices: &[
+        ("default", Unmapped::Default),
+        ("live-only", Unmapped::LiveOnly),
+    ],
+    later: &[],
+};
+
+pub(crate) static SCHEMA: Schema = Schema {
+    keys: &[&DATA_DIR, &GATEWAY_ID, &UNMAPPED],
+    tables: &[&LISTENER, &ADMIN, &STORAGE, &LOG, &LIMITS, &BRIDGE],
+    later: &[
+        "acl",
+        "auth",
+        "board",
+        "bundle",
+        "device",
+        "flash_budget",
+        "kafka",
+        "memory_budget",
+        "quota",
+        "tenant",
+    ],
+};
+
+impl Default for Config {
+    /// What runs without a file: everything on this machine only, one log for all topics.
+    fn default() -> Self {
+        Self {
+            data_dir: default_data_dir(),
+            gateway_id: None,
+            unmapped: Unmapped::Default,
+            listeners: vec![ListenerConfig::default()],
+            admin: AdminConfig::default(),
+            storage: StorageConfig::default(),
+            logs: vec![LogConfig::new(LogName::default_log(), vec!["#".to_owned()])],
+            limits: LimitsConfig::default(),
+            bridge: None,
+        }
+    }
+}
+
+fn default_data_dir() -> PathBuf {
+    PathBuf::from("./tidegate-data")
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or with everything that is wrong in it.
+    pub fn from_file(path: &Path, checks: &Checks) -> Result<Self, LoadError> {
+        let name = path.display().to_string();
+        let bytes = read_file(path).map_err(|source| LoadError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => Ok(Self::from_toml(text, &name, checks)?),
+            Err(_) if bytes.len() > FILE_BYTES_MAX => Err(too_large(&name).into()),
+            Err(error) => Err(not_text(&name, &bytes, error.valid_up_to()).into()),
+        }
+    }
+
+    /// Reads a text; `name` is what its problems call it.
+    ///
+    /// # Errors
+    /// With everything that is wrong in it.
+    pub fn from_toml(text: &str, name: &str, checks: &Checks) -> Result<Self, Problems> {
+        if text.len() > FILE_BYTES_MAX {
+            return Err(too_large(name));
+        }
+        let report = Report::new(name, text);
+        let text = syntax::without_errors(text, &report);
+        let config = match DeTable::parse(&text) {
+            Ok(table) => read(
+                &Section::root(&report, table.get_ref(), &SCHEMA),
+                checks,
+                &report,
+            ),
+            Err(error) => {
+                report.syntax_error(0, error.message().to_owned());
+                None
+            }
+        };
+        report.verdict(config)
+    }
+}
+
+/// Reads no more than is needed to see that a file is too large.
+fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(FILE_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn too_large(name: &str) -> Problems {
+    let message = format!(
+        "the file is too large; allowed: {} KiB",
+        FILE_BYTES_MAX >> 10
+    );
+    let position = Position { line: 1, column: 1 };
+    Problems::new(
+        name,
+        vec![Problem {
+            position,
+            key: String::new(),
+            message,
+        }],
+    )
+}
+
+fn not_text(name: &str, bytes: &[u8], valid_up_to: usize) -> Problems {
+    let (valid, other) = bytes.split_at(valid_up_to.min(bytes.len()));
+    let valid = String::from_utf8_lossy(valid);
+    let position = Report::new(name, &valid).position(valid.len());
+    let byte = other.first().copied().unwrap_or_default();
+    let message = format!("found the byte 0x{byte:02x}, which is no UTF-8; allowed: UTF-8 text");
+    Problems::new(
+        name,
+        vec![Problem {
+            position,
+            key: String::new(),
+            message,
+        }],
+    )
+}
+
+/// Reads all tables. The order is that of the rules: what is compared with comes first.
+fn read(file: &Section<'_>, checks: &Checks, report: &Report<'_>) -> Option<Config> {
+    let data_dir = file.text(&DATA_DIR, parse_data_dir);
+    let data_dir = data_dir.or(|| Located::nowhere(default_data_dir()));
+    let gateway_id = file.text(&GATEWAY_ID, str::parse::<GatewayId>).optional();
+    let gateway_id = gateway_id.map(|id| id.map(|id| id.value));
+    let unmapped = file.choice(&UNMAPPED);
+    let mut claims = Claims::default();
+    let listeners = read_listeners(file, &mut claims);
+    let admin = read_admin(file, &mut claims);
+    claims.check(report);
+    let StorageRead {
+        storage,
+        segment_bytes,
+    } = read_storage(file);
+    let limits = read_limits(file, segment_bytes);
+    let logs = read_logs(file, checks, segment_bytes);
+    let surroundings = Surroundings {
+        gateway_id: gateway_id.clone(),
+        gateway_id_key: &GATEWAY_ID,
+        logs: logs.known,
+    };
+    let bridge = read_bridge(file, &surroundings);
+    Some(Config {
+        data_dir: data_dir?.value,
+        gateway_id: gateway_id?,
+        unmapped: unmapped?,
+        listeners: listeners?,
+        admin: admin?,
+        storage: storage?,
+        logs: logs.logs?,
+        limits: limits?,
+        bridge: bridge?,
+    })
+}
+
+fn parse_data_dir(text: &str) -> Result<PathBuf, Refusal> {
+    if text.is_empty() {
+        return Err(Refusal::new("is empty"));
+    }
+    if text.contains('\0') {
+        return Err(Refusal::new("contains a zero byte"));
+    }
+    Ok(PathBuf::from(text))
+}
