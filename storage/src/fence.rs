@@ -1,6 +1,6 @@
 //! The durability fence proves that it is there.
 //!
-//! [`crate::sys`] defines the symbol `sync_file_range`, which sled calls after each write of its
+//! `crate::sys` defines the symbol `sync_file_range`, which sled calls after each write of its
 //! log, as `fdatasync`. Whether the linker took ours depends on how a binary was made, so every
 //! process looks before it acknowledges anything. See docs/decisions/0002.
 

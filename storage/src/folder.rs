@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! FORMAT        what made the folder, in plain text; written once, before anything else
-//! MARK          how far the log was durable, see [`crate::mark`]
+//! MARK          how far the log was durable, see `crate::mark`
 //! LOCK          locked (flock) while a process has the folder; holds who that is
 //! meta/         metadata database
 //! log/<id>/     segments

@@ -40,7 +40,7 @@ number! {
 }
 number! {
     /// A stretch of time with one clock: one boot of the machine, or the part of it after the clock
-    /// became known too late. See [`crate::clock`].
+    /// became known too late. See `crate::clock`.
     EraId(u32)
 }
 number! {

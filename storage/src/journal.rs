@@ -6,7 +6,7 @@
 //! (the bridge's checkpoints, eras, spans …); each value begins with a version byte.
 //!
 //! Not for: what changes rarely and is large (retained messages, the segment index), see
-//! [`crate::metadata`].
+//! `crate::metadata`.
 //!
 //! Invariant: the state after commit N is the snapshot at the start of N's segment plus all
 //! operations up to N, and nothing else.

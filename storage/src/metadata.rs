@@ -1,6 +1,6 @@
 //! The metadata database: what changes rarely and may be large. Segment index and retained messages.
 //!
-//! Not for: anything that must agree with the log to the record, see [`crate::journal`].
+//! Not for: anything that must agree with the log to the record, see `crate::journal`.
 //!
 //! ```text
 //! tree      key                               value (cut into pieces of at most 6 KiB)

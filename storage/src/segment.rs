@@ -4,7 +4,7 @@
 //! collects ten changes or splits, which a chunk that is full before that never does. What "full"
 //! means was measured: docs/decisions/0003.
 //!
-//! Not for: which segments there are, see [`crate::segments`].
+//! Not for: which segments there are, see `crate::segments`.
 //!
 //! Invariants: a chunk's name is the key of its first piece; commit numbers in a segment are dense.
 

@@ -1,6 +1,6 @@
 //! The store: the one handle on a data folder. Appends, the journal, readers, what the folder is.
 //!
-//! Two threads belong to it, the [`committer`] and the [`keeper`]; both end with [`Store::close`].
+//! Two threads belong to it, the `committer` and the `keeper`; both end with [`Store::close`].
 //! Callers may be on any thread; [`Store::append`] encodes and returns, it never waits for flash.
 
 mod committer;
@@ -34,7 +34,7 @@ pub use shared::StoreStatus;
 
 /// Smallest and largest size of a segment.
 pub const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
-/// See [`SEGMENT_BYTES_MIN`]; [`crate::ids::OFFSET_LEAP`] depends on it.
+/// See [`SEGMENT_BYTES_MIN`]; `crate::ids::OFFSET_LEAP` depends on it.
 pub const SEGMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// How a store is to work.
@@ -181,7 +181,7 @@ impl Health {
     }
 }
 
-/// A data folder in use. Cheap to clone; the threads end with [`Store::close`].
+/// A data folder in use. Cheap to clone; the threads end with [`StoreThreads::close`].
 #[derive(Clone, Debug)]
 pub struct Store {
     shared: Arc<Shared>,

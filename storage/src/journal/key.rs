@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum JournalKind {
-    /// The data folder: incarnation and hardware fingerprint. Owner: [`crate::identity`].
+    /// The data folder: incarnation and hardware fingerprint. Owner: `crate::identity`.
     Identity = 1,
-    /// An era, by its number. Owner: [`crate::clock`].
+    /// An era, by its number. Owner: `crate::clock`.
     Era = 2,
-    /// A span, by its number. Owner: [`crate::identity`].
+    /// A span, by its number. Owner: `crate::identity`.
     Span = 3,
-    /// A log's name and partitions, by its id. Owner: [`crate::logs`].
+    /// A log's name and partitions, by its id. Owner: `crate::logs`.
     Log = 4,
-    /// Records lost and accounted for, by a number of their own. Owner: [`crate::gap`].
+    /// Records lost and accounted for, by a number of their own. Owner: `crate::gap`.
     Gap = 5,
     /// The position and producer ids of a route in a partition. Owner: the bridge.
     BridgeStream = 6,
