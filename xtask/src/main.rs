@@ -1,2 +1,74 @@
-//! (skeleton)
-fn main() {}
+//! The task runner: `cargo xtask …` is what a developer, `./test` and CI call.
+//!
+//! It holds no product code and the product knows nothing of it. Programs that a task needs are
+//! called by name; what they print reaches the terminal, less the noise of success.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a task runner talks to its user"
+)]
+
+mod cargo_test;
+mod ci;
+mod command;
+mod kafka;
+mod newcomer;
+mod report;
+mod setup;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the Tidegate workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install or check what the tests need (Debian packages, Kafka, Python packages, cargo-deny)
+    Setup,
+    /// Everything that CI checks: setup, format, tidy, build, deny, clippy, tests, docs
+    Ci,
+    /// Run the tests and count them
+    Test {
+        /// Arguments for `cargo test`, for instance `-p storage` or `-- name_of_a_test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Check the rules of the code base that no compiler checks
+    Tidy,
+    /// A real Apache Kafka on loopback, in the background
+    #[command(subcommand)]
+    Kafka(kafka::Task),
+    /// Write the checksums of the jars that tests/kafka/pom.xml names
+    Checksums,
+    /// Run the README's commands in a bare Debian, as a newcomer would (needs root)
+    Newcomer(newcomer::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::Setup => setup::run(),
+        Task::Ci => ci::run(),
+        Task::Test { arguments } => ci::run_tests(&arguments),
+        Task::Tidy => tidy::run(),
+        Task::Kafka(task) => kafka::run(task),
+        Task::Checksums => setup::kafka_jars::write_checksums(),
+        Task::Newcomer(arguments) => newcomer::run(&arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
