@@ -108,6 +108,9 @@ pub struct Era {
     pub correction: Option<Correction>,
     /// A record of it went upstream: nothing above changes any more.
     pub frozen: bool,
+    /// The wall clock showed a possible time when the era began. If not, and there is no correction,
+    /// times of this era are known to be wrong.
+    pub plausible: bool,
 }
 
 /// Difference between the provisional and the real clock.
@@ -135,13 +138,15 @@ impl Stored for Era {
 impl Era {
     /// An era that begins now. `floor_ms`: a time that is certainly past.
     pub(crate) fn begin(clock: &dyn ClockSource, floor_ms: i64) -> Self {
-        let now_ms = clock.wall_ms().max(floor_ms).max(RELEASE_TIME_MS);
+        let floor_ms = floor_ms.max(RELEASE_TIME_MS);
+        let now_ms = clock.wall_ms().max(floor_ms);
         let base_ms = now_ms.saturating_sub(clock.since_boot_ms());
         let mut era = Self {
             boot_id: clock.boot_id(),
             base_ms,
             correction: None,
             frozen: false,
+            plausible: clock.wall_ms() >= floor_ms,
         };
         era.correction = era.measured_correction(clock);
         era
@@ -160,6 +165,11 @@ impl Era {
     /// The provisional clock now.
     pub(crate) fn provisional_ms(&self, clock: &dyn ClockSource) -> i64 {
         self.base_ms.saturating_add(clock.since_boot_ms())
+    }
+
+    /// Whether its times can be right.
+    pub fn is_plausible(&self) -> bool {
+        self.plausible || self.correction.is_some()
     }
 
     /// The real time of a provisional one.
@@ -240,6 +250,8 @@ mod tests {
             era.corrected(era.base_ms + 5_000).quality,
             TimeQuality::Estimated
         );
+        assert!(!era.is_plausible());
+        assert!(Era::begin(&clock(RELEASE_TIME_MS + 1, None), 0).is_plausible());
     }
 
     #[test]

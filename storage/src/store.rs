@@ -313,12 +313,17 @@ impl Store {
         self.shared.put(key, value, within)
     }
 
-    /// Writes down records that are lost, with the next commit.
+    /// Writes down records that are lost, with the next commit; and, in the same commit, the entry
+    /// that says that they were counted.
     ///
     /// # Errors
     /// As [`Self::put_journal_entry`].
-    pub fn record_gap(&self, gap: &Gap) -> Result<CommitNumber, AppendError> {
-        self.shared.record_gap(gap)
+    pub fn record_gap(
+        &self,
+        gap: &Gap,
+        counted: Option<(JournalKey, Vec<u8>)>,
+    ) -> Result<CommitNumber, AppendError> {
+        self.shared.record_gap(gap, counted)
     }
 
     /// The gap ledger.

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use storage::{
-    AppendError, CommitNumber, Fingerprint, GapReason, Health, JournalKey, JournalKind, LogOptions,
-    Message, Offset, PartitionId, Read, Store, StoreOptions, TimeQuality, fence,
+    AppendError, CommitNumber, Fingerprint, Gap, GapReason, Health, JournalKey, JournalKind,
+    LogOptions, Message, Offset, PartitionId, Read, Store, StoreOptions, TimeQuality, fence,
 };
 use support::{
     FakeClock, append, append_many, log_of, open, options, read_all, read_from, wait_for,
@@ -360,6 +360,40 @@ fn queue_in_front_of_the_committer_is_bounded() {
         store.high_watermark(store.log("a").unwrap().partitions().next().unwrap()),
         Offset(9)
     );
+}
+
+#[test]
+fn gaps_are_written_down_once_and_continue_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, threads) = open(folder.path(), &[LogOptions::new("a", 1)]);
+    let partition = store.log("a").unwrap().partitions().next().unwrap();
+    let gap = |from, to, route: &str| Gap {
+        partition,
+        route: Some(route.to_owned()),
+        from: Offset(from),
+        to: Offset(to),
+        records: to - from,
+        at_most: false,
+        bytes: None,
+        reason: GapReason::Retention,
+        noted_ms: 1,
+    };
+    let counted = JournalKey::new(JournalKind::BridgeStream, b"r");
+    // Without a wait in between: the ledger knows what is only on its way to flash.
+    store
+        .record_gap(&gap(0, 5, "r"), Some((counted.clone(), vec![1])))
+        .unwrap();
+    store.record_gap(&gap(0, 5, "other"), None).unwrap();
+    let last = store
+        .record_gap(&gap(5, 9, "r"), Some((counted.clone(), vec![2])))
+        .unwrap();
+    store.wait_durable(last).unwrap();
+    threads.close();
+    drop(store);
+    let (store, threads) = open(folder.path(), &[LogOptions::new("a", 1)]);
+    assert_eq!(store.gaps(), [gap(0, 9, "r"), gap(0, 5, "other")]);
+    assert_eq!(store.journal_entry(&counted), Some(vec![2]));
+    threads.close();
 }
 
 #[test]

@@ -387,18 +387,17 @@ impl Shared {
     }
 
     pub(crate) fn gaps(&self) -> Vec<Gap> {
-        let state = self.state();
-        let entries = state.journal.of_kind(JournalKind::Gap);
-        entries
-            .filter_map(|(_, value)| Gap::from_stored(value).ok())
-            .collect()
+        self.state().gaps().cloned().collect()
     }
 
-    pub(crate) fn record_gap(&self, gap: &Gap) -> Result<CommitNumber, AppendError> {
+    pub(crate) fn record_gap(
+        &self,
+        gap: &Gap,
+        counted: Option<(JournalKey, Vec<u8>)>,
+    ) -> Result<CommitNumber, AppendError> {
         let mut state = self.state();
         check_journal(&state.health)?;
-        let (key, gap) = ledger_entry(&state, gap);
-        let commit = state.put(key, Some(gap.to_stored()), Instant::now(), Duration::ZERO);
+        let commit = state.record_gap(gap, counted, Instant::now());
         drop(state);
         self.work.notify_one();
         Ok(commit)
@@ -455,24 +454,6 @@ fn check_journal(health: &Health) -> Result<(), AppendError> {
         Health::DiskFull { .. } => Ok(()),
         other => other.check(),
     }
-}
-
-/// Key and value that put `gap` into the ledger: a new entry, or a longer last one.
-fn ledger_entry(state: &State, gap: &Gap) -> (JournalKey, Gap) {
-    let mut next = 0_u64;
-    for (key, value) in state.journal.of_kind(JournalKind::Gap) {
-        let number = key.rest().try_into().map_or(0, u64::from_be_bytes);
-        next = next.max(number + 1);
-        let earlier = Gap::from_stored(value).ok();
-        if let Some(longer) = earlier.and_then(|earlier| earlier.extended_by(gap)) {
-            return (key.clone(), longer);
-        }
-    }
-    (gap_key(next), gap.clone())
-}
-
-pub(crate) fn gap_key(number: u64) -> JournalKey {
-    JournalKey::new(JournalKind::Gap, &number.to_be_bytes())
 }
 
 pub(crate) fn span_key(id: SpanId) -> JournalKey {

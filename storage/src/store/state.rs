@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Era;
 use crate::encoding::Stored as _;
+use crate::gap::Gap;
 use crate::ids::{CommitNumber, EraId, LogId, LogPartition, Offset};
 use crate::journal::{JournalKey, JournalKind, JournalState, Operation};
 use crate::logs::Log;
@@ -36,6 +37,8 @@ pub(crate) struct State {
     queued_bytes: usize,
     /// Offset of the next record of each partition that has had one.
     next_offsets: BTreeMap<LogPartition, Offset>,
+    /// The gap ledger, with what is on its way to flash.
+    gaps: BTreeMap<u64, Gap>,
     /// With which commit an era was frozen in this process.
     frozen_with: BTreeMap<EraId, CommitNumber>,
 }
@@ -59,7 +62,11 @@ impl State {
     ) -> Self {
         let era = eras.keys().next_back().copied().unwrap_or_default();
         let states = journal.partition_states();
+        let gaps = journal
+            .of_kind(JournalKind::Gap)
+            .filter_map(|(key, value)| numbered_gap(key, value));
         Self {
+            gaps: gaps.collect(),
             limits,
             logs,
             health: Health::Ready,
@@ -142,6 +149,35 @@ impl State {
         self.in_open(now + within, |open| open.put(key, value))
     }
 
+    /// Puts `gap` into the ledger, as an entry of its own or as the continuation of one, together
+    /// with the entry that says that it was counted.
+    pub(crate) fn record_gap(
+        &mut self,
+        gap: &Gap,
+        counted: Option<(JournalKey, Vec<u8>)>,
+        now: Instant,
+    ) -> CommitNumber {
+        let longer = self
+            .gaps
+            .iter()
+            .find_map(|(n, earlier)| Some((*n, earlier.extended_by(gap)?)));
+        let next = self.gaps.keys().next_back().map_or(0, |last| last + 1);
+        let (number, gap) = longer.unwrap_or_else(|| (next, gap.clone()));
+        let entry = (gap_key(number), Some(gap.to_stored()));
+        self.gaps.insert(number, gap);
+        self.in_open(now, |open| {
+            if let Some((key, value)) = counted {
+                open.put(key, Some(value));
+            }
+            open.put(entry.0, entry.1);
+        })
+    }
+
+    /// The gap ledger.
+    pub(crate) fn gaps(&self) -> impl Iterator<Item = &Gap> {
+        self.gaps.values()
+    }
+
     /// Adds a journal operation to the open commit, which leaves within `within`.
     pub(crate) fn operate(&mut self, operation: Operation, now: Instant, within: Duration) {
         self.in_open(now + within, |open| open.operate(operation));
@@ -158,10 +194,17 @@ impl State {
     /// Takes an operation that must become durable no later than anything that comes after it, and
     /// no sooner than that: it costs no commit of its own.
     pub(crate) fn accompany(&mut self, operation: Operation) {
-        if let Operation::Leap { partitions, .. } = &operation {
-            for leapt in partitions {
-                self.next_offsets.insert(leapt.partition, leapt.next_offset);
+        match &operation {
+            Operation::Leap { partitions, .. } => {
+                let leapt = partitions
+                    .iter()
+                    .map(|leapt| (leapt.partition, leapt.next_offset));
+                self.next_offsets.extend(leapt);
             }
+            Operation::Put { key, value } if key.is(JournalKind::Gap) => {
+                self.gaps.extend(numbered_gap(key, value));
+            }
+            _ => {}
         }
         let before = self.open.bytes();
         self.open.operate(operation);
@@ -249,6 +292,16 @@ impl State {
         }
         self.put(era_key(id), Some(era.to_stored()), now, within)
     }
+}
+
+/// Journal key of an entry of the gap ledger.
+pub(crate) fn gap_key(number: u64) -> JournalKey {
+    JournalKey::new(JournalKind::Gap, &number.to_be_bytes())
+}
+
+fn numbered_gap(key: &JournalKey, value: &[u8]) -> Option<(u64, Gap)> {
+    let number = key.rest().try_into().ok().map(u64::from_be_bytes)?;
+    Some((number, Gap::from_stored(value).ok()?))
 }
 
 /// Journal key of an era.
