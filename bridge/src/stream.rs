@@ -122,7 +122,7 @@ pub(crate) enum Refusal {
     Definite,
     /// It may have been appended.
     Doubtful,
-    /// It was not appended, because the broker does not lead the partition.
+    /// The broker does not lead the partition. It may have been appended while it still did.
     NotLeader,
     /// It was not appended: its sequence number is not the next one (45).
     OutOfOrder,
@@ -170,6 +170,7 @@ enum Phase {
 struct Barrier {
     at: u64,
     resume: u64,
+    lost: u64,
 }
 
 /// See the module's documentation.
@@ -235,11 +236,6 @@ impl Stream {
     /// Records of which it is not known whether Kafka has them.
     pub(crate) fn records_in_doubt(&self) -> u64 {
         self.sent.saturating_sub(self.state.acknowledged)
-    }
-
-    /// Batches without an answer.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.len()
     }
 
     /// Whether records flow, or would if there were any.
@@ -351,10 +347,19 @@ impl Stream {
 
     /// There are no records from `at` up to `resume`: everything before is to be acknowledged, then
     /// a new producer id begins at `resume`.
-    pub(crate) fn handle_barrier(&mut self, at: u64, resume: u64) {
-        if at >= self.next && resume > at {
-            self.barrier = Some(Barrier { at, resume });
+    ///
+    /// `lost` of the records in between are gone for good. With `resume` = `at` nothing is missing,
+    /// only the producer id changes.
+    pub(crate) fn handle_barrier(&mut self, at: u64, resume: u64, lost: u64) {
+        let is_nearer = self.barrier.is_none_or(|barrier| at <= barrier.at);
+        if at >= self.next && resume >= at && is_nearer {
+            self.barrier = Some(Barrier { at, resume, lost });
         }
+    }
+
+    /// Whether the stream waits for a barrier to be passed.
+    pub(crate) fn has_barrier(&self) -> bool {
+        self.barrier.is_some()
     }
 
     /// Whether batches are older than Kafka keeps producer state for: the leader may then forget us
@@ -453,7 +458,8 @@ impl Stream {
                 ..self.state.clone()
             },
             (_, Some(barrier)) if self.has_passed_barrier() => {
-                self.state.after_barrier(barrier.at, barrier.resume)
+                self.state
+                    .after_barrier(barrier.at, barrier.resume, barrier.lost)
             }
             _ => self.state.clone(),
         }
@@ -461,7 +467,9 @@ impl Stream {
 
     fn pass_barrier(&mut self) {
         if let Some(barrier) = self.barrier.take() {
-            self.state = self.state.after_barrier(barrier.at, barrier.resume);
+            self.state = self
+                .state
+                .after_barrier(barrier.at, barrier.resume, barrier.lost);
             self.next = barrier.resume;
             self.sent = self.sent.max(barrier.resume);
             self.available = self.available.max(barrier.resume);
@@ -527,7 +535,7 @@ impl Stream {
                 Refusal::Reshape => Then::Resolve,
                 Refusal::ProducerInvalid => Then::ResolveThenRotate,
             };
-            let refused_for_certain = refusal != Refusal::Doubtful;
+            let refused_for_certain = !matches!(refusal, Refusal::Doubtful | Refusal::NotLeader);
             self.phase = Phase::Draining {
                 then,
                 refused_for_certain,

@@ -341,6 +341,12 @@ impl Store {
         self.shared.now()
     }
 
+    /// Whether the times of what is appended now can be right; see [`Era::is_plausible`].
+    pub fn clock_is_plausible(&self) -> bool {
+        let state = self.shared.state();
+        state.current_era().is_some_and(|(_, era)| era.is_plausible())
+    }
+
     /// The era's clock. Unknown eras have lost their commits; their times are taken as they are.
     pub fn era(&self, era: EraId) -> Option<Era> {
         self.shared.state().eras.get(&era).copied()

@@ -172,6 +172,10 @@ impl World {
     }
 
     /// What the stream asks for.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one arm for each action, none of them long"
+    )]
     fn act(&self, worlds: &mut Vec<(String, Self)>) {
         let action = self.stream.next_action();
         let label = format!("{action:?}");
@@ -222,7 +226,7 @@ impl World {
                 let mut to = limit.min(from + w.batch_records);
                 if let Some((at, resume)) = w.gap {
                     if from == at {
-                        w.stream.handle_barrier(at, resume);
+                        w.stream.handle_barrier(at, resume, resume - at);
                         return;
                     }
                     if from < at {
@@ -302,8 +306,8 @@ impl World {
         let Budget {
             cuts,
             crashes,
-            refusals,
             losses,
+            ..
         } = self.budget;
         if cuts > 0 && self.connection.is_some() {
             self.with(worlds, "cut", |w| {
@@ -331,6 +335,25 @@ impl World {
                 w.durable = w.stream.state().clone()
             });
         }
+        self.refuse(worlds);
+        if losses > 0 {
+            self.with(worlds, "the leader forgets us", |w| {
+                w.budget.losses -= 1;
+                w.remote.lose_producer_state();
+                if w.loss == Loss::Restart {
+                    w.remote.new_leader_epoch(None);
+                    w.old.clear();
+                    if w.connection.take().is_some() {
+                        w.stream.handle_disconnected();
+                    }
+                }
+            });
+        }
+    }
+
+    /// The leader refuses a request, whether it appends it or not.
+    fn refuse(&self, worlds: &mut Vec<(String, Self)>) {
+        let refusals = self.budget.refusals;
         let waiting = self
             .connection
             .as_ref()
@@ -350,28 +373,15 @@ impl World {
                 });
             }
             // Refused to our face, but appended.
-            self.with(worlds, "refused, but appended", |w| {
-                w.budget.refusals -= 1;
-                let connection = w.connection.as_mut().unwrap();
-                let request = connection.requests.pop_front().unwrap();
-                connection
-                    .answers
-                    .push_back(Answer::Refused(Refusal::Doubtful));
-                let _ = w.remote.append(&batch(&request), 1);
-            });
-        }
-        if losses > 0 {
-            self.with(worlds, "the leader forgets us", |w| {
-                w.budget.losses -= 1;
-                w.remote.lose_producer_state();
-                if w.loss == Loss::Restart {
-                    w.remote.new_leader_epoch(None);
-                    w.old.clear();
-                    if w.connection.take().is_some() {
-                        w.stream.handle_disconnected();
-                    }
-                }
-            });
+            for refusal in [Refusal::NotLeader, Refusal::Doubtful] {
+                self.with(worlds, &format!("{refusal:?} refusal, but appended"), |w| {
+                    w.budget.refusals -= 1;
+                    let connection = w.connection.as_mut().unwrap();
+                    let request = connection.requests.pop_front().unwrap();
+                    connection.answers.push_back(Answer::Refused(refusal));
+                    let _ = w.remote.append(&batch(&request), 1);
+                });
+            }
         }
     }
 }

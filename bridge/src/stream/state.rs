@@ -47,15 +47,17 @@ impl Producer {
 
 impl StreamState {
     /// This state, after everything before `at` was acknowledged and nothing is to come before
-    /// `resume`. What is missing in between is not counted here.
-    pub(crate) fn after_barrier(&self, at: u64, resume: u64) -> Self {
+    /// `resume`; `lost` records are missing in between.
+    pub(crate) fn after_barrier(&self, at: u64, resume: u64, lost: u64) -> Self {
         debug_assert_eq!(
             self.acknowledged, at,
             "a barrier is passed when it is reached"
         );
+        let lost = self.lost + lost;
         Self {
             acknowledged: resume,
             producer: None,
+            lost,
             ..self.clone()
         }
     }

@@ -108,7 +108,7 @@ fn one_batch_is_in_flight_until_the_leader_knows_us_then_five() {
         stream.handle_sent(to);
     }
     assert_eq!(
-        (stream.next_action(), stream.in_flight()),
+        (stream.next_action(), stream.in_flight.len()),
         (Action::Answer, 5)
     );
     stream.set_aged(true);
@@ -348,7 +348,7 @@ fn producer_id_ends_before_its_numbers_wrap() {
 fn barrier_is_passed_when_everything_before_it_is_safe() {
     let mut stream = streaming();
     stream.handle_sent(130);
-    stream.handle_barrier(140, 180);
+    stream.handle_barrier(140, 180, 40);
     assert_eq!(
         stream.next_action(),
         Action::Send {
@@ -365,7 +365,10 @@ fn barrier_is_passed_when_everything_before_it_is_safe() {
     resolve_if_asked(&mut stream);
     assert_eq!(stream.next_action(), Action::Persist);
     let state = stream.state_to_persist();
-    assert_eq!((state.acknowledged, state.producer), (180, None));
+    assert_eq!(
+        (state.acknowledged, state.producer, state.lost),
+        (180, None, 40)
+    );
     stream.handle_persisted();
     assert_eq!(
         (stream.acknowledged(), stream.next_action()),

@@ -1,0 +1,513 @@
+//! The bridge on a real store and the model of a Kafka broker over a real socket.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test may stop at the first surprise"
+)]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use bridge::{Bridge, BridgeOptions, RouteOptions, RouteStatus, Start, StreamActivity};
+use kafka::ErrorCode;
+use kafka::model::{ModelHandle, ModelOptions, ProduceFault, UnknownTopic};
+use storage::{Incarnation, LogOptions, Message, Store, StoreOptions, StoreThreads};
+
+const TOPIC: &str = "plant.telemetry";
+
+struct Gateway {
+    folder: tempfile::TempDir,
+    options: StoreOptions,
+    logs: Vec<LogOptions>,
+    store: Option<(Store, StoreThreads)>,
+    appended: u64,
+}
+
+impl Gateway {
+    fn new(logs: &[LogOptions]) -> Self {
+        let options = StoreOptions {
+            segment_bytes: 1 << 20,
+            ..StoreOptions::default()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut gateway = Self {
+            folder,
+            options,
+            logs: logs.to_vec(),
+            store: None,
+            appended: 0,
+        };
+        gateway.open();
+        gateway
+    }
+
+    fn open(&mut self) {
+        let opened = Store::open(self.folder.path(), self.options.clone(), &self.logs);
+        self.store = Some(opened.unwrap());
+    }
+
+    fn close(&mut self) {
+        let (store, threads) = self.store.take().unwrap();
+        threads.close();
+        drop(store);
+    }
+
+    fn store(&self) -> &Store {
+        &self.store.as_ref().unwrap().0
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        self.store().incarnation()
+    }
+
+    /// Appends records of five devices; the payload is the number of the record.
+    fn append(&mut self, count: u64, size: usize) {
+        let mut last = None;
+        for _ in 0..count {
+            let number = self.appended;
+            self.appended += 1;
+            let device = format!("device-{}", number % 5);
+            let message = Message {
+                topic: format!("sensors/{}", number % 7).into(),
+                client_id: device.clone().into(),
+                payload: format!("{number:<size$}").into(),
+                qos: 1,
+                ..Message::default()
+            };
+            let log = self.store().logs()[0].id;
+            last = Some(
+                self.store()
+                    .append(log, device.as_bytes(), &message)
+                    .unwrap()
+                    .commit,
+            );
+        }
+        self.store().wait_durable(last.unwrap()).unwrap();
+    }
+
+    fn bridge(&self, model: &ModelHandle) -> Bridge {
+        self.bridge_with(model, |_| {})
+    }
+
+    fn bridge_with(&self, model: &ModelHandle, change: impl FnOnce(&mut BridgeOptions)) -> Bridge {
+        let route = RouteOptions {
+            name: "telemetry".into(),
+            log: self.logs[0].name.clone(),
+            topic: TOPIC.into(),
+            start: Start::Earliest,
+        };
+        let mut options = BridgeOptions {
+            gateway_id: "gw".into(),
+            bootstrap: vec![model.address()],
+            client_id: "gw".into(),
+            request_timeout: Duration::from_millis(500),
+            backoff_max: Duration::from_millis(300),
+            checkpoint_within: Duration::from_secs(60),
+            batch_bytes_max: 16 * 1024,
+            in_flight_bytes_max: 128 * 1024,
+            routes: vec![route],
+        };
+        change(&mut options);
+        Bridge::start(options, self.store()).unwrap()
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    // The model serves from its own threads; the runtime must stay alive with it.
+    tokio::runtime::Handle::current().block_on(future)
+}
+
+/// Runs a test body beside a runtime that the model lives in.
+fn with_model(options: ModelOptions, body: impl FnOnce(&ModelHandle)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let model = runtime.block_on(ModelHandle::start(options)).unwrap();
+    let _inside = runtime.enter();
+    body(&model);
+}
+
+fn topic_of(partitions: i32) -> ModelOptions {
+    ModelOptions {
+        unknown_topic: UnknownTopic::Create {
+            partition_count: partitions,
+        },
+        ..ModelOptions::default()
+    }
+}
+
+/// The route, as soon as it is known.
+fn route(bridge: &Bridge) -> RouteStatus {
+    bridge
+        .probe()
+        .routes()
+        .remove("telemetry")
+        .unwrap_or_default()
+}
+
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < end, "waited a minute for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn count(model: &ModelHandle) -> usize {
+    (0..model.partition_count(TOPIC))
+        .map(|p| model.records(TOPIC, i32::try_from(p).unwrap()).len())
+        .sum()
+}
+
+/// Every record once, in order by device, and with the name that no other has.
+fn check(model: &ModelHandle, expected: impl IntoIterator<Item = u64>) {
+    let mut by_device: BTreeMap<Vec<u8>, Vec<u64>> = BTreeMap::new();
+    let mut ids = BTreeMap::new();
+    for partition in 0..model.partition_count(TOPIC) {
+        for record in model.records(TOPIC, i32::try_from(partition).unwrap()) {
+            let payload = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+            let number: u64 = payload.trim().parse().unwrap();
+            by_device
+                .entry(record.key.unwrap().to_vec())
+                .or_default()
+                .push(number);
+            let id = record.headers.first(b"tg-id").flatten().unwrap();
+            assert_eq!(
+                ids.insert(id.clone(), number),
+                None,
+                "{id:?} is there twice"
+            );
+        }
+    }
+    let mut found: Vec<u64> = by_device.values().flatten().copied().collect();
+    for (device, numbers) in by_device {
+        assert!(
+            numbers.is_sorted(),
+            "order of {}: {numbers:?}",
+            String::from_utf8_lossy(&device)
+        );
+    }
+    found.sort_unstable();
+    assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn records_arrive_once_in_order_with_key_and_headers() {
+    with_model(topic_of(2), |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 4)]);
+        gateway.append(500, 100);
+        let bridge = gateway.bridge(model);
+        wait_for("the backlog", || count(model) == 500);
+        gateway.append(100, 10);
+        wait_for("the live records", || count(model) == 600);
+        check(model, 0..600);
+        let record = &model.records(TOPIC, 0)[0];
+        let header = |name: &str| {
+            let value = record.headers.first(name.as_bytes()).flatten().unwrap();
+            String::from_utf8(value.to_vec()).unwrap()
+        };
+        let id = header("tg-id");
+        let prefix = format!("gw/{}/telemetry-", gateway.incarnation());
+        assert!(id.starts_with(&prefix) && id.ends_with("/0"), "{id}");
+        assert!(header("mqtt-topic").starts_with("sensors/"));
+        assert_eq!(
+            header("mqtt-client-id").as_bytes(),
+            record.key.as_ref().unwrap()
+        );
+        assert_eq!(
+            (header("mqtt-qos").as_str(), header("tg-time").len()),
+            ("1", 13)
+        );
+        let route = route(&bridge);
+        assert_eq!(
+            (route.topic_partitions, route.agrees_with_kafka_partitioner),
+            (2, true)
+        );
+        assert_eq!(
+            route.partitions.values().map(|p| p.replicated).sum::<u64>(),
+            600
+        );
+        assert!(
+            route.partitions.values().all(|p| p.lag_records == 0),
+            "{route:?}"
+        );
+        assert_eq!(route.partitions[&3].target, 1);
+        bridge.stop();
+    });
+}
+
+#[test]
+fn position_survives_a_restart_and_nothing_is_sent_again() {
+    with_model(topic_of(2), |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 2)]);
+        for round in 1..=4_u64 {
+            let bridge = gateway.bridge(model);
+            gateway.append(100, 50);
+            wait_for("the records", || count(model) as u64 == round * 100);
+            bridge.stop();
+            gateway.close();
+            gateway.open();
+        }
+        check(model, 0..400);
+    });
+}
+
+#[test]
+fn cut_connections_lost_answers_and_lost_state_change_nothing() {
+    with_model(topic_of(3), |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 3)]);
+        let bridge = gateway.bridge(model);
+        let mut seed = 7_u64;
+        for _ in 0..25 {
+            gateway.append(40, 300);
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let partition = i32::try_from((seed >> 33) % 3).unwrap();
+            let fault = match (seed >> 40) % 6 {
+                0 => ProduceFault::CutBeforeAppend,
+                1 => ProduceFault::CutAfterAppend,
+                2 => ProduceFault::Refuse(ErrorCode::NOT_ENOUGH_REPLICAS),
+                3 => ProduceFault::RefuseAfterAppend(ErrorCode::REQUEST_TIMED_OUT),
+                4 => ProduceFault::Refuse(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+                _ => {
+                    model.cut_connections();
+                    continue;
+                }
+            };
+            model.inject(TOPIC, partition, fault, 1);
+            std::thread::sleep(Duration::from_millis((seed >> 50) % 60));
+        }
+        model.clear_faults();
+        wait_for("all records", || count(model) >= 1000);
+        bridge.stop();
+        check(model, 0..1000);
+    });
+}
+
+#[test]
+fn broker_that_forgot_us_is_read_back() {
+    with_model(topic_of(1), |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 1)]);
+        let bridge = gateway.bridge(model);
+        gateway.append(50, 50);
+        wait_for("the first records", || count(model) == 50);
+        // Appended, but nobody heard of it; then the broker forgets who sent it.
+        model.inject(TOPIC, 0, ProduceFault::CutAfterAppend, 1);
+        gateway.append(50, 50);
+        wait_for("the unheard batch", || count(model) > 50);
+        model.lose_producer_states();
+        wait_for("all records", || count(model) >= 100);
+        bridge.stop();
+        check(model, 0..100);
+    });
+}
+
+#[test]
+fn outage_of_the_broker_is_sat_out() {
+    with_model(topic_of(2), |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 2)]);
+        block_on(model.stop());
+        let bridge = gateway.bridge(model);
+        gateway.append(300, 50);
+        wait_for("trouble", || route(&bridge).trouble.is_some());
+        block_on(model.restart()).unwrap();
+        wait_for("all records", || count(model) == 300);
+        for _ in 0..3 {
+            gateway.append(100, 50);
+            block_on(model.stop());
+            gateway.append(100, 50);
+            block_on(model.restart()).unwrap();
+        }
+        wait_for("all records", || count(model) == 900);
+        wait_for("no trouble", || route(&bridge).trouble.is_none());
+        bridge.stop();
+        check(model, 0..900);
+    });
+}
+
+#[test]
+fn batch_that_is_too_large_is_cut_down() {
+    let mut options = topic_of(1);
+    options.partition.batch_bytes_max = 3000;
+    with_model(options, |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 1)]);
+        gateway.append(200, 300);
+        let bridge = gateway.bridge(model);
+        wait_for("all records", || count(model) == 200);
+        bridge.stop();
+        check(model, 0..200);
+    });
+}
+
+#[test]
+fn record_that_no_broker_takes_stops_its_partition_only_and_says_so() {
+    let mut options = topic_of(2);
+    options.partition.batch_bytes_max = 3000;
+    with_model(options, |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 2)]);
+        gateway.append(1, 5000);
+        gateway.append(99, 20);
+        let bridge = gateway.bridge(model);
+        let large = storage::partition_for_key(b"device-0", 2);
+        let others = (0..100_u64).filter(|n| {
+            storage::partition_for_key(format!("device-{}", n % 5).as_bytes(), 2) != large
+        });
+        let others: Vec<u64> = others.collect();
+        wait_for("the other partition", || count(model) == others.len());
+        wait_for("the pause", || {
+            let route = route(&bridge);
+            let partition = route.partitions.get(&large.0);
+            partition.is_some_and(|partition| partition.activity == StreamActivity::Paused)
+                && route
+                    .trouble
+                    .is_some_and(|t| t.what.contains("MESSAGE_TOO_LARGE"))
+        });
+        check(model, others);
+        bridge.stop();
+    });
+}
+
+#[test]
+fn refused_topic_is_waited_for_and_named_with_its_remedy() {
+    with_model(topic_of(1), |model| {
+        model.refuse_topic(TOPIC, ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 1)]);
+        gateway.append(10, 10);
+        let bridge = gateway.bridge(model);
+        wait_for("trouble", || route(&bridge).trouble.is_some());
+        let trouble = route(&bridge).trouble.clone().unwrap();
+        assert!(
+            trouble.what.contains(TOPIC) && trouble.what.contains("TOPIC_AUTHORIZATION_FAILED"),
+            "{trouble:?}"
+        );
+        assert!(trouble.remedy.is_some());
+        model.refuse_topic(TOPIC, ErrorCode::NONE);
+        model.create_topic(TOPIC, 1).unwrap();
+        wait_for("all records", || count(model) == 10);
+        bridge.stop();
+        check(model, 0..10);
+    });
+}
+
+#[test]
+fn topic_made_anew_gets_what_was_not_acknowledged() {
+    with_model(topic_of(2), |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 2)]);
+        let bridge = gateway.bridge(model);
+        gateway.append(100, 50);
+        wait_for("the first records", || count(model) == 100);
+        model.recreate_topic(TOPIC, 2).unwrap();
+        gateway.append(100, 50);
+        wait_for("the second records", || count(model) >= 100);
+        bridge.stop();
+        check(model, 100..200);
+    });
+}
+
+#[test]
+fn records_that_retention_took_are_in_the_ledger() {
+    with_model(topic_of(1), |model| {
+        let small = LogOptions {
+            retention_bytes: 2 << 20,
+            ..LogOptions::new("telemetry", 1)
+        };
+        let mut gateway = Gateway::new(&[small]);
+        gateway.append(6000, 1000);
+        let partition = gateway
+            .store()
+            .log("telemetry")
+            .unwrap()
+            .partitions()
+            .next()
+            .unwrap();
+        wait_for("retention", || {
+            gateway.store().log_start(partition).0 > 2000
+        });
+        // So that it does not move on while we look.
+        let mut last = 0;
+        wait_for("retention to rest", || {
+            let start = gateway.store().log_start(partition).0;
+            std::thread::sleep(Duration::from_millis(1200));
+            std::mem::replace(&mut last, start) == start
+        });
+        // It had a position at 0, as if it had been offline since.
+        let key = storage::JournalKey::new(
+            storage::JournalKind::BridgeStream,
+            &[b"telemetry".as_slice(), &[0, 0, 0]].concat(),
+        );
+        // acknowledged 0, no producer id, mapping version 0, replicated 0, lost 0
+        let put =
+            gateway
+                .store()
+                .put_journal_entry(key, Some(vec![1, 0, 0, 0, 0, 0]), Duration::ZERO);
+        gateway.store().wait_durable(put.unwrap()).unwrap();
+        let bridge = gateway.bridge(model);
+        wait_for("the rest", || count(model) as u64 == 6000 - last);
+        let gaps = gateway.store().gaps();
+        assert_eq!(gaps.len(), 1, "{gaps:?}");
+        assert_eq!(
+            (gaps[0].from.0, gaps[0].to.0, gaps[0].records),
+            (0, last, last)
+        );
+        assert_eq!(gaps[0].route.as_deref(), Some("telemetry"));
+        wait_for("the books", || {
+            let partition = route(&bridge).partitions.remove(&0).unwrap_or_default();
+            (partition.lost, partition.replicated, partition.lag_records) == (last, 6000 - last, 0)
+        });
+        bridge.stop();
+        check(model, last..6000);
+    });
+}
+
+#[test]
+fn route_may_begin_now() {
+    with_model(topic_of(1), |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 1)]);
+        gateway.append(50, 10);
+        let now = |options: &mut BridgeOptions| options.routes[0].start = Start::Now;
+        let bridge = gateway.bridge_with(model, now);
+        wait_for("the stream", || {
+            let partition = route(&bridge).partitions.remove(&0);
+            partition.is_some_and(|p| p.activity == StreamActivity::Streaming)
+        });
+        gateway.append(20, 10);
+        wait_for("the new records", || count(model) == 20);
+        bridge.stop();
+        gateway.append(5, 10);
+        let bridge = gateway.bridge_with(model, now);
+        wait_for("what came meanwhile", || count(model) == 25);
+        bridge.stop();
+        check(model, 50..75);
+    });
+}
+
+#[test]
+fn unknown_log_is_refused() {
+    with_model(topic_of(1), |model| {
+        let gateway = Gateway::new(&[LogOptions::new("telemetry", 1)]);
+        let mut options = BridgeOptions {
+            gateway_id: "gw".into(),
+            bootstrap: vec![model.address()],
+            client_id: "gw".into(),
+            request_timeout: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(1),
+            checkpoint_within: Duration::from_secs(1),
+            batch_bytes_max: 1000,
+            in_flight_bytes_max: 1000,
+            routes: Vec::new(),
+        };
+        options.routes.push(RouteOptions {
+            name: "r".into(),
+            log: "nowhere".into(),
+            topic: TOPIC.into(),
+            start: Start::Earliest,
+        });
+        let error = Bridge::start(options, gateway.store())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "route `r` is of log `nowhere`, which there is not");
+    });
+}
