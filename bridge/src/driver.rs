@@ -86,8 +86,9 @@ pub(crate) struct Driver {
     restamp: bool,
     throttled_until: Instant,
     last_answer: Instant,
-    /// The cluster has said something that does not go with what we know of its leaders.
-    metadata_is_stale: bool,
+    /// When a connection was lost, or the cluster said something that does not go with what we know
+    /// of its leaders.
+    metadata_stale_since: Option<Instant>,
 }
 
 impl Driver {
@@ -118,7 +119,7 @@ impl Driver {
             restamp: false,
             throttled_until: now,
             last_answer: now,
-            metadata_is_stale: false,
+            metadata_stale_since: None,
             shared,
         }
     }
@@ -203,8 +204,8 @@ impl Driver {
     // Connection
 
     async fn connect(&mut self) -> Result<(), End> {
-        if std::mem::take(&mut self.metadata_is_stale) {
-            self.link.forget_metadata().await;
+        if let Some(time) = self.metadata_stale_since.take() {
+            self.link.forget_metadata_of(time).await;
         }
         let mut shutdown = self.shared.shutdown.clone();
         let found = tokio::select! {
@@ -229,6 +230,7 @@ impl Driver {
 
     fn disconnected(&mut self) {
         self.leader = None;
+        self.metadata_stale_since = Some(Instant::now());
         if !self.in_flight.is_empty() {
             self.in_flight.clear();
             self.old_requests_until = Instant::now() + self.shared.request_timeout * 2;
@@ -250,7 +252,7 @@ impl Driver {
     async fn wait_out_refusal(&mut self) -> Result<(), End> {
         let pause = self.pause.next().max(Duration::from_millis(200));
         self.wait_until(Instant::now() + pause).await?;
-        self.link.forget_metadata().await;
+        self.link.forget_metadata_of(Instant::now()).await;
         self.stream.handle_pause_over();
         Ok(())
     }

@@ -136,9 +136,17 @@ impl Link {
         })
     }
 
-    /// The metadata is out of date: the next question goes to the cluster.
-    pub(crate) async fn forget_metadata(&self) {
-        self.state.lock().await.metadata = None;
+    /// What was known at `time` is out of date: the next question goes to the cluster, unless another
+    /// stream has asked since.
+    pub(crate) async fn forget_metadata_of(&self, time: Instant) {
+        let mut state = self.state.lock().await;
+        if state
+            .metadata
+            .as_ref()
+            .is_some_and(|(_, asked)| *asked <= time)
+        {
+            state.metadata = None;
+        }
     }
 
     /// Waits for the pause after the last failure, tries, and sets the next pause.

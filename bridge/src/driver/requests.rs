@@ -58,11 +58,11 @@ impl Driver {
             _ => Ok(()),
         };
         if let Err(no_answer) = answered {
-            self.take_no_answer(no_answer).await;
+            self.take_no_answer(no_answer);
         }
         if self.stream.next_action() == Action::HighWatermark && action == Action::HighWatermark {
             // It was not enough: followers are behind, or not all are in sync.
-            self.link.forget_metadata().await;
+            self.link.forget_metadata_of(Instant::now()).await;
             self.wait_until(Instant::now() + HIGH_WATERMARK_EVERY)
                 .await?;
             self.refresh_leader().await;
@@ -70,11 +70,10 @@ impl Driver {
         Ok(())
     }
 
-    async fn take_no_answer(&mut self, no_answer: NoAnswer) {
+    fn take_no_answer(&mut self, no_answer: NoAnswer) {
         match no_answer {
             NoAnswer::Call(CallError::Refused { code, .. }) | NoAnswer::Refused(code) => {
                 if refusal::is_about_leadership(code) {
-                    self.link.forget_metadata().await;
                     self.disconnected();
                 } else {
                     self.trouble(

@@ -221,7 +221,7 @@ impl Driver {
                     self.trouble(what.trim_end().to_owned(), code.remedy());
                 }
                 self.stream.handle_refused(how);
-                self.metadata_is_stale = true;
+                self.metadata_stale_since = Some(Instant::now());
                 Ok(())
             }
         }
