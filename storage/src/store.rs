@@ -129,6 +129,10 @@ pub enum AppendError {
 pub struct SyncProblem(Arc<str>);
 
 impl SyncProblem {
+    fn new(what: &str) -> Self {
+        Self(what.into())
+    }
+
     fn of(error: &dyn std::error::Error) -> Self {
         let mut text = error.to_string();
         let mut source = error.source();
@@ -344,7 +348,9 @@ impl Store {
     /// Whether the times of what is appended now can be right; see [`Era::is_plausible`].
     pub fn clock_is_plausible(&self) -> bool {
         let state = self.shared.state();
-        state.current_era().is_some_and(|(_, era)| era.is_plausible())
+        state
+            .current_era()
+            .is_some_and(|(_, era)| era.is_plausible())
     }
 
     /// The era's clock. Unknown eras have lost their commits; their times are taken as they are.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use storage::{
-    AppendError, CommitNumber, Fingerprint, Gap, GapReason, Health, JournalKey, JournalKind,
+    AppendError, CommitNumber, EraId, Fingerprint, Gap, GapReason, Health, JournalKey, JournalKind,
     LogOptions, Message, Offset, PartitionId, Read, Store, StoreOptions, TimeQuality, fence,
 };
 use support::{
@@ -302,6 +302,45 @@ fn frozen_era_does_not_change_and_a_new_one_begins() {
         store.now().quality,
         TimeQuality::Synced,
         "the era of this boot goes on"
+    );
+    threads.close();
+}
+
+#[test]
+fn eras_without_a_record_are_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = FakeClock::new();
+    let options = || StoreOptions {
+        clock: clock.clone(),
+        ..options()
+    };
+    let log = || LogOptions {
+        retention_bytes: 2 << 20,
+        ..LogOptions::new("a", 1)
+    };
+    let mut first = EraId(0);
+    for boot in 1..=4 {
+        clock.set(|times| times.boot = boot);
+        let (store, threads) = Store::open(folder.path(), options(), &[log()]).unwrap();
+        let partition = store.log("a").unwrap().partitions().next().unwrap();
+        append_many(&store, "a", 0..3000, 1000);
+        if boot == 1 {
+            first = support::eras(&store, partition)[0];
+        }
+        assert!(
+            store
+                .era(*support::eras_kept(&store, partition).last().unwrap())
+                .is_some()
+        );
+        if boot == 4 {
+            wait_for("the first era to go", || store.era(first).is_none());
+        }
+        threads.close();
+    }
+    let (store, threads) = Store::open(folder.path(), options(), &[log()]).unwrap();
+    assert!(
+        store.journal_entries(JournalKind::Era).len() <= 3,
+        "on flash too"
     );
     threads.close();
 }

@@ -5,6 +5,7 @@
 //! flush that failed nothing is announced ever again.
 
 use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -61,12 +62,18 @@ impl Committer {
     }
 
     /// Runs until the store is closed or poisoned.
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(self) {
+        let shared = Arc::clone(&self.shared);
+        // sled panics on some damage; whoever waits for a commit must then be told.
+        if panic::catch_unwind(AssertUnwindSafe(|| self.commit_all())).is_err() {
+            poison(&shared, SyncProblem::new("the committer panicked"));
+        }
+    }
+
+    fn commit_all(mut self) {
         while let Some(open) = self.next() {
             if let Err(error) = self.write(open) {
-                let problem = SyncProblem::of(&error);
-                tracing::error!(problem = %problem, "Store failed; nothing more is acknowledged.");
-                self.shared.set_health(Health::Poisoned(problem));
+                poison(&self.shared, SyncProblem::of(&error));
                 return;
             }
             self.shared.announce();
@@ -144,4 +151,9 @@ impl Committer {
         shared.seal_later(old, std::mem::take(&mut self.retained));
         Ok(())
     }
+}
+
+fn poison(shared: &Shared, problem: SyncProblem) {
+    tracing::error!(%problem, "Store failed; nothing more is acknowledged.");
+    shared.set_health(Health::Poisoned(problem));
 }

@@ -3,6 +3,7 @@
 //!
 //! Invariant: whatever it does, a crash in the middle leaves a folder that recovery understands.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ use crate::store::{Health, Shared};
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long a change of the clock may wait for a commit to ride on.
 const ERA_WITHIN: Duration = Duration::from_secs(1);
+/// How long forgetting may wait for one: nothing hangs on it.
+const FORGET_WITHIN: Duration = Duration::from_secs(3600);
 
 /// A segment that commits no longer go to.
 #[derive(Debug)]
@@ -33,7 +36,13 @@ pub(crate) struct ToSeal {
 pub(crate) fn run(shared: &Arc<Shared>, mut mark: Mark) {
     while shared.wait_as_keeper(INTERVAL) {
         note_durable(shared, &mut mark);
-        if let Err(error) = look_around(shared) {
+        // sled panics on some damage; upkeep must go on with what is not damaged.
+        let round = panic::catch_unwind(AssertUnwindSafe(|| look_around(shared)));
+        let Ok(round) = round else {
+            tracing::error!("Upkeep of the store panicked; trying again.");
+            continue;
+        };
+        if let Err(error) = round {
             // Nothing that was acknowledged hangs on this; the next round tries again.
             let error: &dyn std::error::Error = &error;
             tracing::warn!(error, "Upkeep of the store failed; trying again.");
@@ -60,6 +69,7 @@ fn look_around(shared: &Arc<Shared>) -> Result<(), MetadataError> {
     watch_clock(shared);
     seal_all(shared)?;
     retain(shared)?;
+    forget_old_eras(shared);
     shared.prepare_segment();
     shared.segments.close_idle();
     Ok(())
@@ -177,6 +187,19 @@ fn retain(shared: &Shared) -> Result<(), MetadataError> {
         remove(shared, id)?;
     }
     Ok(())
+}
+
+/// Eras of which no record is left; a gateway that is switched on every morning has one a day.
+fn forget_old_eras(shared: &Shared) {
+    let mut state = shared.state();
+    let oldest = {
+        let index = shared.segments.index();
+        let kept = index.all().filter(|(_, record)| !record.is_empty());
+        kept.map(|(_, record)| record.first_era).min()
+    };
+    if let Some(oldest) = oldest {
+        state.forget_eras_before(oldest, Instant::now(), FORGET_WITHIN);
+    }
 }
 
 fn plan(shared: &Shared) -> (Vec<(LogPartition, Offset)>, Vec<SegmentId>) {

@@ -20,8 +20,7 @@ use crate::recovery::{self, LostRange, Recovered, RecoveryError};
 use crate::segment::SegmentWriter;
 use crate::segments::Segments;
 use crate::store::committer::Committer;
-use crate::store::shared::span_key;
-use crate::store::state::{CommitLimits, State, era_key, gap_key};
+use crate::store::state::{CommitLimits, State, era_key, gap_key, span_key};
 use crate::store::{
     AppendError, RecoveredRetained, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Shared, Store,
     StoreOptions, StoreThreads, keeper,

@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{CorrectedTime, TimeQuality};
 use crate::database::DatabaseError;
-use crate::encoding::Stored as _;
 use crate::folder::Folder;
 use crate::gap::Gap;
 use crate::identity::Span;
 use crate::ids::{CommitNumber, EraId, LogId, LogPartition, Offset, SegmentId, SpanId};
-use crate::journal::{JournalKey, JournalKind};
+use crate::journal::JournalKey;
 use crate::message::Message;
 use crate::metadata::{Metadata, MetadataError, SegmentRecord};
 use crate::recovery::RecoveryEvent;
@@ -364,19 +363,14 @@ impl Shared {
     }
 
     pub(crate) fn current_span(&self) -> (SpanId, Span) {
-        let id = self.state().journal.span();
+        let state = self.state();
+        let id = state.span();
         // Opening wrote it before anything else.
-        let span = self.span(id).unwrap_or_else(Span::unknown);
-        (id, span)
+        (id, state.span_of(id).cloned().unwrap_or_else(Span::unknown))
     }
 
     pub(crate) fn span(&self, id: SpanId) -> Option<Span> {
-        let key = span_key(id);
-        let state = self.state();
-        state
-            .journal
-            .get(&key)
-            .and_then(|value| Span::from_stored(value).ok())
+        self.state().span_of(id).cloned()
     }
 
     pub(crate) fn log_start(&self, partition: LogPartition) -> Offset {
@@ -454,8 +448,4 @@ fn check_journal(health: &Health) -> Result<(), AppendError> {
         Health::DiskFull { .. } => Ok(()),
         other => other.check(),
     }
-}
-
-pub(crate) fn span_key(id: SpanId) -> JournalKey {
-    JournalKey::new(JournalKind::Span, &id.0.to_be_bytes())
 }

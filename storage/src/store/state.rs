@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use crate::clock::Era;
 use crate::encoding::Stored as _;
 use crate::gap::Gap;
-use crate::ids::{CommitNumber, EraId, LogId, LogPartition, Offset};
+use crate::identity::Span;
+use crate::ids::{CommitNumber, EraId, LogId, LogPartition, Offset, SpanId};
 use crate::journal::{JournalKey, JournalKind, JournalState, Operation};
 use crate::logs::Log;
 use crate::message::Message;
@@ -37,7 +38,10 @@ pub(crate) struct State {
     queued_bytes: usize,
     /// Offset of the next record of each partition that has had one.
     next_offsets: BTreeMap<LogPartition, Offset>,
-    /// The gap ledger, with what is on its way to flash.
+    /// The span of new records, and all spans, with what is on its way to flash.
+    span: SpanId,
+    spans: BTreeMap<SpanId, Span>,
+    /// The gap ledger, likewise.
     gaps: BTreeMap<u64, Gap>,
     /// With which commit an era was frozen in this process.
     frozen_with: BTreeMap<EraId, CommitNumber>,
@@ -66,6 +70,11 @@ impl State {
             .of_kind(JournalKind::Gap)
             .filter_map(|(key, value)| numbered_gap(key, value));
         Self {
+            span: journal.span(),
+            spans: journal
+                .of_kind(JournalKind::Span)
+                .filter_map(|(key, value)| numbered_span(key, value))
+                .collect(),
             gaps: gaps.collect(),
             limits,
             logs,
@@ -173,6 +182,16 @@ impl State {
         })
     }
 
+    /// The span of new records.
+    pub(crate) fn span(&self) -> SpanId {
+        self.span
+    }
+
+    /// What is written down of a span, or about to be.
+    pub(crate) fn span_of(&self, id: SpanId) -> Option<&Span> {
+        self.spans.get(&id)
+    }
+
     /// The gap ledger.
     pub(crate) fn gaps(&self) -> impl Iterator<Item = &Gap> {
         self.gaps.values()
@@ -195,11 +214,15 @@ impl State {
     /// no sooner than that: it costs no commit of its own.
     pub(crate) fn accompany(&mut self, operation: Operation) {
         match &operation {
-            Operation::Leap { partitions, .. } => {
+            Operation::Leap { partitions, span } => {
+                self.span = *span;
                 let leapt = partitions
                     .iter()
                     .map(|leapt| (leapt.partition, leapt.next_offset));
                 self.next_offsets.extend(leapt);
+            }
+            Operation::Put { key, value } if key.is(JournalKind::Span) => {
+                self.spans.extend(numbered_span(key, value));
             }
             Operation::Put { key, value } if key.is(JournalKind::Gap) => {
                 self.gaps.extend(numbered_gap(key, value));
@@ -256,6 +279,15 @@ impl State {
         self.eras.last_key_value().map(|(id, era)| (*id, era))
     }
 
+    /// Removes eras that are older than all records.
+    pub(crate) fn forget_eras_before(&mut self, oldest: EraId, now: Instant, within: Duration) {
+        let kept = self.eras.split_off(&oldest);
+        let forgotten = std::mem::replace(&mut self.eras, kept);
+        for id in forgotten.into_keys() {
+            self.put(era_key(id), None, now, within);
+        }
+    }
+
     /// Fixes an era's clock; durable with the commit that is returned.
     pub(crate) fn freeze_era(&mut self, id: EraId, now: Instant) -> CommitNumber {
         match self.eras.get(&id) {
@@ -297,6 +329,16 @@ impl State {
 /// Journal key of an entry of the gap ledger.
 pub(crate) fn gap_key(number: u64) -> JournalKey {
     JournalKey::new(JournalKind::Gap, &number.to_be_bytes())
+}
+
+/// Journal key of a span.
+pub(crate) fn span_key(id: SpanId) -> JournalKey {
+    JournalKey::new(JournalKind::Span, &id.0.to_be_bytes())
+}
+
+fn numbered_span(key: &JournalKey, value: &[u8]) -> Option<(SpanId, Span)> {
+    let id = key.rest().try_into().ok().map(u32::from_be_bytes)?;
+    Some((SpanId(id), Span::from_stored(value).ok()?))
 }
 
 fn numbered_gap(key: &JournalKey, value: &[u8]) -> Option<(u64, Gap)> {

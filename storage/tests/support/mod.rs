@@ -91,6 +91,19 @@ pub(crate) fn eras(store: &Store, partition: LogPartition) -> Vec<EraId> {
     eras
 }
 
+/// As [`eras`], from the start of what is kept.
+pub(crate) fn eras_kept(store: &Store, partition: LogPartition) -> Vec<EraId> {
+    let mut reader = store.partition_reader(partition, store.log_start(partition));
+    let mut eras = Vec::new();
+    loop {
+        match reader.read(50_000).unwrap() {
+            Read::Batches(batches) => eras.extend(batches.iter().map(|stored| stored.era)),
+            Read::Gap { .. } => {}
+            Read::UpToDate => return eras,
+        }
+    }
+}
+
 /// Waits, with a bound that only a stuck store reaches.
 pub(crate) fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
