@@ -1,1 +1,66 @@
-//! (skeleton)
+//! The MQTT broker: the asynchronous shell around the state machine of `mqtt` and the log of
+//! `storage`.
+//!
+//! ```text
+//!  socket ── driver ── client ──> router ──> store (append)
+//!              ^                    │  ^        │ commit is durable
+//!              │   subscribers,     │  └────────┘
+//!              └── PUBACK ──────────┘
+//! ```
+//!
+//! A message is appended to the log that takes its topic name, and acknowledged and delivered when
+//! its commit is durable ([`Durability`]). Messages that no log takes go to the subscribers of the
+//! moment. Everything runs on one thread: a task for each connection, one for each listener and one
+//! that follows the store.
+//!
+//! Invariants:
+//! - A PUBACK with success leaves after the message is on flash, unless its log says otherwise, and
+//!   after those of all earlier messages of its client.
+//! - What is delivered and retained of logged messages of QoS 1 is durable, and comes in the order of
+//!   the log: by commit, log, partition, offset.
+//! - A message is never half taken: logged but not delivered, delivered but not retained.
+//! - Nothing grows without a bound, and nobody waits for a client that does not read.
+//!
+//! Not here: configuration files, command line, metrics' names. This version serves QoS 0 and 1 and
+//! clean sessions over TCP; what it does not serve it says (Maximum QoS 1, Session Expiry 0, Shared
+//! Subscription Available 0).
+
+mod authorizer;
+mod broker;
+mod client;
+mod commits;
+mod connect;
+mod connection;
+mod delivery;
+mod driver;
+mod held;
+mod listener;
+mod log_limit;
+mod log_routing;
+mod options;
+mod pending;
+mod probe;
+mod publication;
+mod publish;
+mod record_key;
+mod refusal;
+mod retained;
+mod retained_delivery;
+mod route;
+mod router;
+mod session;
+mod signal;
+mod subscribe;
+mod subscriptions;
+mod takeover;
+mod will;
+
+pub use authorizer::{AllowAll, Authentication, Authorizer, Client, ConnectAttempt, Identity};
+pub use broker::{Broker, RunError, StartError};
+pub use log_routing::{Durability, LogRoute, LogRouting, LogTarget, StoredLog, Unmapped};
+pub use options::{BrokerOptions, CLIENT_ID_BYTES_MAX, Limits, ListenerOptions};
+pub use probe::{
+    Counter, Counters, DropCause, DropCounters, EndCause, EndCounters, Gauge, ListenerCounters,
+    ListenerStatus, Probe, RefusalCause, RefusalCounters, Status,
+};
+pub use record_key::{KeyPart, KeyTemplate};

@@ -1,0 +1,205 @@
+//! One client: what its events do. The other half of a connection's task; [`driver`](crate::driver)
+//! moves the bytes.
+//!
+//! Invariant: the session ends exactly once, with the event that the connection has ended.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use mqtt::Message;
+use mqtt::server::{DisconnectCause, Event};
+use mqtt::{ProtocolVersion, ReasonCode};
+
+use crate::connect::Authenticating;
+use crate::connection::Connection;
+use crate::held::HeldPublishes;
+use crate::probe::{DropCause, EndCause};
+use crate::retained_delivery::RetainedCursors;
+use crate::router::{Router, Stage};
+use crate::session::Session;
+
+/// See the module's documentation.
+pub(crate) struct Client {
+    pub(crate) router: Rc<Router>,
+    pub(crate) connection: Rc<Connection>,
+    pub(crate) origin: Origin,
+    pub(crate) progress: Progress,
+    pub(crate) held: HeldPublishes,
+    pub(crate) retained: RetainedCursors,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Most often it has ended; but a task may also be dropped in the middle.
+        if let Progress::Connected { session, .. } = &self.progress {
+            self.router.end_session(session);
+        }
+        self.router.close_connection(self.connection.id);
+    }
+}
+
+/// Where a connection came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) peer: SocketAddr,
+    pub(crate) listener: SocketAddr,
+    pub(crate) allow_anonymous: bool,
+}
+
+/// How far it has come.
+pub(crate) enum Progress {
+    /// CONNECT has not come, or was refused.
+    Connecting,
+    /// The authorizer has to think.
+    Authenticating(Box<Authenticating>),
+    Connected {
+        session: Rc<Session>,
+        will: Option<Box<Message>>,
+    },
+    Ended,
+}
+
+impl Client {
+    pub(crate) fn new(router: Rc<Router>, connection: Rc<Connection>, origin: Origin) -> Self {
+        Self {
+            router,
+            connection,
+            origin,
+            progress: Progress::Connecting,
+            held: HeldPublishes::default(),
+            retained: RetainedCursors::default(),
+        }
+    }
+
+    pub(crate) fn session(&self) -> Option<Rc<Session>> {
+        match &self.progress {
+            Progress::Connected { session, .. } => Some(Rc::clone(session)),
+            _ => None,
+        }
+    }
+
+    /// The connection has ended and everything about it is done.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.progress, Progress::Ended)
+    }
+
+    pub(crate) fn handle_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Connect(connect) => self.handle_connect(now, connect),
+            // What was not worked off when the broker went down was never acknowledged.
+            Event::Publish { .. } if self.router.stage() != Stage::Running => {}
+            Event::Publish { ticket, message } => self.handle_publish(now, ticket, message),
+            Event::Subscribe {
+                ticket,
+                subscriptions,
+                subscription_identifier,
+                ..
+            } => self.handle_subscribe(now, ticket, &subscriptions, subscription_identifier),
+            Event::Unsubscribe {
+                ticket, filters, ..
+            } => self.handle_unsubscribe(now, ticket, &filters),
+            Event::Acknowledged { .. } => {}
+            Event::Expired { messages } => {
+                let dropped = &self.router.counters.dropped;
+                dropped.add(DropCause::Expired, messages as u64);
+            }
+            Event::Disconnected {
+                cause,
+                publish_will,
+            } => self.handle_disconnected(now, &cause, publish_will),
+        }
+    }
+
+    fn handle_disconnected(&mut self, now: Instant, cause: &DisconnectCause, publish_will: bool) {
+        self.drop_held();
+        self.retained = RetainedCursors::default();
+        let ended = EndCause::of(cause);
+        self.router.counters.ended.add(ended, 1);
+        self.log_disconnected(now, cause, ended);
+        let progress = std::mem::replace(&mut self.progress, Progress::Ended);
+        if let Progress::Connected { session, will } = progress {
+            self.router.end_session(&session);
+            if let Some(will) = will
+                && publish_will
+                && self.router.stage() == Stage::Running
+            {
+                self.router.publish_will(now, &session, *will);
+            }
+        }
+    }
+
+    fn log_disconnected(&self, now: Instant, cause: &DisconnectCause, ended: EndCause) {
+        let limits = &self.router.log_limits;
+        let error: &dyn std::error::Error = cause;
+        match ended {
+            EndCause::Invalid => {
+                if let Some(left_out) = limits.misbehaved.pass(now) {
+                    tracing::info!(error, left_out, "Client broke the protocol.");
+                }
+            }
+            EndCause::Refused => {
+                if let Some(left_out) = limits.refused_connection.pass(now) {
+                    tracing::info!(error, left_out, "Client was refused.");
+                }
+            }
+            EndCause::SlowSubscriber | EndCause::Suspended => {
+                if let Some(left_out) = limits.slow_subscriber.pass(now) {
+                    tracing::warn!(error, left_out, "Client was disconnected.");
+                }
+            }
+            EndCause::RefusedPublish
+            | EndCause::Client
+            | EndCause::ConnectTimeout
+            | EndCause::EndOfStream
+            | EndCause::KeepAliveTimeout
+            | EndCause::Shutdown
+            | EndCause::TakenOver => tracing::debug!(error, "Connection ended."),
+        }
+    }
+}
+
+impl EndCause {
+    fn of(cause: &DisconnectCause) -> Self {
+        match cause {
+            DisconnectCause::Client(_) => Self::Client,
+            DisconnectCause::ConnectTimeout => Self::ConnectTimeout,
+            DisconnectCause::EndOfStream => Self::EndOfStream,
+            DisconnectCause::Invalid(_)
+            | DisconnectCause::Misbehaved(_)
+            | DisconnectCause::Unanswerable { .. } => Self::Invalid,
+            DisconnectCause::KeepAliveTimeout => Self::KeepAliveTimeout,
+            DisconnectCause::Refused(_) => Self::Refused,
+            DisconnectCause::SuspendedTooLong => Self::Suspended,
+            DisconnectCause::Server(ReasonCode::QuotaExceeded) => Self::SlowSubscriber,
+            DisconnectCause::Server(ReasonCode::ServerShuttingDown) => Self::Shutdown,
+            DisconnectCause::Server(ReasonCode::SessionTakenOver) => Self::TakenOver,
+            DisconnectCause::Server(_) => Self::RefusedPublish,
+        }
+    }
+}
+
+impl Router {
+    pub(crate) fn count_received(&self, qos: mqtt::QoS) {
+        match qos {
+            mqtt::QoS::AtMostOnce => self.counters.received_qos0.increment(),
+            _ => self.counters.received_qos1.increment(),
+        }
+    }
+
+    /// One session more or less of this version.
+    pub(crate) fn count_session(&self, version: ProtocolVersion, change: SessionCount) {
+        let (old, new) = match change {
+            SessionCount::Begun => (0, 1),
+            SessionCount::Ended => (1, 0),
+        };
+        self.counters.sessions(version).replace(old, new);
+    }
+}
+
+/// See [`Router::count_session`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SessionCount {
+    Begun,
+    Ended,
+}

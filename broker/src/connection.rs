@@ -1,0 +1,58 @@
+//! What a connection's task and the router share of it: the protocol's state machine and the way
+//! to wake the task.
+//!
+//! Invariant: the state machine is borrowed for one call only, never while a message is routed:
+//! routing may come back to the same connection.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use mqtt::server::{Connection as StateMachine, Reason};
+
+use crate::signal::Signal;
+
+/// A connection, counted from the start of the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ConnectionId(pub(crate) u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: ConnectionId,
+    pub(crate) machine: RefCell<StateMachine>,
+    pub(crate) signal: Signal,
+    /// It stands in the list of those that try again after the next commit.
+    pub(crate) awaits_commit: Cell<bool>,
+    /// The broker ended it: what the client sent last is not waited for.
+    is_cut: Cell<bool>,
+}
+
+impl Connection {
+    pub(crate) fn new(id: ConnectionId, machine: StateMachine) -> Self {
+        Self {
+            id,
+            machine: RefCell::new(machine),
+            signal: Signal::default(),
+            awaits_commit: Cell::new(false),
+            is_cut: Cell::new(false),
+        }
+    }
+
+    /// Ends it; its task does the rest.
+    pub(crate) fn disconnect(&self, reason: impl Into<Reason>) {
+        self.is_cut.set(true);
+        self.machine.borrow_mut().disconnect(reason);
+        self.signal.notify();
+    }
+
+    /// Whether [`disconnect`](Self::disconnect) was called.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut.get()
+    }
+}

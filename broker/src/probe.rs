@@ -1,0 +1,352 @@
+//! What the broker counts, for metrics and status; read from any thread, without a lock.
+//!
+//! Every number is written by the I/O thread alone.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mqtt::ProtocolVersion;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// The count since the broker was started.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, count: u64) {
+        // One thread writes, so nothing comes between.
+        self.0.store(self.get() + count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn increment(&self) {
+        self.add(1);
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, value: usize) {
+        self.0.store(value as u64, Ordering::Relaxed);
+    }
+
+    /// Replaces a part of the sum.
+    pub(crate) fn replace(&self, old: usize, new: usize) {
+        let sum = self.get().saturating_sub(old as u64) + new as u64;
+        self.0.store(sum, Ordering::Relaxed);
+    }
+}
+
+/// Makes a closed set of causes and a counter for each.
+macro_rules! counted_causes {
+    (
+        $(#[$doc:meta])* $cause:ident,
+        $(#[$counters_doc:meta])* $counters:ident:
+        $($(#[$variant_doc:meta])* $variant:ident = $label:literal,)+
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $cause {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $cause {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// One word for it, for labels of metrics.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)+
+                }
+            }
+        }
+
+        $(#[$counters_doc])*
+        #[derive(Debug, Default)]
+        pub struct $counters([Counter; $counters::COUNT]);
+
+        impl $counters {
+            const COUNT: usize = [$($cause::$variant),+].len();
+
+            /// How often this was the cause since the broker was started.
+            pub fn get(&self, cause: $cause) -> u64 {
+                self.0.get(cause as usize).map_or(0, Counter::get)
+            }
+
+            pub(crate) fn add(&self, cause: $cause, count: u64) {
+                if let Some(counter) = self.0.get(cause as usize) {
+                    counter.add(count);
+                }
+            }
+        }
+    };
+}
+
+counted_causes! {
+    /// Why a publish was refused: it was not logged, not delivered and not acknowledged.
+    RefusalCause,
+    /// Refused publishes by cause.
+    RefusalCounters:
+    /// Its connection ended before the store could take it.
+    ConnectionEnded = "connection_ended",
+    /// The disk is full.
+    DiskFull = "disk_full",
+    /// The client has no permission.
+    NotAuthorized = "not_authorized",
+    /// The budget for retained messages is spent.
+    RetainedFull = "retained_full",
+    /// The store has failed or is closed.
+    StoreFailed = "store_failed",
+    /// No record can be so large, or the log is not there.
+    Unstorable = "unstorable",
+    /// The topic name is the broker's own, or has too many levels.
+    TopicName = "topic_name",
+}
+
+counted_causes! {
+    /// Why a message did not reach a subscriber, or a message of QoS 0 its log.
+    DropCause,
+    /// Dropped messages by cause.
+    DropCounters:
+    /// QoS 0: its log takes nothing because the disk is full. Subscribers had it.
+    DiskFull = "disk_full",
+    /// It expired.
+    Expired = "expired",
+    /// The subscriber reads too slowly: QoS 0 that is skipped, or the QoS 1 for which it was
+    /// disconnected.
+    MailboxFull = "mailbox_full",
+    /// Larger than the subscriber's Maximum Packet Size.
+    PacketTooLarge = "packet_too_large",
+}
+
+counted_causes! {
+    /// Why a connection ended.
+    EndCause,
+    /// Ended connections by cause.
+    EndCounters:
+    /// The client said good-bye.
+    Client = "client",
+    /// No CONNECT in time.
+    ConnectTimeout = "connect_timeout",
+    /// The transport ended without a good-bye.
+    EndOfStream = "end_of_stream",
+    /// The client sent what is no packet, or a packet that it may not send.
+    Invalid = "invalid",
+    /// Nothing came for one and a half times the keep alive.
+    KeepAliveTimeout = "keep_alive_timeout",
+    /// CONNECT was refused.
+    Refused = "refused",
+    /// A publish was refused that its client cannot be told about in another way.
+    RefusedPublish = "refused_publish",
+    /// The broker shuts down, or its store has failed.
+    Shutdown = "shutdown",
+    /// It was too slow a subscriber.
+    SlowSubscriber = "slow_subscriber",
+    /// Publishes were suspended for too long.
+    Suspended = "suspended",
+    /// Another connection came with its client identifier.
+    TakenOver = "taken_over",
+}
+
+/// Counters of one listener.
+#[derive(Debug)]
+pub struct ListenerCounters {
+    /// Its address, with the port that it really has.
+    pub address: SocketAddr,
+    /// Connections now.
+    pub connections: Gauge,
+    /// Connections that were accepted.
+    pub accepted: Counter,
+    /// Connections that were closed at once because there were too many.
+    pub refused: Counter,
+    /// Connections that could not be accepted, for want of files for example.
+    pub accept_errors: Counter,
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Counters {
+    /// In the order of the options.
+    pub listeners: Vec<ListenerCounters>,
+    /// Bytes read from clients.
+    pub bytes_received: Counter,
+    /// Bytes written to clients.
+    pub bytes_sent: Counter,
+    /// Sessions of MQTT 3.1.1 now.
+    pub sessions_v311: Gauge,
+    /// Sessions of MQTT 5 now.
+    pub sessions_v5: Gauge,
+    /// Subscriptions now.
+    pub subscriptions: Gauge,
+    /// Retained messages now, with those on their way to flash.
+    pub retained_messages: Gauge,
+    /// Their bytes: topic names, payloads and properties.
+    pub retained_bytes: Gauge,
+    /// Publishes now that wait for a commit.
+    pub pending_publishes: Gauge,
+    /// Publishes now that were read and that the store does not take for now.
+    pub held_publishes: Gauge,
+    /// Messages of QoS 1 now that wait for a slow subscriber.
+    pub queued_messages: Gauge,
+    /// Their bytes as packets.
+    pub queued_bytes: Gauge,
+    /// Messages from clients, wills included: QoS 0.
+    pub received_qos0: Counter,
+    /// Messages from clients, wills included: QoS 1.
+    pub received_qos1: Counter,
+    /// Messages that got an offset in a log.
+    pub published: Counter,
+    /// Messages that went to subscribers only.
+    pub live_only: Counter,
+    /// Messages that were refused.
+    pub refused: RefusalCounters,
+    /// Messages that were handed to subscribers: QoS 0.
+    pub delivered_qos0: Counter,
+    /// Messages that were handed to subscribers: QoS 1.
+    pub delivered_qos1: Counter,
+    /// Messages that were dropped.
+    pub dropped: DropCounters,
+    /// Wills that took the publish path.
+    pub wills: Counter,
+    /// Connections that ended.
+    pub ended: EndCounters,
+}
+
+impl Counters {
+    pub(crate) fn new(addresses: &[SocketAddr]) -> Self {
+        let listener = |address: &SocketAddr| ListenerCounters {
+            address: *address,
+            connections: Gauge::default(),
+            accepted: Counter::default(),
+            refused: Counter::default(),
+            accept_errors: Counter::default(),
+        };
+        Self {
+            listeners: addresses.iter().map(listener).collect(),
+            bytes_received: Counter::default(),
+            bytes_sent: Counter::default(),
+            sessions_v311: Gauge::default(),
+            sessions_v5: Gauge::default(),
+            subscriptions: Gauge::default(),
+            retained_messages: Gauge::default(),
+            retained_bytes: Gauge::default(),
+            pending_publishes: Gauge::default(),
+            held_publishes: Gauge::default(),
+            queued_messages: Gauge::default(),
+            queued_bytes: Gauge::default(),
+            received_qos0: Counter::default(),
+            received_qos1: Counter::default(),
+            published: Counter::default(),
+            live_only: Counter::default(),
+            refused: RefusalCounters::default(),
+            delivered_qos0: Counter::default(),
+            delivered_qos1: Counter::default(),
+            dropped: DropCounters::default(),
+            wills: Counter::default(),
+            ended: EndCounters::default(),
+        }
+    }
+
+    /// Sessions that speak this version.
+    pub fn sessions(&self, version: ProtocolVersion) -> &Gauge {
+        match version {
+            ProtocolVersion::V311 => &self.sessions_v311,
+            ProtocolVersion::V5 => &self.sessions_v5,
+        }
+    }
+}
+
+/// The way to the counters. Cheap to clone, for any thread.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    counters: Arc<Counters>,
+}
+
+/// How things stand, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// In the order of the options.
+    pub listeners: Vec<ListenerStatus>,
+    /// Connections, with those that have not yet sent CONNECT.
+    pub connections: u64,
+    /// Sessions of MQTT 3.1.1.
+    pub sessions_v311: u64,
+    /// Sessions of MQTT 5.
+    pub sessions_v5: u64,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Retained messages.
+    pub retained_messages: u64,
+    /// Their bytes.
+    pub retained_bytes: u64,
+    /// Publishes that wait for a commit.
+    pub pending_publishes: u64,
+    /// Publishes that were read and that the store does not take for now.
+    pub held_publishes: u64,
+    /// Messages of QoS 1 that wait for a slow subscriber.
+    pub queued_messages: u64,
+    /// Their bytes as packets.
+    pub queued_bytes: u64,
+}
+
+/// How a listener stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerStatus {
+    /// Its address, with the port that it really has.
+    pub address: SocketAddr,
+    /// Connections now.
+    pub connections: u64,
+    /// Connections that were accepted.
+    pub accepted: u64,
+    /// Connections that were closed at once because there were too many.
+    pub refused: u64,
+}
+
+impl Probe {
+    pub(crate) fn new(counters: Arc<Counters>) -> Self {
+        Self { counters }
+    }
+
+    /// Every number, as it is now.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// A snapshot for people.
+    pub fn status(&self) -> Status {
+        let counters = self.counters();
+        let listener = |of: &ListenerCounters| ListenerStatus {
+            address: of.address,
+            connections: of.connections.get(),
+            accepted: of.accepted.get(),
+            refused: of.refused.get(),
+        };
+        let listeners: Vec<_> = counters.listeners.iter().map(listener).collect();
+        Status {
+            connections: listeners.iter().map(|listener| listener.connections).sum(),
+            listeners,
+            sessions_v311: counters.sessions_v311.get(),
+            sessions_v5: counters.sessions_v5.get(),
+            subscriptions: counters.subscriptions.get(),
+            retained_messages: counters.retained_messages.get(),
+            retained_bytes: counters.retained_bytes.get(),
+            pending_publishes: counters.pending_publishes.get(),
+            held_publishes: counters.held_publishes.get(),
+            queued_messages: counters.queued_messages.get(),
+            queued_bytes: counters.queued_bytes.get(),
+        }
+    }
+}

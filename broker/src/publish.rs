@@ -1,0 +1,274 @@
+//! The way of a published message: permission, retained budget, log, subscribers.
+//!
+//! Invariants (`rules.md` 1.4, 1.6):
+//! - A message is refused before anything was done with it, or done with whole.
+//! - A message of QoS 1 that is logged is delivered and acknowledged after its commit (its publisher
+//!   earlier if the log says so), a retained one of QoS 0 is delivered after its commit, too: what
+//!   is retained and what subscribers saw last must be the same. All others go at once.
+//! - What goes at once never overtakes a retained message of the same client: it rides with that
+//!   one's commit (MQTT 5, 4.6, Message Ordering).
+//!
+//! A message that nobody subscribes to when it is published is not kept for delivery, unless it is
+//! retained. Otherwise the subscribers are those of the moment of its delivery.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use mqtt::server::PublishTicket;
+use mqtt::{Message, QoS};
+use storage::{AppendError, Appended, CommitNumber, LogPartition};
+
+use crate::broker::RunError;
+use crate::log_routing::{Destination, Durability, StoredLog};
+use crate::probe::{DropCause, RefusalCause};
+use crate::publication::{Publication, record_of, size_bytes};
+use crate::route::Route;
+use crate::router::Router;
+use crate::session::Session;
+
+/// What became of a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The store has failed; the broker ends and acknowledges nothing more.
+    Failed,
+    /// Too much is on its way to flash. Nothing was done; try again after the next commit.
+    Later,
+    /// It is acknowledged with its commit.
+    Pending,
+    /// Nothing was done.
+    Refused(RefusalCause),
+    /// It is to be acknowledged now.
+    Taken,
+}
+
+/// A publish and what was found out about it.
+struct Publish<'p> {
+    now: Instant,
+    session: &'p Rc<Session>,
+    ticket: Option<PublishTicket>,
+    message: &'p Message,
+    route: Rc<Route>,
+}
+
+impl Router {
+    /// Publishes what a client sent, or its will, which has no ticket.
+    pub(crate) fn publish(
+        &self,
+        now: Instant,
+        session: &Rc<Session>,
+        ticket: Option<PublishTicket>,
+        message: &Message,
+    ) -> Outcome {
+        let route = self.route(&message.topic);
+        let (qos, retain) = (message.qos, message.retain);
+        let destination = self.options.routing.destination(route.class, qos, retain);
+        if let Destination::Refused = destination {
+            return Outcome::Refused(RefusalCause::TopicName);
+        }
+        let client = session.client();
+        if !self
+            .authorizer
+            .may_publish(client, &route.topic, qos, retain)
+        {
+            return Outcome::Refused(RefusalCause::NotAuthorized);
+        }
+        let publish = Publish {
+            now,
+            session,
+            ticket,
+            message,
+            route,
+        };
+        match destination {
+            Destination::Log(log) if retain => self.publish_retained(&publish, log),
+            Destination::Log(log) => self.publish_logged(&publish, log),
+            Destination::Live | Destination::Refused => self.publish_live(&publish),
+        }
+    }
+
+    /// To subscribers only.
+    fn publish_live(&self, publish: &Publish<'_>) -> Outcome {
+        let ahead = self.not_to_be_overtaken(publish.session);
+        if ahead.is_some() && self.is_full_of_riders() {
+            return Outcome::Later;
+        }
+        self.counters.live_only.increment();
+        self.deliver_or_ride(publish, ahead)
+    }
+
+    fn publish_logged(&self, publish: &Publish<'_>, log: &StoredLog) -> Outcome {
+        if publish.message.qos == QoS::AtMostOnce {
+            return self.publish_logged_at_once(publish, log);
+        }
+        match self.append(publish, log) {
+            Ok(appended) => self.await_commit_of(publish, log, appended),
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// QoS 0 that a log takes. A full disk does not keep it from its subscribers.
+    fn publish_logged_at_once(&self, publish: &Publish<'_>, log: &StoredLog) -> Outcome {
+        let ahead = self.not_to_be_overtaken(publish.session);
+        if ahead.is_some() && self.is_full_of_riders() {
+            return Outcome::Later;
+        }
+        match self.append(publish, log) {
+            Ok(_) => {}
+            Err(Outcome::Refused(RefusalCause::DiskFull)) => {
+                self.counters.dropped.add(DropCause::DiskFull, 1);
+            }
+            Err(outcome) => return outcome,
+        }
+        self.deliver_or_ride(publish, ahead)
+    }
+
+    fn publish_retained(&self, publish: &Publish<'_>, log: &StoredLog) -> Outcome {
+        let Publish {
+            now,
+            session,
+            message,
+            route,
+            ..
+        } = publish;
+        let cost = match message.payload.is_empty() {
+            true => 0,
+            false => size_bytes(message),
+        };
+        let fits = |cost| {
+            let topic = &route.topic_bytes;
+            self.retained.borrow_mut().fits(*now, topic, cost)
+        };
+        if !fits(cost) {
+            return Outcome::Refused(RefusalCause::RetainedFull);
+        }
+        let appended = match self.append(publish, log) {
+            Ok(appended) => appended,
+            Err(outcome) => return outcome,
+        };
+        let mut retained = self.retained.borrow_mut();
+        retained.expect(&route.topic_bytes, cost);
+        self.count_retained(&retained);
+        drop(retained);
+        if self
+            .options
+            .routing
+            .is_delivered_at_once(route.class, message.qos)
+        {
+            session
+                .ahead
+                .set(Some((appended.commit, appended.partition)));
+        }
+        self.await_commit_of(publish, log, appended)
+    }
+
+    /// Gives the message its place in the log.
+    fn append(&self, publish: &Publish<'_>, log: &StoredLog) -> Result<Appended, Outcome> {
+        let (session, topic) = (publish.session, &publish.route.topic);
+        let record = record_of(
+            publish.message,
+            publish.route.topic_bytes.clone(),
+            session.client_id().clone(),
+            || self.store.now_ms(),
+        );
+        let mut buffer = self.key.borrow_mut();
+        let key = log.key.key(session.client_id(), topic, &mut buffer);
+        match self.store.append(log.log, key, &record) {
+            Ok(appended) => {
+                self.counters.published.increment();
+                Ok(appended)
+            }
+            Err(AppendError::QueueFull) => Err(Outcome::Later),
+            Err(AppendError::DiskFull { .. }) => Err(Outcome::Refused(RefusalCause::DiskFull)),
+            Err(error @ (AppendError::TooLarge { .. } | AppendError::UnknownLog { .. })) => {
+                if let Some(left_out) = self.log_limits.not_stored.pass(publish.now) {
+                    tracing::error!(%topic, %error, left_out, "Message cannot be stored.");
+                }
+                Err(Outcome::Refused(RefusalCause::Unstorable))
+            }
+            Err(AppendError::Poisoned(problem)) => {
+                self.fail(RunError::StoreFailed { problem });
+                Err(Outcome::Failed)
+            }
+            Err(AppendError::Closing) => {
+                self.fail(RunError::StoreClosed);
+                Err(Outcome::Failed)
+            }
+        }
+    }
+
+    /// Delivers and acknowledges when the record is durable; acknowledges now if the log says so.
+    fn await_commit_of(
+        &self,
+        publish: &Publish<'_>,
+        log: &StoredLog,
+        appended: Appended,
+    ) -> Outcome {
+        let acknowledge = match log.durability {
+            Durability::Commit => publish.acknowledge(),
+            Durability::Interval => None,
+        };
+        let outcome = match acknowledge {
+            Some(_) => Outcome::Pending,
+            None => Outcome::Taken,
+        };
+        let publication = publish.publication_for_later();
+        if acknowledge.is_some() || publication.is_some() {
+            let mut pending = self.pending.borrow_mut();
+            pending.push(appended, acknowledge, publication);
+            drop(pending);
+            self.count_pending();
+        }
+        outcome
+    }
+
+    /// Delivers at once, unless the message has to stay behind another one.
+    fn deliver_or_ride(
+        &self,
+        publish: &Publish<'_>,
+        ahead: Option<(CommitNumber, LogPartition)>,
+    ) -> Outcome {
+        let Some(publication) = publish.publication_for_later() else {
+            return Outcome::Taken;
+        };
+        let Some(ahead) = ahead else {
+            self.deliver(publish.now, &publication, &publish.route);
+            return Outcome::Taken;
+        };
+        let acknowledge = publish.acknowledge();
+        let outcome = match acknowledge {
+            Some(_) => Outcome::Pending,
+            None => Outcome::Taken,
+        };
+        let mut pending = self.pending.borrow_mut();
+        pending.push_rider(ahead, acknowledge, publication);
+        drop(pending);
+        self.count_pending();
+        outcome
+    }
+
+    /// The record that messages of this session must not overtake, if it is not yet durable.
+    fn not_to_be_overtaken(&self, session: &Session) -> Option<(CommitNumber, LogPartition)> {
+        let ahead = session.ahead.get()?;
+        (ahead.0 > self.worked_off.get()).then_some(ahead)
+    }
+
+    fn is_full_of_riders(&self) -> bool {
+        let max = self.options.limits.commit_queue_bytes_max;
+        self.pending.borrow().rider_bytes() >= max
+    }
+}
+
+impl Publish<'_> {
+    fn acknowledge(&self) -> Option<(Rc<Session>, PublishTicket)> {
+        self.ticket.map(|ticket| (Rc::clone(self.session), ticket))
+    }
+
+    /// What is to be delivered, `None` when nobody wants it.
+    fn publication_for_later(&self) -> Option<Publication> {
+        let is_wanted = self.message.retain || !self.route.recipients.is_empty();
+        is_wanted.then(|| {
+            let publisher = self.session.client_id().clone();
+            Publication::new(self.now, self.message, &self.route.topic, publisher)
+        })
+    }
+}

@@ -1,0 +1,277 @@
+//! The router: what all connections share. Messages come in from connections and go out to the
+//! store and to subscribers.
+//!
+//! Everything here is on the I/O thread. Invariant: no cell is borrowed across an await, nor while
+//! another part of the router is called that may borrow the same one.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use mqtt::TopicName;
+use mqtt::server::{Connection as StateMachine, Options as MachineOptions};
+use storage::{CommitNumber, Store};
+use tokio::sync::Notify;
+
+use crate::authorizer::Authorizer;
+use crate::broker::RunError;
+use crate::connection::{Connection, ConnectionId};
+use crate::log_limit::LogLimits;
+use crate::options::BrokerOptions;
+use crate::pending::PendingPublishes;
+use crate::probe::Counters;
+use crate::publication::Publication;
+use crate::retained::RetainedMessages;
+use crate::route::{Route, RouteCache, recipients};
+use crate::session::{Session, Sessions};
+use crate::subscriptions::Subscriptions;
+use crate::will::WaitingWills;
+
+/// See the module's documentation.
+pub(crate) struct Router {
+    pub(crate) options: BrokerOptions,
+    pub(crate) machine_options: Arc<MachineOptions>,
+    pub(crate) store: Store,
+    pub(crate) authorizer: Rc<dyn Authorizer>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) log_limits: LogLimits,
+    pub(crate) sessions: RefCell<Sessions>,
+    pub(crate) subscriptions: RefCell<Subscriptions<Rc<Session>>>,
+    pub(crate) routes: RefCell<RouteCache>,
+    pub(crate) retained: RefCell<RetainedMessages>,
+    pub(crate) pending: RefCell<PendingPublishes>,
+    pub(crate) wills: RefCell<WaitingWills>,
+    /// Of one record at a time; kept for its memory.
+    pub(crate) key: RefCell<Vec<u8>>,
+    /// What sockets are read into, one at a time. Messages are slices of it, and small ones of many
+    /// connections lie side by side.
+    pub(crate) read_buffer: RefCell<BytesMut>,
+    /// Every commit up to here was worked off.
+    pub(crate) worked_off: Cell<CommitNumber>,
+    /// How often the store had something to say.
+    pub(crate) announcements: Cell<u64>,
+    /// The store has something to say; from its threads.
+    pub(crate) store_changed: Arc<Notify>,
+    /// Commits were worked off.
+    pub(crate) progress: Notify,
+    stage_changed: Notify,
+    connections: RefCell<BTreeMap<ConnectionId, Rc<Connection>>>,
+    awaiting_commit: RefCell<Vec<Rc<Connection>>>,
+    stage: Cell<Stage>,
+    failure: RefCell<Option<RunError>>,
+    next_connection: Cell<u64>,
+    /// What assigned client identifiers have in common; another number after each start.
+    client_id_base: u64,
+    next_client_id: Cell<u64>,
+}
+
+/// How far the broker's life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Clients are served.
+    Running,
+    /// Nothing more is read; what was read is worked off.
+    Draining,
+    /// Connections are closed.
+    Closing,
+}
+
+/// The time, as the runtime sees it.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Router {
+    pub(crate) fn new(
+        options: BrokerOptions,
+        store: Store,
+        authorizer: Rc<dyn Authorizer>,
+        counters: Arc<Counters>,
+        client_id_base: u64,
+    ) -> Self {
+        let limits = &options.limits;
+        let retained = RetainedMessages::new(limits.retained_bytes_max, limits.retained_count_max);
+        let store_changed = Arc::new(Notify::new());
+        let notify = Arc::clone(&store_changed);
+        store.subscribe(move || notify.notify_one());
+        let router = Self {
+            machine_options: Arc::new(limits.machine_options()),
+            worked_off: Cell::new(store.durable()),
+            retained: RefCell::new(retained),
+            store_changed,
+            options,
+            store,
+            authorizer,
+            counters,
+            log_limits: LogLimits::default(),
+            sessions: RefCell::default(),
+            subscriptions: RefCell::default(),
+            routes: RefCell::default(),
+            pending: RefCell::default(),
+            wills: RefCell::default(),
+            key: RefCell::default(),
+            read_buffer: RefCell::default(),
+            announcements: Cell::new(0),
+            progress: Notify::new(),
+            stage_changed: Notify::new(),
+            connections: RefCell::default(),
+            awaiting_commit: RefCell::default(),
+            stage: Cell::new(Stage::Running),
+            failure: RefCell::default(),
+            next_connection: Cell::new(1),
+            client_id_base,
+            next_client_id: Cell::new(1),
+        };
+        router.restore_retained();
+        router
+    }
+
+    fn restore_retained(&self) {
+        let now = now();
+        let mut retained = self.retained.borrow_mut();
+        for recovered in self.store.take_recovered_retained() {
+            match Publication::recovered(now, &self.store, &recovered) {
+                Ok(Some(publication)) => retained.restore(publication),
+                Ok(None) => {}
+                Err(error) => tracing::error!(error, "Retained message cannot be sent; left out."),
+            }
+        }
+        self.count_retained(&retained);
+    }
+
+    pub(crate) fn count_retained(&self, retained: &RetainedMessages) {
+        self.counters.retained_messages.set(retained.count());
+        self.counters.retained_bytes.set(retained.bytes());
+    }
+
+    // Connections
+
+    /// A new connection, which awaits CONNECT.
+    pub(crate) fn open_connection(&self) -> Rc<Connection> {
+        let id = ConnectionId(self.next_connection.get());
+        self.next_connection.set(id.0 + 1);
+        let machine = StateMachine::new(Arc::clone(&self.machine_options), now());
+        let connection = Rc::new(Connection::new(id, machine));
+        self.connections
+            .borrow_mut()
+            .insert(id, Rc::clone(&connection));
+        connection
+    }
+
+    pub(crate) fn close_connection(&self, id: ConnectionId) {
+        self.connections.borrow_mut().remove(&id);
+    }
+
+    fn wake_all(&self) {
+        for connection in self.connections.borrow().values() {
+            connection.signal.notify();
+        }
+    }
+
+    /// Wakes this connection when the store has something to say.
+    pub(crate) fn await_commit(&self, connection: &Rc<Connection>) {
+        if !connection.awaits_commit.replace(true) {
+            self.awaiting_commit
+                .borrow_mut()
+                .push(Rc::clone(connection));
+        }
+    }
+
+    /// Wakes those that wait for it, in the order in which they began to.
+    pub(crate) fn wake_waiting(&self) {
+        for connection in self.awaiting_commit.take() {
+            connection.awaits_commit.set(false);
+            connection.signal.notify();
+        }
+    }
+
+    /// A client identifier for a client that has none, and that nobody else got.
+    pub(crate) fn assign_client_id(&self) -> String {
+        let number = self.next_client_id.get();
+        self.next_client_id.set(number + 1);
+        format!("tidegate-{:016x}-{number}", self.client_id_base)
+    }
+
+    // Routes
+
+    /// The way of messages with this topic name.
+    pub(crate) fn route(&self, topic: &TopicName) -> Rc<Route> {
+        let generation = self.authorizer.generation();
+        let mut routes = self.routes.borrow_mut();
+        if let Some(route) = routes.get(topic, generation) {
+            return route;
+        }
+        let levels_max = self.options.limits.topic_levels();
+        let class = self.options.routing.class(topic, levels_max);
+        let subscriptions = self.subscriptions.borrow();
+        let recipients = recipients(&subscriptions, topic, |session| {
+            self.authorizer.may_receive(session.client(), topic)
+        });
+        let route = Rc::new(Route::new(topic, class, recipients));
+        routes.insert(&route);
+        route
+    }
+
+    /// Subscriptions changed.
+    pub(crate) fn forget_routes(&self) {
+        self.routes.borrow_mut().clear();
+        let count = self.subscriptions.borrow().len();
+        self.counters.subscriptions.set(count);
+    }
+
+    // The end
+
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
+    /// Goes on to this stage; there is no way back.
+    pub(crate) fn enter(&self, stage: Stage) {
+        if stage > self.stage.get() {
+            self.stage.set(stage);
+            self.wake_all();
+            self.stage_changed.notify_waiters();
+            // The task that follows the store is to see it, too.
+            self.store_changed.notify_one();
+        }
+    }
+
+    /// Waits for this stage or a later one.
+    pub(crate) async fn reached(&self, stage: Stage) {
+        loop {
+            let changed = self.stage_changed.notified();
+            if self.stage() >= stage {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until nobody waits to be acknowledged.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let progress = self.progress.notified();
+            if self.pending.borrow().tickets() == 0 {
+                return;
+            }
+            progress.await;
+        }
+    }
+
+    /// The store takes nothing any more: the broker ends.
+    pub(crate) fn fail(&self, error: RunError) {
+        let mut failure = self.failure.borrow_mut();
+        if failure.is_none() && self.stage.get() < Stage::Closing {
+            *failure = Some(error);
+        }
+        drop(failure);
+        self.enter(Stage::Closing);
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<RunError> {
+        self.failure.borrow_mut().take()
+    }
+}
