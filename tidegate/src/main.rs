@@ -1,2 +1,40 @@
-//! (skeleton)
-fn main() {}
+//! Tidegate: an edge broker for gateways. Devices publish over MQTT, every message is kept in
+//! partitioned logs on the gateway's own flash, and a bridge replicates the logs to a central
+//! Kafka-compatible cluster whenever the link allows.
+//!
+//! This crate is the composition root: it reads files, environment and command line, turns the
+//! configuration into the libraries' options, and runs them. It decides nothing about messages.
+
+mod addresses;
+mod admin;
+mod check;
+mod cli;
+mod client;
+mod exit;
+mod log;
+mod port_holder;
+mod run;
+mod status;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Check(options) => check::run(&options),
+        Command::Log(options) => log::run(&options),
+        Command::Pub(options) => client::publish(&options),
+        Command::Run(options) => run::run(&options),
+        Command::Status(options) => status::run(&options),
+        Command::Sub(options) => client::subscribe(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::tell(&error),
+    }
+}

@@ -1,0 +1,503 @@
+//! `/metrics`: Prometheus' text format, version 0.0.4. `docs/metrics.md` explains each.
+//!
+//! The numbers are kept where they arise; here they only get names. Labels are small closed sets.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
+use std::fs;
+
+use bridge::{PartitionStatus, RouteStatus, StreamActivity};
+use broker::{Counters, DropCause, EndCause, ListenerCounters, RefusalCause};
+use storage::{Health, Store, StoreStatus, TimeQuality};
+
+use crate::admin::state::AdminState;
+
+/// What kind of number it is.
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// Collects the text.
+struct Exposition {
+    text: String,
+}
+
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
+impl Exposition {
+    /// Begins a metric.
+    fn metric(&mut self, name: &str, kind: Kind, help: &str) -> Result<Metric<'_>, fmt::Error> {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        writeln!(self.text, "# HELP {name} {help}")?;
+        writeln!(self.text, "# TYPE {name} {kind}")?;
+        Ok(Metric {
+            text: &mut self.text,
+            name: name.to_owned(),
+        })
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.metric(name, Kind::Counter, help)?.sample(&[], value)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.metric(name, Kind::Gauge, help)?.sample(&[], value)
+    }
+}
+
+/// A metric that samples are added to.
+struct Metric<'a> {
+    text: &'a mut String,
+    name: String,
+}
+
+impl Metric<'_> {
+    fn sample(&mut self, labels: Labels<'_>, value: u64) -> fmt::Result {
+        self.text.push_str(&self.name);
+        for (index, (label, value)) in labels.iter().enumerate() {
+            let before = if index == 0 { '{' } else { ',' };
+            let value = value
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
+            write!(self.text, "{before}{label}=\"{value}\"")?;
+        }
+        let after = if labels.is_empty() { "" } else { "}" };
+        writeln!(self.text, "{after} {value}")
+    }
+}
+
+/// All metrics, as they are now.
+pub(crate) fn exposition(state: &AdminState) -> Result<String, fmt::Error> {
+    let mut out = Exposition {
+        text: String::with_capacity(16 * 1024),
+    };
+    out.metric(
+        "tidegate_build_info",
+        Kind::Gauge,
+        "Version of the running program.",
+    )?
+    .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1)?;
+    out.gauge(
+        "tidegate_uptime_seconds",
+        "Time since the start.",
+        state.started.elapsed().as_secs(),
+    )?;
+    broker(&mut out, state)?;
+    log(&mut out, state)?;
+    bridge(&mut out, state)?;
+    process(&mut out)?;
+    Ok(out.text)
+}
+
+/// A metric without labels: name, kind, help, value.
+type Plain<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
+
+fn plain<T>(out: &mut Exposition, metrics: &[Plain<T>], of: &T) -> fmt::Result {
+    for (name, kind, help, value) in metrics {
+        out.metric(name, *kind, help)?.sample(&[], value(of))?;
+    }
+    Ok(())
+}
+
+const LISTENER: &[Plain<ListenerCounters>] = &[
+    (
+        "tidegate_broker_connections",
+        Kind::Gauge,
+        "Connections of clients.",
+        |l| l.connections.get(),
+    ),
+    (
+        "tidegate_broker_connections_accepted_total",
+        Kind::Counter,
+        "Connections that were accepted.",
+        |l| l.accepted.get(),
+    ),
+    (
+        "tidegate_broker_connections_refused_total",
+        Kind::Counter,
+        "Connections closed at once because the listener was full.",
+        |l| l.refused.get(),
+    ),
+    (
+        "tidegate_broker_accept_errors_total",
+        Kind::Counter,
+        "Connections that could not be accepted.",
+        |l| l.accept_errors.get(),
+    ),
+];
+
+const BROKER: &[Plain<Counters>] = &[
+    (
+        "tidegate_broker_messages_published_total",
+        Kind::Counter,
+        "Messages that got an offset in a log.",
+        |c| c.published.get(),
+    ),
+    (
+        "tidegate_broker_messages_live_only_total",
+        Kind::Counter,
+        "Messages that went to subscribers only.",
+        |c| c.live_only.get(),
+    ),
+    (
+        "tidegate_broker_wills_total",
+        Kind::Counter,
+        "Wills that were published.",
+        |c| c.wills.get(),
+    ),
+    (
+        "tidegate_broker_received_bytes_total",
+        Kind::Counter,
+        "Bytes read from clients.",
+        |c| c.bytes_received.get(),
+    ),
+    (
+        "tidegate_broker_sent_bytes_total",
+        Kind::Counter,
+        "Bytes written to clients.",
+        |c| c.bytes_sent.get(),
+    ),
+    (
+        "tidegate_broker_subscriptions",
+        Kind::Gauge,
+        "Subscriptions.",
+        |c| c.subscriptions.get(),
+    ),
+    (
+        "tidegate_broker_retained_messages",
+        Kind::Gauge,
+        "Retained messages.",
+        |c| c.retained_messages.get(),
+    ),
+    (
+        "tidegate_broker_retained_bytes",
+        Kind::Gauge,
+        "Bytes of retained messages.",
+        |c| c.retained_bytes.get(),
+    ),
+    (
+        "tidegate_broker_pending_publishes",
+        Kind::Gauge,
+        "Publishes that wait for a commit.",
+        |c| c.pending_publishes.get(),
+    ),
+    (
+        "tidegate_broker_held_publishes",
+        Kind::Gauge,
+        "Publishes that were read and that the store does not take for now.",
+        |c| c.held_publishes.get(),
+    ),
+    (
+        "tidegate_broker_queued_messages",
+        Kind::Gauge,
+        "Messages of QoS 1 that wait for a slow subscriber.",
+        |c| c.queued_messages.get(),
+    ),
+    (
+        "tidegate_broker_queued_bytes",
+        Kind::Gauge,
+        "Bytes of the messages that wait for a slow subscriber.",
+        |c| c.queued_bytes.get(),
+    ),
+];
+
+fn broker(out: &mut Exposition, state: &AdminState) -> fmt::Result {
+    let counters = state.broker.counters();
+    for (name, kind, help, value) in LISTENER {
+        let mut metric = out.metric(name, *kind, help)?;
+        for listener in &counters.listeners {
+            metric.sample(
+                &[("listener", &listener.address.to_string())],
+                value(listener),
+            )?;
+        }
+    }
+    plain(out, BROKER, counters)?;
+    let mut metric = out.metric(
+        "tidegate_broker_sessions",
+        Kind::Gauge,
+        "Sessions by protocol version.",
+    )?;
+    metric.sample(&[("version", "3.1.1")], counters.sessions_v311.get())?;
+    metric.sample(&[("version", "5")], counters.sessions_v5.get())?;
+    let name = "tidegate_broker_messages_received_total";
+    let help = "Messages from clients, wills included, by QoS.";
+    let mut metric = out.metric(name, Kind::Counter, help)?;
+    metric.sample(&[("qos", "0")], counters.received_qos0.get())?;
+    metric.sample(&[("qos", "1")], counters.received_qos1.get())?;
+    let name = "tidegate_broker_messages_delivered_total";
+    let mut metric = out.metric(
+        name,
+        Kind::Counter,
+        "Messages handed to subscribers, by QoS.",
+    )?;
+    metric.sample(&[("qos", "0")], counters.delivered_qos0.get())?;
+    metric.sample(&[("qos", "1")], counters.delivered_qos1.get())?;
+    by_reason(out, counters)
+}
+
+fn by_reason(out: &mut Exposition, counters: &Counters) -> fmt::Result {
+    let name = "tidegate_broker_messages_dropped_total";
+    let help = "Messages that did not reach a subscriber, or of QoS 0 their log, by reason.";
+    let mut metric = out.metric(name, Kind::Counter, help)?;
+    for cause in DropCause::ALL {
+        metric.sample(&[("reason", cause.label())], counters.dropped.get(*cause))?;
+    }
+    let name = "tidegate_broker_publishes_refused_total";
+    let help = "Publishes that were not taken and not acknowledged, by reason.";
+    let mut metric = out.metric(name, Kind::Counter, help)?;
+    for cause in RefusalCause::ALL {
+        metric.sample(&[("reason", cause.label())], counters.refused.get(*cause))?;
+    }
+    let name = "tidegate_broker_connections_ended_total";
+    let mut metric = out.metric(name, Kind::Counter, "Connections that ended, by reason.")?;
+    for cause in EndCause::ALL {
+        metric.sample(&[("reason", cause.label())], counters.ended.get(*cause))?;
+    }
+    Ok(())
+}
+
+const LOG: &[Plain<Store>] = &[
+    (
+        "tidegate_log_records_total",
+        Kind::Counter,
+        "Records committed.",
+        |s| s.counters().records(),
+    ),
+    (
+        "tidegate_log_commits_total",
+        Kind::Counter,
+        "Group commits.",
+        |s| s.counters().commits(),
+    ),
+    (
+        "tidegate_log_commit_bytes_total",
+        Kind::Counter,
+        "Bytes of commits, before the database adds its own.",
+        |s| s.counters().commit_bytes(),
+    ),
+    (
+        "tidegate_log_syncs_total",
+        Kind::Counter,
+        "Syncs of the log and the metadata.",
+        |_| storage::fence::calls(),
+    ),
+    (
+        "tidegate_log_free_bytes",
+        Kind::Gauge,
+        "Free bytes of the data folder's file system.",
+        |s| s.counters().free_bytes(),
+    ),
+    (
+        "tidegate_log_clock_synced",
+        Kind::Gauge,
+        "Whether a time service has set the clock.",
+        |s| u64::from(s.now().quality == TimeQuality::Synced),
+    ),
+];
+
+const LOG_STATUS: &[Plain<StoreStatus>] = &[
+    (
+        "tidegate_log_segments",
+        Kind::Gauge,
+        "Segments on flash.",
+        |s| s.segments as u64,
+    ),
+    (
+        "tidegate_log_segments_open",
+        Kind::Gauge,
+        "Segments whose databases are open.",
+        |s| s.segments_open as u64,
+    ),
+    (
+        "tidegate_log_bytes",
+        Kind::Gauge,
+        "Bytes of the commits that are kept.",
+        |s| s.bytes,
+    ),
+    (
+        "tidegate_log_queued_bytes",
+        Kind::Gauge,
+        "Bytes that wait for the committer.",
+        |s| s.queued_bytes as u64,
+    ),
+    (
+        "tidegate_log_takes_messages",
+        Kind::Gauge,
+        "Whether the store takes messages (1) or refuses them (0).",
+        |s| u64::from(s.health == Health::Ready),
+    ),
+];
+
+fn log(out: &mut Exposition, state: &AdminState) -> fmt::Result {
+    let store = &state.store;
+    plain(out, LOG, store)?;
+    plain(out, LOG_STATUS, &store.status())?;
+    let name = "tidegate_log_high_watermark";
+    let help = "First offset that is not yet durable.";
+    per_partition(out, name, help, state, |partition| {
+        store.high_watermark(partition).0
+    })?;
+    let name = "tidegate_log_start_offset";
+    let help = "First offset that is kept.";
+    per_partition(out, name, help, state, |partition| {
+        store.log_start(partition).0
+    })?;
+    let gaps = store.gaps();
+    let name = "tidegate_log_lost_records";
+    let help = "Records in the gap ledger, by reason; those at most lost count in full.";
+    let mut metric = out.metric(name, Kind::Gauge, help)?;
+    let reasons: BTreeSet<_> = gaps.iter().map(|gap| gap.reason).collect();
+    for reason in reasons {
+        let records = gaps
+            .iter()
+            .filter(|gap| gap.reason == reason)
+            .map(|gap| gap.records)
+            .sum();
+        metric.sample(&[("reason", reason.as_str())], records)?;
+    }
+    Ok(())
+}
+
+fn per_partition(
+    out: &mut Exposition,
+    name: &str,
+    help: &str,
+    state: &AdminState,
+    value: impl Fn(storage::LogPartition) -> u64,
+) -> fmt::Result {
+    let mut metric = out.metric(name, Kind::Gauge, help)?;
+    for log in state.store.logs() {
+        for partition in log.partitions() {
+            let number = partition.partition.to_string();
+            let labels = [("log", log.name.as_str()), ("partition", number.as_str())];
+            metric.sample(&labels, value(partition))?;
+        }
+    }
+    Ok(())
+}
+
+const ROUTE: &[Plain<RouteStatus>] = &[
+    (
+        "tidegate_bridge_lag_records",
+        Kind::Gauge,
+        "Records that wait for the cluster.",
+        |route| sum(route, |partition| partition.lag_records),
+    ),
+    (
+        "tidegate_bridge_in_doubt_records",
+        Kind::Gauge,
+        "Records of which it is not known whether the cluster has them.",
+        |route| sum(route, |partition| partition.in_doubt),
+    ),
+    (
+        "tidegate_bridge_replicated_records_total",
+        Kind::Counter,
+        "Records in the cluster, since the route began.",
+        |route| sum(route, |partition| partition.replicated),
+    ),
+    (
+        "tidegate_bridge_lost_records_total",
+        Kind::Counter,
+        "Records lost for the route, since it began; the gap ledger has them.",
+        |route| sum(route, |partition| partition.lost),
+    ),
+    (
+        "tidegate_bridge_batches_total",
+        Kind::Counter,
+        "Batches acknowledged since the start.",
+        |route| route.batches,
+    ),
+    (
+        "tidegate_bridge_batch_bytes_total",
+        Kind::Counter,
+        "Bytes of those batches.",
+        |route| route.batch_bytes,
+    ),
+    (
+        "tidegate_bridge_streaming_partitions",
+        Kind::Gauge,
+        "Partitions whose records flow, or would if there were any.",
+        |route| {
+            sum(route, |partition| {
+                u64::from(partition.activity == StreamActivity::Streaming)
+            })
+        },
+    ),
+    (
+        "tidegate_bridge_trouble",
+        Kind::Gauge,
+        "Whether something keeps records from flowing (1); the status says what.",
+        |route| u64::from(route.trouble.is_some()),
+    ),
+];
+
+fn sum(route: &RouteStatus, field: fn(&PartitionStatus) -> u64) -> u64 {
+    route.partitions.values().map(field).sum()
+}
+
+fn bridge(out: &mut Exposition, state: &AdminState) -> fmt::Result {
+    let routes = state
+        .bridge()
+        .map(|probe| probe.routes())
+        .unwrap_or_default();
+    for (name, kind, help, value) in ROUTE {
+        let mut metric = out.metric(name, *kind, help)?;
+        for (route, status) in &routes {
+            metric.sample(&[("route", route)], value(status))?;
+        }
+    }
+    let now_ms = state.store.now().ms;
+    let name = "tidegate_bridge_lag_seconds";
+    let mut metric = out.metric(name, Kind::Gauge, "Age of the oldest record that waits.")?;
+    for (route, status) in &routes {
+        let oldest = status
+            .partitions
+            .values()
+            .filter_map(|partition| partition.oldest_ms)
+            .min();
+        let age_ms = oldest.map_or(0, |ms| now_ms.saturating_sub(ms));
+        metric.sample(
+            &[("route", route)],
+            u64::try_from(age_ms).unwrap_or(0) / 1000,
+        )?;
+    }
+    Ok(())
+}
+
+/// What the kernel counts for this process; left out where it does not say.
+fn process(out: &mut Exposition) -> fmt::Result {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    if let Some(kib) = field(&status, "VmRSS:") {
+        let name = "tidegate_process_resident_memory_bytes";
+        out.gauge(name, "Memory of the process.", kib * 1024)?;
+    }
+    if let Some(bytes) = field(&io, "wchar:") {
+        let name = "tidegate_process_written_bytes_total";
+        out.counter(
+            name,
+            "Bytes passed to write calls, sockets included.",
+            bytes,
+        )?;
+    }
+    if let Some(bytes) = field(&io, "write_bytes:") {
+        let name = "tidegate_process_storage_written_bytes_total";
+        out.counter(
+            name,
+            "Bytes of dirtied pages: what goes to the flash.",
+            bytes,
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! `/status`: how the gateway stands, as JSON. The names are kept from version to version.
+
+use std::collections::BTreeMap;
+
+use bridge::{PartitionStatus, RouteStatus};
+use serde::{Deserialize, Serialize};
+use storage::Health;
+
+use crate::admin::state::AdminState;
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct StatusPage {
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    pub(crate) uptime_seconds: u64,
+    pub(crate) gateway_id: Option<String>,
+    pub(crate) broker: BrokerPage,
+    pub(crate) store: StorePage,
+    pub(crate) bridge: Option<BridgePage>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct BrokerPage {
+    pub(crate) listeners: Vec<ListenerPage>,
+    pub(crate) sessions: u64,
+    pub(crate) subscriptions: u64,
+    pub(crate) retained_messages: u64,
+    pub(crate) retained_bytes: u64,
+    pub(crate) published: u64,
+    pub(crate) live_only: u64,
+    pub(crate) refused: u64,
+    pub(crate) pending_publishes: u64,
+    pub(crate) held_publishes: u64,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct ListenerPage {
+    pub(crate) address: String,
+    pub(crate) connections: u64,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct StorePage {
+    pub(crate) data_dir: String,
+    pub(crate) incarnation: String,
+    pub(crate) health: String,
+    pub(crate) durable_commit: u64,
+    pub(crate) commits: u64,
+    pub(crate) syncs: u64,
+    pub(crate) segments: usize,
+    pub(crate) segments_open: usize,
+    pub(crate) bytes: u64,
+    pub(crate) free_bytes: u64,
+    /// The logs whose records keep the oldest segment.
+    pub(crate) oldest_segment_kept_by: Vec<String>,
+    pub(crate) clock: String,
+    pub(crate) recovery: Vec<String>,
+    pub(crate) gaps: Vec<GapPage>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct GapPage {
+    pub(crate) log: String,
+    pub(crate) partition: u16,
+    pub(crate) route: Option<String>,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) records: u64,
+    pub(crate) at_most: bool,
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct BridgePage {
+    pub(crate) bootstrap: Vec<String>,
+    pub(crate) routes: BTreeMap<String, RoutePage>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct RoutePage {
+    pub(crate) log: String,
+    pub(crate) topic: String,
+    /// What is promised: see docs/operating.md.
+    pub(crate) mode: String,
+    pub(crate) topic_partitions: u16,
+    pub(crate) agrees_with_kafka_partitioner: bool,
+    pub(crate) lag_records: u64,
+    pub(crate) lag_seconds: Option<u64>,
+    pub(crate) in_doubt: u64,
+    pub(crate) replicated: u64,
+    pub(crate) lost: u64,
+    pub(crate) trouble: Option<String>,
+    pub(crate) remedy: Option<String>,
+    pub(crate) partitions: Vec<RoutePartitionPage>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct RoutePartitionPage {
+    pub(crate) partition: u16,
+    pub(crate) target: i32,
+    pub(crate) activity: String,
+    pub(crate) acknowledged: u64,
+    pub(crate) high_watermark: u64,
+    pub(crate) lag_records: u64,
+    pub(crate) in_doubt: u64,
+    pub(crate) replicated: u64,
+    pub(crate) lost: u64,
+}
+
+impl StatusPage {
+    pub(crate) fn of(state: &AdminState) -> Self {
+        let now_ms = state.store.now().ms;
+        let bridge = state
+            .bridge()
+            .zip(state.config.bridge.as_ref())
+            .map(|(probe, config)| BridgePage {
+                bootstrap: config.bootstrap.iter().map(ToString::to_string).collect(),
+                routes: probe
+                    .routes()
+                    .into_iter()
+                    .map(|(name, route)| (name, RoutePage::of(&route, now_ms)))
+                    .collect(),
+            });
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: state.started.elapsed().as_secs(),
+            gateway_id: state.config.gateway_id.as_ref().map(ToString::to_string),
+            broker: BrokerPage::of(state),
+            store: StorePage::of(state),
+            bridge,
+        }
+    }
+}
+
+impl BrokerPage {
+    fn of(state: &AdminState) -> Self {
+        let status = state.broker.status();
+        let counters = state.broker.counters();
+        let listeners = status.listeners.iter().map(|listener| ListenerPage {
+            address: listener.address.to_string(),
+            connections: listener.connections,
+        });
+        Self {
+            listeners: listeners.collect(),
+            sessions: status.sessions_v311 + status.sessions_v5,
+            subscriptions: status.subscriptions,
+            retained_messages: status.retained_messages,
+            retained_bytes: status.retained_bytes,
+            published: counters.published.get(),
+            live_only: counters.live_only.get(),
+            refused: broker::RefusalCause::ALL
+                .iter()
+                .map(|cause| counters.refused.get(*cause))
+                .sum(),
+            pending_publishes: status.pending_publishes,
+            held_publishes: status.held_publishes,
+        }
+    }
+}
+
+impl StorePage {
+    fn of(state: &AdminState) -> Self {
+        let store = &state.store;
+        let status = store.status();
+        let health = match &status.health {
+            Health::Ready => "ready".to_owned(),
+            Health::Closing => "closing".to_owned(),
+            Health::DiskFull { .. } => "disk full".to_owned(),
+            Health::Poisoned(problem) => format!("failed: {problem}"),
+        };
+        let logs = store.logs();
+        let gap = |gap: storage::Gap| GapPage {
+            log: logs
+                .iter()
+                .find(|log| log.id == gap.partition.log)
+                .map_or_else(|| gap.partition.log.to_string(), |log| log.name.clone()),
+            partition: gap.partition.partition.0,
+            route: gap.route,
+            from: gap.from.0,
+            to: gap.to.0,
+            records: gap.records,
+            at_most: gap.at_most,
+            reason: gap.reason.as_str().to_owned(),
+        };
+        Self {
+            data_dir: store.path().display().to_string(),
+            incarnation: store.incarnation().to_string(),
+            health,
+            durable_commit: status.durable.0,
+            commits: store.counters().commits(),
+            syncs: storage::fence::calls(),
+            segments: status.segments,
+            segments_open: status.segments_open,
+            bytes: status.bytes,
+            free_bytes: store.counters().free_bytes(),
+            oldest_segment_kept_by: status
+                .oldest_segment
+                .map_or_else(Vec::new, |(_, logs)| logs),
+            clock: store.now().quality.as_str().to_owned(),
+            recovery: store
+                .recovery_events()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            gaps: store.gaps().into_iter().map(gap).collect(),
+        }
+    }
+}
+
+impl RoutePage {
+    fn of(route: &RouteStatus, now_ms: i64) -> Self {
+        let sum = |field: fn(&PartitionStatus) -> u64| route.partitions.values().map(field).sum();
+        let oldest_ms = route
+            .partitions
+            .values()
+            .filter_map(|partition| partition.oldest_ms)
+            .min();
+        let age = |ms: i64| u64::try_from(now_ms.saturating_sub(ms)).unwrap_or(0) / 1000;
+        Self {
+            log: route.log.clone(),
+            topic: route.topic.clone(),
+            mode: "exactly once (resumable idempotent)".to_owned(),
+            topic_partitions: route.topic_partitions,
+            agrees_with_kafka_partitioner: route.agrees_with_kafka_partitioner,
+            lag_records: sum(|partition| partition.lag_records),
+            lag_seconds: oldest_ms.map(age),
+            in_doubt: sum(|partition| partition.in_doubt),
+            replicated: sum(|partition| partition.replicated),
+            lost: sum(|partition| partition.lost),
+            trouble: route.trouble.as_ref().map(|trouble| trouble.what.clone()),
+            remedy: route
+                .trouble
+                .as_ref()
+                .and_then(|trouble| trouble.remedy.clone()),
+            partitions: route
+                .partitions
+                .iter()
+                .map(|(number, partition)| RoutePartitionPage::of(*number, partition))
+                .collect(),
+        }
+    }
+}
+
+impl RoutePartitionPage {
+    fn of(partition: u16, status: &PartitionStatus) -> Self {
+        Self {
+            partition,
+            target: status.target,
+            activity: status.activity.as_str().to_owned(),
+            acknowledged: status.acknowledged,
+            high_watermark: status.high_watermark,
+            lag_records: status.lag_records,
+            in_doubt: status.in_doubt,
+            replicated: status.replicated,
+            lost: status.lost,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! `tidegate check`: everything that is wrong with a configuration, and what is worth knowing.
+
+use mqtt::TopicFilter;
+
+use crate::cli::CheckOptions;
+use crate::exit::Failure;
+use crate::run::load_config;
+
+/// Prints what is found; fails if the file is not valid.
+pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
+    let config = load_config(&options.config)?;
+    let mut out = String::new();
+    if options.print {
+        out.push_str(&config.explain());
+    }
+    for warning in shadowed_filters(&config) {
+        out.push_str(&format!(
+            "warning: {}: {warning}\n",
+            options.config.display()
+        ));
+    }
+    if !options.print {
+        out.push_str(&format!(
+            "{}: no problems found\n",
+            options.config.display()
+        ));
+    }
+    print(&out);
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+fn print(text: &str) {
+    print!("{text}");
+}
+
+/// Filters that can never be asked, because an earlier log takes all that they match.
+fn shadowed_filters(config: &firmware_config::Config) -> Vec<String> {
+    let mut earlier: Vec<(String, TopicFilter)> = Vec::new();
+    let mut warnings = Vec::new();
+    for log in &config.logs {
+        let mut own = Vec::new();
+        for filter in &log.filters {
+            let Ok(parsed) = filter.parse::<TopicFilter>() else {
+                continue;
+            };
+            if let Some((name, by)) = earlier.iter().find(|(_, by)| covers(by.as_str(), filter)) {
+                warnings.push(format!(
+                    "log `{}`: filter `{}` takes nothing, log `{name}` with `{}` comes first",
+                    *log.name,
+                    **filter,
+                    by.as_str()
+                ));
+            }
+            own.push((log.name.to_string(), parsed));
+        }
+        earlier.extend(own);
+    }
+    warnings
+}
+
+/// Whether every topic name that `inner` matches is matched by `outer` too.
+fn covers(outer: &str, inner: &str) -> bool {
+    let (mut outer, mut inner) = (outer.split('/'), inner.split('/'));
+    loop {
+        match (outer.next(), inner.next()) {
+            (Some("#"), _) => return true,
+            (None, None) => return true,
+            (Some("+"), Some(level)) if level != "#" => {}
+            (Some(a), Some(b)) if a == b => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+
+    #[test]
+    fn filter_covers_what_matches_less() {
+        for (outer, inner) in [
+            ("#", "a/b"),
+            ("a/#", "a/+/c"),
+            ("a/+", "a/b"),
+            ("+/+", "a/+"),
+            ("a/#", "a"),
+            ("a/#", "a/#"),
+        ] {
+            assert!(covers(outer, inner), "{outer} covers {inner}");
+        }
+        for (outer, inner) in [
+            ("a/+", "a/#"),
+            ("a/b", "a/+"),
+            ("a", "a/b"),
+            ("a/b/#", "a/#"),
+            ("+", "a/b"),
+            ("a/+/c", "a/b/d"),
+        ] {
+            assert!(!covers(outer, inner), "{outer} does not cover {inner}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! `tidegate status`: what a running gateway is doing, for people or as JSON.
+
+use std::fmt::Write as _;
+
+use crate::admin::get;
+use crate::admin::status_page::{
+    BrokerPage, GapPage, RoutePage, RoutePartitionPage, StatusPage, StorePage,
+};
+use crate::cli::StatusOptions;
+use crate::exit::Failure;
+
+/// Asks the gateway and prints.
+pub(crate) fn run(options: &StatusOptions) -> Result<(), Failure> {
+    if options.json {
+        let page: serde_json::Value = get(options.admin.admin, "/status")?;
+        print(&format!("{}\n", serde_json::to_string_pretty(&page)?));
+        return Ok(());
+    }
+    let page: StatusPage = get(options.admin.admin, "/status")?;
+    print(&describe(&page)?);
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+fn print(text: &str) {
+    print!("{text}");
+}
+
+fn describe(page: &StatusPage) -> Result<String, std::fmt::Error> {
+    let mut out = String::new();
+    let gateway = page.gateway_id.as_deref().unwrap_or("(no gateway_id)");
+    let StatusPage {
+        version,
+        pid,
+        uptime_seconds,
+        ..
+    } = page;
+    writeln!(
+        out,
+        "tidegate {version} · {gateway} · pid {pid} · up {uptime_seconds} s"
+    )?;
+    describe_broker(&mut out, &page.broker)?;
+    describe_store(&mut out, &page.store)?;
+    match &page.bridge {
+        None => writeln!(out, "bridge     none configured")?,
+        Some(bridge) => {
+            writeln!(out, "bridge     {}", bridge.bootstrap.join(", "))?;
+            for (name, route) in &bridge.routes {
+                describe_route(&mut out, name, route)?;
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn describe_broker(out: &mut String, broker: &BrokerPage) -> std::fmt::Result {
+    for listener in &broker.listeners {
+        writeln!(
+            out,
+            "listener   {} · {} connections",
+            listener.address, listener.connections
+        )?;
+    }
+    writeln!(
+        out,
+        "broker     {} sessions · {} subscriptions · {} retained",
+        broker.sessions, broker.subscriptions, broker.retained_messages
+    )?;
+    writeln!(
+        out,
+        "           {} published · {} live only · {} refused · {} pending · {} held",
+        broker.published,
+        broker.live_only,
+        broker.refused,
+        broker.pending_publishes,
+        broker.held_publishes
+    )
+}
+
+fn describe_store(out: &mut String, store: &StorePage) -> std::fmt::Result {
+    writeln!(
+        out,
+        "store      {} · {} · clock {}",
+        store.data_dir, store.health, store.clock
+    )?;
+    writeln!(
+        out,
+        "           {} in {} segments · {} free · {} commits, {} syncs",
+        size(store.bytes),
+        store.segments,
+        size(store.free_bytes),
+        store.commits,
+        store.syncs
+    )?;
+    if !store.oldest_segment_kept_by.is_empty() && store.segments > 1 {
+        let logs = store.oldest_segment_kept_by.join(", ");
+        writeln!(out, "           oldest segment kept by {logs}")?;
+    }
+    for event in &store.recovery {
+        writeln!(out, "recovery   {event}")?;
+    }
+    for gap in &store.gaps {
+        let GapPage {
+            log,
+            partition,
+            from,
+            to,
+            records,
+            reason,
+            ..
+        } = gap;
+        let most = if gap.at_most { "at most " } else { "" };
+        let route = gap
+            .route
+            .as_ref()
+            .map(|route| format!(" for route {route}"));
+        let route = route.unwrap_or_default();
+        writeln!(
+            out,
+            "gap        {log}-{partition} {from}..{to}: {most}{records} records{route}, {reason}"
+        )?;
+    }
+    Ok(())
+}
+
+fn describe_route(out: &mut String, name: &str, route: &RoutePage) -> std::fmt::Result {
+    let RoutePage {
+        log,
+        topic,
+        mode,
+        lag_records,
+        in_doubt,
+        replicated,
+        lost,
+        ..
+    } = route;
+    writeln!(out, "route      {name}: {log} → {topic} · {mode}")?;
+    let age = route
+        .lag_seconds
+        .map(|seconds| format!(", oldest {seconds} s"))
+        .unwrap_or_default();
+    writeln!(
+        out,
+        "           lag {lag_records} records{age} · {in_doubt} in doubt · {replicated} replicated · \
+         {lost} lost"
+    )?;
+    for (what, text) in [("trouble", &route.trouble), ("remedy", &route.remedy)] {
+        if let Some(text) = text {
+            writeln!(out, "           {what}: {text}")?;
+        }
+    }
+    let is_busy = |p: &&RoutePartitionPage| p.activity != "streaming" || p.lag_records > 0;
+    for partition in route.partitions.iter().filter(is_busy) {
+        let RoutePartitionPage {
+            partition,
+            target,
+            activity,
+            acknowledged,
+            high_watermark,
+            ..
+        } = partition;
+        writeln!(
+            out,
+            "           partition {partition} → {target}: {activity}, {acknowledged} of \
+             {high_watermark} acknowledged"
+        )?;
+    }
+    Ok(())
+}
+
+/// Bytes for people.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.iter().find(|(_, unit)| bytes >= *unit) {
+        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_the_unit_that_suits_them() {
+        assert_eq!(size(17), "17 B");
+        assert_eq!(size(2048), "2.0 KiB");
+        assert_eq!(size(3 << 29), "1.5 GiB");
+    }
+}
