@@ -119,10 +119,11 @@ impl Driver {
         Poll::Pending
     }
 
-    /// When the broker closes, so does the connection.
+    /// When the broker closes, so does the connection, also one that has ended and whose last
+    /// publish waits: nothing is waited for any more.
     fn handle_stage(&self) -> bool {
         let connection = &self.client.connection;
-        if self.router().stage() < Stage::Closing || connection.machine.borrow().is_closed() {
+        if self.router().stage() < Stage::Closing || connection.is_cut() {
             return false;
         }
         connection.disconnect(ReasonCode::ServerShuttingDown);

@@ -25,6 +25,7 @@
 //! clean sessions over TCP; what it does not serve it says (Maximum QoS 1, Session Expiry 0, Shared
 //! Subscription Available 0).
 
+mod ahead;
 mod authorizer;
 mod broker;
 mod client;

@@ -21,6 +21,11 @@ const TRANSMIT_BYTES_MAX: usize = 262_144;
 const MAILBOX_BYTES_PER_MESSAGE: usize = 128;
 const MAILBOX_MESSAGES_MIN: usize = 64;
 
+/// Bytes of filters that go with each subscription that a client may have: many long filters must
+/// not cost more than the number of subscriptions says. There is always room for the longest one.
+const FILTER_BYTES_PER_SUBSCRIPTION: usize = 256;
+const FILTER_BYTES_MIN: usize = 65_535;
+
 /// How a broker is to work.
 #[derive(Clone, Debug)]
 pub struct BrokerOptions {
@@ -90,7 +95,8 @@ pub struct Limits {
     pub retained_bytes_max: usize,
     /// Number of retained messages. Default 10,000.
     pub retained_count_max: usize,
-    /// Subscriptions of one client. Default 1,000.
+    /// Subscriptions of one client, whose filters are of 256 bytes each on average at most.
+    /// Default 1,000.
     pub subscriptions_per_client_max: usize,
     /// Levels of a topic name or filter; above [`TOPIC_LEVELS_MAX`] that one counts. Default 32.
     pub topic_levels_max: usize,
@@ -128,6 +134,13 @@ impl Limits {
     /// Levels of a topic name or filter that are served.
     pub(crate) fn topic_levels(&self) -> usize {
         self.topic_levels_max.min(TOPIC_LEVELS_MAX)
+    }
+
+    /// Bytes of all filters of one client.
+    pub(crate) fn filter_bytes_max(&self) -> usize {
+        self.subscriptions_per_client_max
+            .saturating_mul(FILTER_BYTES_PER_SUBSCRIPTION)
+            .max(FILTER_BYTES_MIN)
     }
 
     /// The limits as the state machine of a connection takes them. A mailbox is its transmit

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use mqtt::server::PublishTicket;
 use storage::{Appended, CommitNumber, LogPartition};
 
+use crate::ahead::Place;
 use crate::publication::Publication;
 use crate::session::Session;
 
@@ -55,25 +56,26 @@ impl PendingPublishes {
     }
 
     /// A publish that is not stored, or not waited for, must not overtake an earlier one of its
-    /// client, whose record is `ahead`: it rides with that one's commit.
+    /// client, whose place is `ahead`: it rides with that one's commit, or with a later one that
+    /// others are waiting for already. Gives its own place, which the next one must not overtake.
     pub(crate) fn push_rider(
         &mut self,
-        ahead: (CommitNumber, LogPartition),
+        ahead: Place,
         acknowledge: Option<(Rc<Session>, PublishTicket)>,
         publication: Publication,
-    ) {
+    ) -> Place {
         let bytes = publication.size_bytes();
         self.rider_bytes += bytes;
-        self.push_at(ahead, bytes, acknowledge, Some(publication));
+        self.push_at(ahead, bytes, acknowledge, Some(publication))
     }
 
     fn push_at(
         &mut self,
-        (commit, partition): (CommitNumber, LogPartition),
+        (commit, partition): Place,
         rider_bytes: usize,
         acknowledge: Option<(Rc<Session>, PublishTicket)>,
         publication: Option<Publication>,
-    ) {
+    ) -> Place {
         // The store numbers its commits in the order of the appends; only a rider can be late, and
         // may as well come out with the newest commit.
         let commit = self.queue.back().map_or(commit, |last| last.0.max(commit));
@@ -88,6 +90,7 @@ impl PendingPublishes {
             publication,
         };
         self.queue.push_back((commit, pending));
+        (commit, partition)
     }
 
     /// How many wait.

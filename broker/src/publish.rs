@@ -5,8 +5,8 @@
 //! - A message of QoS 1 that is logged is delivered and acknowledged after its commit (its publisher
 //!   earlier if the log says so), a retained one of QoS 0 is delivered after its commit, too: what
 //!   is retained and what subscribers saw last must be the same. All others go at once.
-//! - What goes at once never overtakes a retained message of the same client: it rides with that
-//!   one's commit (MQTT 5, 4.6, Message Ordering).
+//! - What goes at once never overtakes a retained message of the same client under the same topic
+//!   name: it rides with that one's commit (MQTT 5, 4.6, Message Ordering).
 //!
 //! A message that nobody subscribes to when it is published is not kept for delivery, unless it is
 //! retained. Otherwise the subscribers are those of the moment of its delivery.
@@ -16,8 +16,9 @@ use std::time::Instant;
 
 use mqtt::server::PublishTicket;
 use mqtt::{Message, QoS};
-use storage::{AppendError, Appended, CommitNumber, LogPartition};
+use storage::{AppendError, Appended};
 
+use crate::ahead::Place;
 use crate::broker::RunError;
 use crate::log_routing::{Destination, Durability, StoredLog};
 use crate::probe::{DropCause, RefusalCause};
@@ -88,7 +89,7 @@ impl Router {
 
     /// To subscribers only.
     fn publish_live(&self, publish: &Publish<'_>) -> Outcome {
-        let ahead = self.not_to_be_overtaken(publish.session);
+        let ahead = self.not_to_be_overtaken(publish);
         if ahead.is_some() && self.is_full_of_riders() {
             return Outcome::Later;
         }
@@ -108,7 +109,7 @@ impl Router {
 
     /// QoS 0 that a log takes. A full disk does not keep it from its subscribers.
     fn publish_logged_at_once(&self, publish: &Publish<'_>, log: &StoredLog) -> Outcome {
-        let ahead = self.not_to_be_overtaken(publish.session);
+        let ahead = self.not_to_be_overtaken(publish);
         if ahead.is_some() && self.is_full_of_riders() {
             return Outcome::Later;
         }
@@ -125,7 +126,6 @@ impl Router {
     fn publish_retained(&self, publish: &Publish<'_>, log: &StoredLog) -> Outcome {
         let Publish {
             now,
-            session,
             message,
             route,
             ..
@@ -154,9 +154,8 @@ impl Router {
             .routing
             .is_delivered_at_once(route.class, message.qos)
         {
-            session
-                .ahead
-                .set(Some((appended.commit, appended.partition)));
+            let place = (appended.commit, appended.partition);
+            self.set_ahead(publish, place);
         }
         self.await_commit_of(publish, log, appended)
     }
@@ -222,11 +221,7 @@ impl Router {
     }
 
     /// Delivers at once, unless the message has to stay behind another one.
-    fn deliver_or_ride(
-        &self,
-        publish: &Publish<'_>,
-        ahead: Option<(CommitNumber, LogPartition)>,
-    ) -> Outcome {
+    fn deliver_or_ride(&self, publish: &Publish<'_>, ahead: Option<Place>) -> Outcome {
         let Some(publication) = publish.publication_for_later() else {
             return Outcome::Taken;
         };
@@ -240,16 +235,22 @@ impl Router {
             None => Outcome::Taken,
         };
         let mut pending = self.pending.borrow_mut();
-        pending.push_rider(ahead, acknowledge, publication);
+        let place = pending.push_rider(ahead, acknowledge, publication);
         drop(pending);
+        self.set_ahead(publish, place);
         self.count_pending();
         outcome
     }
 
-    /// The record that messages of this session must not overtake, if it is not yet durable.
-    fn not_to_be_overtaken(&self, session: &Session) -> Option<(CommitNumber, LogPartition)> {
-        let ahead = session.ahead.get()?;
-        (ahead.0 > self.worked_off.get()).then_some(ahead)
+    /// Where an earlier message waits that this one must not overtake.
+    fn not_to_be_overtaken(&self, publish: &Publish<'_>) -> Option<Place> {
+        let mut ahead = publish.session.ahead.borrow_mut();
+        ahead.place(&publish.route.topic_bytes, self.worked_off.get())
+    }
+
+    fn set_ahead(&self, publish: &Publish<'_>, place: Place) {
+        let mut ahead = publish.session.ahead.borrow_mut();
+        ahead.set(&publish.route.topic_bytes, place, self.worked_off.get());
     }
 
     fn is_full_of_riders(&self) -> bool {

@@ -161,8 +161,14 @@ impl Router {
         connection
     }
 
+    /// A connection is over. It waits for nothing any more: while a disk is full, connections may
+    /// come and go for days without a commit.
     pub(crate) fn close_connection(&self, id: ConnectionId) {
-        self.connections.borrow_mut().remove(&id);
+        let closed = self.connections.borrow_mut().remove(&id);
+        if closed.is_some_and(|connection| connection.awaits_commit.get()) {
+            let mut awaiting = self.awaiting_commit.borrow_mut();
+            awaiting.retain(|connection| connection.id != id);
+        }
     }
 
     fn wake_all(&self) {
@@ -273,5 +279,42 @@ impl Router {
 
     pub(crate) fn take_failure(&self) -> Option<RunError> {
         self.failure.borrow_mut().take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::{LogOptions, StoreOptions};
+
+    use super::*;
+    use crate::authorizer::AllowAll;
+    use crate::log_routing::{Durability, LogRouting, StoredLog, Unmapped};
+    use crate::record_key::KeyTemplate;
+
+    #[test]
+    fn connection_that_is_over_waits_for_no_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = [LogOptions::new("default", 1)];
+        let (store, threads) = Store::open(folder.path(), StoreOptions::default(), &logs).unwrap();
+        let routing = LogRouting {
+            routes: Vec::new(),
+            default_log: StoredLog {
+                log: store.log("default").unwrap().id,
+                key: KeyTemplate::new(Vec::new()),
+                durability: Durability::Commit,
+            },
+            unmapped: Unmapped::Default,
+        };
+        let options = BrokerOptions::new(Vec::new(), routing);
+        let counters = Arc::new(Counters::new(&[]));
+        let router = Router::new(options, store, Rc::new(AllowAll), counters, 0);
+        let [first, second] = [(); 2].map(|()| router.open_connection());
+        for connection in [&first, &second, &first] {
+            router.await_commit(connection);
+        }
+        router.close_connection(first.id);
+        let awaiting: Vec<_> = router.awaiting_commit.take().iter().map(|c| c.id).collect();
+        assert_eq!(awaiting, [second.id]);
+        threads.close();
     }
 }

@@ -10,10 +10,11 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use mqtt::{ProtocolVersion, TopicFilter};
-use storage::{CommitNumber, LogPartition};
 
+use crate::ahead::Ahead;
 use crate::authorizer::{Client, Identity};
 use crate::connection::Connection;
+use crate::options::Limits;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -24,11 +25,10 @@ pub(crate) struct Session {
     client_id: Box<str>,
     /// The client identifier again, as records want it.
     client_id_bytes: Bytes,
-    /// Filters of its subscriptions.
-    pub(crate) filters: RefCell<HashSet<TopicFilter>>,
-    /// The record of its newest publish that is delivered with its commit although others like it
-    /// are delivered at once. Those must not overtake it.
-    pub(crate) ahead: Cell<Option<(CommitNumber, LogPartition)>>,
+    pub(crate) filters: RefCell<Filters>,
+    /// Its publishes that are delivered with their commit although others like them are delivered
+    /// at once.
+    pub(crate) ahead: RefCell<Ahead>,
     pub(crate) has_ended: Cell<bool>,
 }
 
@@ -46,7 +46,7 @@ impl Session {
             client_id: client_id.into(),
             client_id_bytes: Bytes::copy_from_slice(client_id.as_bytes()),
             filters: RefCell::default(),
-            ahead: Cell::new(None),
+            ahead: RefCell::default(),
             has_ended: Cell::new(false),
         }
     }
@@ -61,6 +61,44 @@ impl Session {
             identity: &self.identity,
             client_id: &self.client_id,
         }
+    }
+}
+
+/// Filters of the subscriptions of one client.
+#[derive(Debug, Default)]
+pub(crate) struct Filters {
+    filters: HashSet<TopicFilter>,
+    bytes: usize,
+}
+
+impl Filters {
+    /// Whether a subscription with this filter is within the limits. One that is there already
+    /// costs nothing more.
+    pub(crate) fn fits(&self, filter: &TopicFilter, limits: &Limits) -> bool {
+        let bytes = self.bytes.saturating_add(filter.as_str().len());
+        let has_room = self.filters.len() < limits.subscriptions_per_client_max
+            && bytes <= limits.filter_bytes_max();
+        has_room || self.filters.contains(filter)
+    }
+
+    pub(crate) fn insert(&mut self, filter: TopicFilter) {
+        let bytes = filter.as_str().len();
+        if self.filters.insert(filter) {
+            self.bytes += bytes;
+        }
+    }
+
+    /// `false` when there is no subscription with it.
+    pub(crate) fn remove(&mut self, filter: &TopicFilter) -> bool {
+        let is_there = self.filters.remove(filter);
+        if is_there {
+            self.bytes -= filter.as_str().len();
+        }
+        is_there
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &TopicFilter> {
+        self.filters.iter()
     }
 }
 

@@ -6,7 +6,7 @@
 //! | `$share/…` | 0x9E | 0x80 |
 //! | `$replay/…`, or too many levels | 0x8F | 0x80 |
 //! | no permission | 0x87 | 0x80 |
-//! | one more than the client may have | 0x97 | 0x80 |
+//! | one more than the client may have, or more bytes of filters | 0x97 | 0x80 |
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -65,12 +65,10 @@ impl Client {
         if !self.router.authorizer.may_subscribe(client, filter) {
             return Err(ReasonCode::NotAuthorized);
         }
-        let filters = session.filters.borrow();
-        let is_full = filters.len() >= limits.subscriptions_per_client_max;
-        if is_full && !filters.contains(filter) {
-            return Err(ReasonCode::QuotaExceeded);
+        match session.filters.borrow().fits(filter, limits) {
+            true => Ok(()),
+            false => Err(ReasonCode::QuotaExceeded),
         }
-        Ok(())
     }
 
     fn subscribe(

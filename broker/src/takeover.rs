@@ -33,14 +33,14 @@ impl Router {
         self.sessions.borrow_mut().remove(session);
         self.count_session(session.version, SessionCount::Ended);
         let filters = session.filters.take();
-        if filters.is_empty() {
-            return;
-        }
         let mut subscriptions = self.subscriptions.borrow_mut();
-        for filter in &filters {
-            subscriptions.remove(filter, session.connection.id);
+        let mut had_any = false;
+        for filter in filters.iter() {
+            had_any |= subscriptions.remove(filter, session.connection.id);
         }
         drop(subscriptions);
-        self.forget_routes();
+        if had_any {
+            self.forget_routes();
+        }
     }
 }

@@ -1,3 +1,5 @@
+//! Tests of the syntax reader: what it repairs to go on, and what it says of it.
+
 use super::*;
 
 /// The problems of a text, and what is left of it without blank lines.

@@ -27,8 +27,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mqtt", &[]),
     ("record-batch", &[]),
     ("storage", &["record-batch"]),
-    ("tests", &["kafka", "record-batch"]),
-    // `kafka` for the model of a cluster that the demo replicates to.
+    ("tests", &["firmware-config", "kafka", "record-batch"]),
+    // `kafka` for the model of a cluster that the demo replicates to, `mqtt` for topic filters in
+    // options and names of reason codes.
     (
         "tidegate",
         &[
@@ -36,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "broker",
             "firmware-config",
             "kafka",
+            "mqtt",
             "record-batch",
             "storage",
         ],

@@ -1,0 +1,300 @@
+//! What publishers see when the store does not take their messages.
+
+use std::path::PathBuf;
+
+use broker::{DropCause, RefusalCause};
+use mqtt::ProtocolVersion::{V5, V311};
+use mqtt::{Packet, ReasonCode};
+use storage::Health;
+use tempfile::TempDir;
+
+use crate::support::{
+    BOTH, Setup, TestBroker, TestClient, TestLog, connect_with_will, more_than_there_is_room_for,
+    publish, retained, text, wait_for, with_little_room,
+};
+
+/// A data folder whose file system seems to be full when the test wants it: the path leads to a
+/// file system that has no room at all.
+struct Disk(TempDir);
+
+impl Disk {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("data")).unwrap();
+        let disk = Self(folder);
+        disk.point_to("data".into());
+        disk
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("current")
+    }
+
+    fn point_to(&self, target: PathBuf) {
+        let new = self.0.path().join("new");
+        std::os::unix::fs::symlink(target, &new).unwrap();
+        std::fs::rename(new, self.path()).unwrap();
+    }
+
+    fn fill(&self, broker: &TestBroker) {
+        self.point_to("/proc".into());
+        wait_for("a full disk", || {
+            matches!(broker.store.health(), Health::DiskFull { .. })
+        });
+    }
+
+    fn clean_up(&self, broker: &TestBroker) {
+        self.point_to("data".into());
+        wait_for("room on the disk", || {
+            broker.store.health() == Health::Ready
+        });
+    }
+}
+
+fn refused(broker: &TestBroker, cause: RefusalCause) -> u64 {
+    broker.probe.counters().refused.get(cause)
+}
+
+#[test]
+fn full_disk_is_told_to_mqtt5_in_the_place_of_the_acknowledgement() {
+    let disk = Disk::new();
+    let broker = TestBroker::start_at(&disk.path(), Setup::held());
+    let mut subscriber = broker.client(V5, "subscriber");
+    subscriber.subscribe("#");
+    let mut publisher = broker.client(V5, "publisher");
+    publisher.publish(publish(1, "a", "taken"));
+    assert_eq!(publisher.ping(), []);
+    disk.fill(&broker);
+    publisher.publish(publish(2, "a", "refused"));
+    publisher.publish(retained(publish(3, "a", "refused")));
+    publisher.expect_nothing();
+    broker.commit();
+    assert_eq!(publisher.receive_puback(), (1, ReasonCode::Success));
+    assert_eq!(publisher.receive_puback(), (2, ReasonCode::QuotaExceeded));
+    assert_eq!(publisher.receive_puback(), (3, ReasonCode::QuotaExceeded));
+    assert_eq!(subscriber.receive_payloads(1), ["taken"]);
+    subscriber.expect_nothing();
+    disk.clean_up(&broker);
+    publisher.publish(publish(4, "a", "taken again"));
+    assert_eq!(publisher.ping(), []);
+    broker.commit();
+    assert_eq!(publisher.receive_puback(), (4, ReasonCode::Success));
+    assert_eq!(broker.records("all").len(), 2);
+    assert_eq!(refused(&broker, RefusalCause::DiskFull), 2);
+    assert_eq!(broker.probe.status().retained_messages, 0);
+}
+
+#[test]
+fn publishes_of_a_311_client_are_held_while_the_disk_is_full_and_stored_in_order() {
+    let disk = Disk::new();
+    let broker = TestBroker::start_at(&disk.path(), Setup::default());
+    let mut subscriber = broker.client(V311, "subscriber");
+    subscriber.subscribe("#");
+    disk.fill(&broker);
+    let mut publisher = broker.client(V311, "publisher");
+    for number in 1..=10 {
+        publisher.publish(publish(number, "a", number.to_string()));
+    }
+    // Everything else is answered.
+    publisher.expect_nothing();
+    publisher.subscribe("b");
+    publisher.expect_nothing();
+    assert_eq!(broker.probe.status().held_publishes, 10);
+    subscriber.expect_nothing();
+    disk.clean_up(&broker);
+    for number in 1..=10 {
+        assert_eq!(publisher.receive_puback(), (number, ReasonCode::Success));
+        assert_eq!(subscriber.receive_payloads(1), [number.to_string()]);
+    }
+    assert_eq!(broker.records("all").len(), 10);
+    assert_eq!(broker.probe.status().held_publishes, 0);
+    publisher.publish_acknowledged("a", "and on");
+}
+
+#[test]
+fn no_more_than_sixteen_publishes_of_a_311_client_are_held() {
+    let disk = Disk::new();
+    let broker = TestBroker::start_at(&disk.path(), Setup::default());
+    disk.fill(&broker);
+    let mut publisher = broker.client(V311, "publisher");
+    let mut bytes = bytes::BytesMut::new();
+    for number in 1..=40 {
+        let packet = Packet::Publish(publish(number, "a", number.to_string()));
+        packet.encode(V311, &mut bytes).unwrap();
+    }
+    let before = broker.probe.counters().bytes_received.get();
+    publisher.send_bytes(&bytes);
+    wait_for("the publishes", || {
+        broker.probe.counters().bytes_received.get() == before + bytes.len() as u64
+    });
+    // The broker was through with it when it answers another client.
+    broker.client(V5, "other").expect_nothing();
+    assert_eq!(broker.probe.status().held_publishes, 16);
+    disk.clean_up(&broker);
+    for number in 1..=40 {
+        assert_eq!(publisher.receive_puback(), (number, ReasonCode::Success));
+    }
+    assert_eq!(broker.records("all").len(), 40);
+}
+
+#[test]
+fn no_more_than_64_kib_of_publishes_of_a_311_client_are_held() {
+    let disk = Disk::new();
+    let broker = TestBroker::start_at(&disk.path(), Setup::default());
+    disk.fill(&broker);
+    let mut publisher = broker.client(V311, "publisher");
+    for number in 1..=6 {
+        publisher.publish(publish(number, "a", [b'x'; 30_000]));
+    }
+    // The third one reaches the bound; those after it are not taken.
+    wait_for("the first three", || {
+        broker.probe.status().held_publishes >= 3
+    });
+    for _ in 0..3 {
+        broker.client(V5, "other").expect_nothing();
+    }
+    assert_eq!(broker.probe.status().held_publishes, 3);
+    disk.clean_up(&broker);
+    for number in 1..=6 {
+        assert_eq!(publisher.receive_puback(), (number, ReasonCode::Success));
+    }
+    assert_eq!(broker.records("all").len(), 6);
+}
+
+#[test]
+fn held_publishes_of_a_client_that_goes_are_refused_and_not_stored() {
+    let disk = Disk::new();
+    let broker = TestBroker::start_at(&disk.path(), Setup::default());
+    disk.fill(&broker);
+    let mut publisher = broker.client(V311, "publisher");
+    publisher.publish(publish(1, "a", "x"));
+    publisher.publish(publish(2, "a", "y"));
+    publisher.expect_nothing();
+    drop(publisher);
+    wait_for("the end of the session", || {
+        broker.probe.status().sessions_v311 == 0
+    });
+    assert_eq!(refused(&broker, RefusalCause::ConnectionEnded), 2);
+    assert_eq!(broker.probe.status().held_publishes, 0);
+    disk.clean_up(&broker);
+    broker.client(V5, "other").publish_acknowledged("a", "z");
+    assert_eq!(broker.records("all"), [("a".to_owned(), "z".to_owned())]);
+}
+
+#[test]
+fn qos0_reaches_its_subscribers_although_the_disk_is_full_unless_it_is_retained() {
+    let disk = Disk::new();
+    let broker = TestBroker::start_at(&disk.path(), Setup::default());
+    let mut subscriber = broker.client(V5, "subscriber");
+    subscriber.subscribe("#");
+    disk.fill(&broker);
+    for version in BOTH {
+        let mut publisher = broker.client(version, "publisher");
+        publisher.publish(publish(0, "a", "live"));
+        publisher.publish(retained(publish(0, "a", "retained")));
+        publisher.expect_nothing();
+        assert_eq!(subscriber.receive_payloads(1), ["live"]);
+    }
+    subscriber.expect_nothing();
+    let dropped = &broker.probe.counters().dropped;
+    assert_eq!(dropped.get(DropCause::DiskFull), 2);
+    assert_eq!(refused(&broker, RefusalCause::DiskFull), 2);
+    disk.clean_up(&broker);
+    assert_eq!(broker.records("all"), []);
+}
+
+#[test]
+fn will_waits_until_the_disk_has_room() {
+    let disk = Disk::new();
+    let broker = TestBroker::start_at(&disk.path(), Setup::default());
+    let mut watcher = broker.client(V5, "watcher");
+    watcher.subscribe("#");
+    disk.fill(&broker);
+    for payload in ["first", "second"] {
+        let connect = connect_with_will(V5, "client", "will", payload);
+        drop(TestClient::connect(broker.address(), connect));
+        wait_for("the end of the session", || {
+            broker.probe.status().sessions_v5 == 1
+        });
+    }
+    watcher.expect_nothing();
+    disk.clean_up(&broker);
+    assert_eq!(watcher.receive_payloads(2), ["first", "second"]);
+}
+
+#[test]
+fn full_commit_queue_pauses_its_publisher_and_loses_nothing() {
+    for version in BOTH {
+        let mut setup = Setup::held();
+        setup.store.queue_bytes_max = 4_096;
+        let broker = TestBroker::start(setup);
+        let mut subscriber = broker.client(V5, "subscriber");
+        subscriber.subscribe("#");
+        let mut publisher = broker.client(version, "publisher");
+        let payload = |number: u16| format!("{number:0200}");
+        for number in 1..=60 {
+            publisher.publish(publish(number, "a", payload(number)));
+        }
+        let counters = broker.probe.counters();
+        wait_for("all publishes", || counters.published.get() == 60);
+        // Nobody else has anything committed: the queue was full, and more than once.
+        assert!(broker.store.counters().commits() >= 3);
+        broker.commit();
+        for number in 1..=60 {
+            assert_eq!(publisher.receive_puback(), (number, ReasonCode::Success));
+            assert_eq!(subscriber.receive_payloads(1), [payload(number)]);
+        }
+        let records = broker.records("all").into_iter();
+        let payloads: Vec<String> = records.map(|(_, payload)| payload).collect();
+        assert_eq!(payloads, (1..=60).map(payload).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn publish_of_a_client_that_says_good_bye_waits_for_room_and_is_not_lost() {
+    let broker = TestBroker::start(with_little_room());
+    let mut subscriber = broker.client(V5, "subscriber");
+    subscriber.subscribe("live");
+    let mut publisher = broker.client(V311, "publisher");
+    publisher.send_bytes(&more_than_there_is_room_for());
+    wait_for("a full queue", || broker.probe.status().held_publishes == 1);
+    // Others go on as far as they need no room.
+    let mut other = broker.client(V5, "other");
+    other.publish_acknowledged("live", "other");
+    assert_eq!(subscriber.receive_payloads(1), ["other"]);
+    broker.commit();
+    let expected: Vec<String> = (0..12).map(|number| format!("{number:0100}")).collect();
+    assert_eq!(subscriber.receive_payloads(12), expected);
+}
+
+#[test]
+fn publisher_that_waits_for_room_can_be_taken_over() {
+    let broker = TestBroker::start(with_little_room());
+    let mut subscriber = broker.client(V5, "subscriber");
+    subscriber.subscribe("live");
+    let mut publisher = broker.client(V5, "publisher");
+    publisher.publish(retained(publish(0, "live", "first")));
+    for number in 1..=30 {
+        publisher.publish(publish(number, "live", [b'x'; 100]));
+    }
+    wait_for("a full queue", || broker.probe.status().held_publishes == 1);
+    let mut second = broker.client(V5, "publisher");
+    assert_eq!(publisher.receive_end(), Some(ReasonCode::SessionTakenOver));
+    wait_for("nothing held", || broker.probe.status().held_publishes == 0);
+    assert_eq!(second.ping(), []);
+}
+
+#[test]
+fn log_that_commits_at_once_is_not_held_up_by_one_that_waits() {
+    let broker = TestBroker::start(Setup::with_logs(&[
+        TestLog::held("slow", &["slow"]),
+        TestLog::new("fast", &["fast"]),
+    ]));
+    let mut slow = broker.client(V5, "slow");
+    slow.publish(publish(1, "slow", "x"));
+    slow.expect_nothing();
+    broker.client(V5, "fast").publish_acknowledged("fast", "y");
+    // They share the commit.
+    assert_eq!(slow.receive_puback(), (1, ReasonCode::Success));
+    assert_eq!(text(&broker.messages("slow")[0].payload), "x");
+}

@@ -1,0 +1,21 @@
+//! The broker over real sockets and a real store: what clients see, and what is in the log.
+
+// One `cfg` for each module, because the lints that are relaxed in tests look for it.
+#[cfg(test)]
+mod back_pressure;
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod connecting;
+#[cfg(test)]
+mod ending;
+#[cfg(test)]
+mod publishing;
+#[cfg(test)]
+mod retaining;
+#[cfg(test)]
+mod slow_subscribers;
+#[cfg(test)]
+mod subscribing;
+#[cfg(test)]
+mod support;
