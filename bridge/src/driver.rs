@@ -9,6 +9,7 @@ mod requests;
 mod sending;
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -208,9 +209,14 @@ impl Driver {
             self.link.forget_metadata_of(time).await;
         }
         let mut shutdown = self.shared.shutdown.clone();
-        let found = tokio::select! {
-            found = self.link.leader(self.place.target, &self.place.topic) => found,
-            _ = shutdown.wait_for(|ending| *ending) => return Ok(()),
+        let found = self.tell_lag_while(async {
+            tokio::select! {
+                found = self.link.leader(self.place.target, &self.place.topic) => Some(found),
+                _ = shutdown.wait_for(|ending| *ending) => None,
+            }
+        });
+        let Some(found) = found.await else {
+            return Ok(());
         };
         match found {
             Ok(leader) => {
@@ -242,11 +248,29 @@ impl Driver {
 
     async fn wait_until(&mut self, until: Instant) -> Result<(), End> {
         let mut shutdown = self.shared.shutdown.clone();
-        tokio::select! {
-            () = sleep_until(until) => {}
-            _ = shutdown.wait_for(|ending| *ending) => {}
-        }
+        self.tell_lag_while(async {
+            tokio::select! {
+                () = sleep_until(until) => {}
+                _ = shutdown.wait_for(|ending| *ending) => {}
+            }
+        })
+        .await;
         Ok(())
+    }
+
+    /// Waits for something that may take long, and says with every commit how much waits behind it.
+    async fn tell_lag_while<T>(&self, something: impl Future<Output = T>) -> T {
+        let mut something = pin!(something);
+        let mut progress = self.shared.progress.clone();
+        loop {
+            progress.mark_unchanged();
+            self.tell_lag();
+            tokio::select! {
+                done = &mut something => return done,
+                // Without a store there is nothing new to tell.
+                Ok(()) = progress.changed() => {}
+            }
+        }
     }
 
     async fn wait_out_refusal(&mut self) -> Result<(), End> {

@@ -6,11 +6,13 @@
 //! topic is another one (it was deleted and made again) the next version begins, under new producer
 //! ids.
 
+mod unmapped;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use kafka::ConnectionOptions;
-use storage::{AppendError, Log, LogPartition, Offset};
+use storage::{AppendError, Log, LogPartition};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -18,7 +20,7 @@ use crate::checkpoint::{self, CheckpointError, RouteState, encode, route_key, st
 use crate::driver::{Driver, End, Place, Shared, with_causes};
 use crate::feed::Feed;
 use crate::link::{Link, Topic};
-use crate::options::{BridgeOptions, RouteOptions, Start};
+use crate::options::{BridgeOptions, RouteOptions};
 use crate::record::Origin;
 use crate::status::Trouble;
 use crate::stream::{Stream, StreamState};
@@ -106,10 +108,8 @@ impl Route {
     /// Finds the topic and makes sure that its mapping is durable; `None` when it is time to end.
     async fn map(&self) -> Result<Option<(Topic, RouteState)>, RouteError> {
         loop {
-            let mut shutdown = self.shared.shutdown.clone();
-            let found = tokio::select! {
-                found = self.link.topic() => found,
-                _ = shutdown.wait_for(|ending| *ending) => return Ok(None),
+            let Some(found) = self.look_for_topic().await? else {
+                return Ok(None);
             };
             let topic = match found {
                 Ok(topic) => topic,
@@ -271,14 +271,7 @@ impl Route {
     /// Where a partition begins that the route has never seen.
     fn first_state(&self, partition: LogPartition) -> Result<StreamState, RouteError> {
         let store = &self.shared.store;
-        let Offset(acknowledged) = match self.options.start {
-            Start::Earliest => store.log_start(partition),
-            Start::Now => store.high_watermark(partition),
-        };
-        let state = StreamState {
-            acknowledged,
-            ..StreamState::default()
-        };
+        let state = self.unseen(partition);
         // "Now" is the moment of the first start, not of a later one.
         let key = stream_key(&self.options.name, partition.partition.0);
         let put = store.put_journal_entry(key, Some(encode(&state)), self.shared.checkpoint_within);

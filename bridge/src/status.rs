@@ -21,7 +21,7 @@ pub struct RouteStatus {
     pub topic_partitions: u16,
     /// Whether partitions are those that Kafka's own clients choose for the same key.
     pub agrees_with_kafka_partitioner: bool,
-    /// Last trouble, until records flow again.
+    /// Trouble of the route, or of one of its partitions: the last one told of those that still are.
     pub trouble: Option<Trouble>,
     /// Its partitions, by number.
     pub partitions: BTreeMap<u16, PartitionStatus>,
@@ -90,6 +90,48 @@ pub struct PartitionStatus {
     pub lost: u64,
     /// When the oldest record that waits was received, milliseconds since 1970, if it is known.
     pub oldest_ms: Option<i64>,
+    /// Its last trouble, until its records flow again or none wait.
+    pub trouble: Option<Trouble>,
+}
+
+impl PartitionStatus {
+    /// Brings the lag into line with this high watermark. The first record that waits has come since
+    /// the last time that this was called, so `now_ms` is its time until a better one is known.
+    pub(crate) fn note_high_watermark(&mut self, high_watermark: u64, now_ms: i64) {
+        let was_known = self.high_watermark > 0;
+        let nobody_waited = self.lag_records == 0;
+        self.high_watermark = high_watermark;
+        self.lag_records = high_watermark.saturating_sub(self.acknowledged);
+        if self.lag_records == 0 {
+            self.oldest_ms = None;
+        } else if was_known && nobody_waited {
+            self.oldest_ms = Some(now_ms);
+        }
+    }
+}
+
+impl RouteStatus {
+    /// Notes a partition's trouble; whether it is news.
+    pub(crate) fn note_trouble(&mut self, partition: u16, trouble: Trouble) -> bool {
+        let mut known = self.partitions.values().map(|status| &status.trouble);
+        let is_told = |told: &Option<Trouble>| told.as_ref() == Some(&trouble);
+        let is_news = !is_told(&self.trouble) && !known.any(is_told);
+        self.partitions.entry(partition).or_default().trouble = Some(trouble.clone());
+        self.trouble = Some(trouble);
+        is_news
+    }
+
+    /// A partition is well; what is told now is the trouble of another, if there is one.
+    pub(crate) fn end_trouble(&mut self, partition: u16) {
+        self.partitions.entry(partition).or_default().trouble = None;
+        let mut others = self.partitions.values();
+        if others.all(|status| status.trouble != self.trouble) {
+            self.trouble = self
+                .partitions
+                .values()
+                .find_map(|status| status.trouble.clone());
+        }
+    }
 }
 
 impl BridgeProbe {
@@ -104,5 +146,59 @@ impl BridgeProbe {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, RouteStatus>> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PartitionStatus, RouteStatus, Trouble};
+
+    #[test]
+    fn age_of_the_lag_is_that_of_the_first_record_that_waits() {
+        let mut partition = PartitionStatus::default();
+        let mut note = |acknowledged, high_watermark, now_ms| {
+            partition.acknowledged = acknowledged;
+            partition.note_high_watermark(high_watermark, now_ms);
+            (partition.lag_records, partition.oldest_ms)
+        };
+        // What lies there since an earlier life came at a time that is not known here.
+        assert_eq!(note(2, 5, 100), (3, None));
+        assert_eq!(note(5, 5, 200), (0, None));
+        assert_eq!(note(5, 7, 300), (2, Some(300)));
+        assert_eq!(note(5, 9, 400), (4, Some(300)));
+        assert_eq!(note(9, 9, 500), (0, None));
+    }
+
+    fn trouble(what: &str) -> Trouble {
+        Trouble {
+            what: what.to_owned(),
+            remedy: None,
+        }
+    }
+
+    #[test]
+    fn trouble_of_a_partition_is_told_until_that_partition_is_well() {
+        let mut route = RouteStatus::default();
+        assert!(route.note_trouble(0, trouble("too large")));
+        route.end_trouble(1);
+        assert_eq!(route.trouble, Some(trouble("too large")));
+        assert!(!route.note_trouble(0, trouble("too large")));
+        assert!(route.note_trouble(1, trouble("no leader")));
+        assert_eq!(route.trouble, Some(trouble("no leader")));
+        assert!(!route.note_trouble(0, trouble("too large")));
+        route.end_trouble(0);
+        assert_eq!(route.trouble, Some(trouble("no leader")));
+        route.end_trouble(1);
+        assert_eq!(route.trouble, None);
+    }
+
+    #[test]
+    fn trouble_of_the_whole_route_ends_when_a_partition_is_well() {
+        let mut route = RouteStatus {
+            trouble: Some(trouble("no topic")),
+            ..RouteStatus::default()
+        };
+        route.end_trouble(0);
+        assert_eq!(route.trouble, None);
     }
 }

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use bridge::{Bridge, BridgeOptions, RouteOptions, RouteStatus, Start, StreamActivity};
+use bridge::{
+    Bridge, BridgeOptions, PartitionStatus, RouteOptions, RouteStatus, Start, StreamActivity,
+};
 use kafka::ErrorCode;
 use kafka::model::{ModelHandle, ModelOptions, ProduceFault, UnknownTopic};
 use storage::{Incarnation, LogOptions, Message, Store, StoreOptions, StoreThreads};
@@ -155,6 +157,11 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "waited a minute for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// What the status says, of all partitions together.
+fn told(bridge: &Bridge, field: fn(&PartitionStatus) -> u64) -> u64 {
+    route(bridge).partitions.values().map(field).sum()
 }
 
 fn count(model: &ModelHandle) -> usize {
@@ -325,6 +332,54 @@ fn outage_of_the_broker_is_sat_out() {
         wait_for("no trouble", || route(&bridge).trouble.is_none());
         bridge.stop();
         check(model, 0..900);
+    });
+}
+
+#[test]
+fn lag_grows_with_every_commit_while_the_broker_is_away() {
+    with_model(topic_of(1), |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 1)]);
+        // Pauses get so long that only few of the commits below find the broker being asked for.
+        let bridge = gateway.bridge_with(model, |options| {
+            options.backoff_max = Duration::from_secs(3_600);
+        });
+        gateway.append(10, 50);
+        wait_for("the first records", || {
+            told(&bridge, |p| p.replicated) == 10
+        });
+        wait_for("no lag", || told(&bridge, |p| p.lag_records) == 0);
+        block_on(model.stop());
+        wait_for("trouble", || route(&bridge).trouble.is_some());
+        for waiting in 1..=20 {
+            gateway.append(1, 50);
+            wait_for("the lag", || told(&bridge, |p| p.lag_records) == waiting);
+        }
+        assert!(told(&bridge, |p| u64::from(p.oldest_ms.is_some())) == 1);
+        bridge.stop();
+    });
+}
+
+#[test]
+fn backlog_is_told_when_no_broker_has_answered_since_the_start() {
+    with_model(topic_of(2), |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 2)]);
+        let bridge = gateway.bridge(model);
+        gateway.append(100, 50);
+        let replicated = |partition: &PartitionStatus| partition.replicated;
+        wait_for("the first records", || told(&bridge, replicated) == 100);
+        bridge.stop();
+        block_on(model.stop());
+        let bridge = gateway.bridge(model);
+        wait_for("the position", || told(&bridge, replicated) == 100);
+        for lag in [70, 140] {
+            gateway.append(70, 50);
+            let waiting = |partition: &PartitionStatus| partition.lag_records;
+            wait_for("the lag", || told(&bridge, waiting) == lag);
+        }
+        block_on(model.restart()).unwrap();
+        wait_for("all records", || count(model) == 240);
+        bridge.stop();
+        check(model, 0..240);
     });
 }
 

@@ -1,5 +1,7 @@
 //! What the driver tells: trouble and status.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use super::Driver;
 use crate::status::{StreamActivity, Trouble};
 use crate::stream::Action;
@@ -10,15 +12,11 @@ impl Driver {
             what,
             remedy: remedy.map(str::to_owned),
         };
+        let partition = self.place.partition.partition;
         self.shared.probe.update(&self.place.route, |route| {
-            if route.trouble.as_ref() != Some(&trouble) {
-                tracing::warn!(
-                    route = self.place.route,
-                    partition = %self.place.partition.partition,
-                    remedy = trouble.remedy,
-                    "{}.", trouble.what
-                );
-                route.trouble = Some(trouble);
+            if route.note_trouble(partition.0, trouble.clone()) {
+                let (route, Trouble { what, remedy }) = (&self.place.route, &trouble);
+                tracing::warn!(route, %partition, remedy, "{what}.");
             }
         });
     }
@@ -35,6 +33,16 @@ impl Driver {
         }
     }
 
+    /// How much waits now, while nothing else changes.
+    pub(super) fn tell_lag(&self) {
+        let high_watermark = self.shared.store.high_watermark(self.place.partition).0;
+        self.shared.probe.update(&self.place.route, |route| {
+            let number = self.place.partition.partition.0;
+            let partition = route.partitions.entry(number).or_default();
+            partition.note_high_watermark(high_watermark, unix_time_ms());
+        });
+    }
+
     pub(super) fn tell_status(&self, high_watermark: u64) {
         let stream = &self.stream;
         let activity = match stream.next_action() {
@@ -46,6 +54,8 @@ impl Driver {
             _ => StreamActivity::Resolving,
         };
         let acknowledged = stream.acknowledged();
+        // Nobody waits for anything, and nothing is in the way.
+        let is_well = self.leader.is_some() && acknowledged == high_watermark;
         self.shared.probe.update(&self.place.route, |route| {
             let partition = route
                 .partitions
@@ -54,14 +64,21 @@ impl Driver {
             partition.target = self.place.target;
             partition.activity = activity;
             partition.acknowledged = acknowledged;
-            partition.high_watermark = high_watermark;
-            partition.lag_records = high_watermark.saturating_sub(acknowledged);
+            partition.note_high_watermark(high_watermark, unix_time_ms());
             partition.in_doubt = stream.records_in_doubt();
             partition.replicated = stream.state().replicated;
             partition.lost = stream.state().lost;
-            if partition.lag_records == 0 {
-                partition.oldest_ms = None;
+            if is_well {
+                route.end_trouble(self.place.partition.partition.0);
             }
         });
     }
+}
+
+/// By the system's clock, right or wrong; ages are shown by the same.
+fn unix_time_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |time| {
+        i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+    })
 }

@@ -264,7 +264,7 @@ impl Driver {
         self.pause.reset();
         let bytes = answered.bytes as u64;
         self.shared.probe.update(&self.place.route, |route| {
-            route.trouble = None;
+            route.end_trouble(self.place.partition.partition.0);
             route.batches += 1;
             route.batch_bytes += bytes;
         });

@@ -1,0 +1,70 @@
+//! A route that does not know its topic yet: the cluster has not answered since the start.
+//!
+//! Invariant: what waits is told all the same. A gateway that starts without an uplink is the one
+//! whose lag somebody has to see.
+
+use std::pin::pin;
+
+use storage::{LogPartition, Offset};
+
+use super::{Route, RouteError};
+use crate::checkpoint;
+use crate::link::{LinkError, Topic};
+use crate::options::Start;
+use crate::stream::{Stream, StreamState};
+
+impl Route {
+    /// What the link says about the topic; `None` when it is time to end.
+    pub(super) async fn look_for_topic(
+        &self,
+    ) -> Result<Option<Result<Topic, LinkError>>, RouteError> {
+        let mut shutdown = self.shared.shutdown.clone();
+        let mut progress = self.shared.progress.clone();
+        let mut found = pin!(self.link.topic());
+        loop {
+            progress.mark_unchanged();
+            self.tell_waiting()?;
+            tokio::select! {
+                found = &mut found => return Ok(Some(found)),
+                _ = shutdown.wait_for(|ending| *ending) => return Ok(None),
+                // Without a store there is nothing new to tell.
+                Ok(()) = progress.changed() => {}
+            }
+        }
+    }
+
+    /// What waits by the positions that are durable; nothing is on its way.
+    fn tell_waiting(&self) -> Result<(), RouteError> {
+        let store = &self.shared.store;
+        for partition in self.log.partitions() {
+            let number = partition.partition.0;
+            let state = checkpoint::stream(store, &self.options.name, number)?;
+            let Offset(high_watermark) = store.high_watermark(partition);
+            let state = state.unwrap_or_else(|| self.unseen(partition));
+            let stream = Stream::restore(state);
+            self.shared.probe.update(&self.options.name, |route| {
+                let partition = route.partitions.entry(number).or_default();
+                partition.acknowledged = stream.acknowledged();
+                partition.high_watermark = high_watermark;
+                partition.lag_records = high_watermark.saturating_sub(stream.acknowledged());
+                partition.in_doubt = stream.records_in_doubt();
+                partition.replicated = stream.state().replicated;
+                partition.lost = stream.state().lost;
+            });
+        }
+        Ok(())
+    }
+
+    /// Where a partition begins that the route has never seen.
+    pub(super) fn unseen(&self, partition: LogPartition) -> StreamState {
+        let store = &self.shared.store;
+        let Offset(acknowledged) = match self.options.start {
+            Start::Earliest => store.log_start(partition),
+            Start::Now => store.high_watermark(partition),
+        };
+        StreamState {
+            acknowledged,
+            ..StreamState::default()
+        }
+    }
+}
