@@ -80,6 +80,12 @@ pub enum FolderError {
         /// What the process that has it wrote into LOCK.
         holder: String,
     },
+    /// A folder that has to be there is missing or empty.
+    #[error("{path} is no data folder: there is nothing in it; name the data_dir of a gateway")]
+    Missing {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Made by a later version.
     #[error(
         "the data folder {path} has format {found}, this is tidegate {version}, which reads up to \
@@ -145,9 +151,8 @@ impl Folder {
         if Self::is_ours(path)? {
             return Self::open(path);
         }
-        Err(FolderError::Foreign {
+        Err(FolderError::Missing {
             path: path.to_owned(),
-            found: "nothing".to_owned(),
         })
     }
 
@@ -319,7 +324,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("it has no FORMAT file, but holds nothing"),
+            error.contains("x is no data folder: there is nothing in it"),
             "{error}"
         );
         assert_eq!(names(parent.path()), [] as [&str; 0]);

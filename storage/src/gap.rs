@@ -53,6 +53,16 @@ pub enum GapReason {
 }
 
 impl GapReason {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Retention,
+        Self::Quarantine,
+        Self::LostEnd,
+        Self::Refused,
+        Self::UpstreamLost,
+        Self::Discarded,
+    ];
+
     /// The word in metrics and outputs.
     pub fn as_str(self) -> &'static str {
         match self {

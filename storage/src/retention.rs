@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::ids::{LogId, LogPartition, Offset, SegmentId};
+use crate::logs::LogOptions;
 use crate::metadata::SegmentPartition;
 
 /// A segment as retention sees it.
@@ -37,11 +38,23 @@ pub(crate) struct Need {
 }
 
 impl Need {
-    /// Of a log that the configuration does not name any more: it still pins its segments.
-    pub(crate) fn of_forgotten_log() -> Self {
-        Self {
-            bytes: 1024 * 1024 * 1024,
-            age: None,
+    /// Of a log with these options, or of one that the configuration does not name. The latter still
+    /// pins its segments; but if no log is configured, somebody only looks at the folder, and nobody
+    /// has said what may go.
+    pub(crate) fn of(options: Option<&LogOptions>, is_any_configured: bool) -> Self {
+        match options {
+            Some(options) => Self {
+                bytes: options.retention_bytes,
+                age: options.retention_age,
+            },
+            None if is_any_configured => Self {
+                bytes: 1024 * 1024 * 1024,
+                age: None,
+            },
+            None => Self {
+                bytes: u64::MAX,
+                age: None,
+            },
         }
     }
 }
@@ -159,6 +172,23 @@ mod tests {
             vec![part(0, 20, 30, 100), part(1, 5, 9, 100)],
             vec![part(0, 30, 35, 50)],
         ]
+    }
+
+    #[test]
+    fn nothing_goes_when_a_folder_is_only_looked_at() {
+        let huge = [part(1, 0, 10, 1 << 50)];
+        let sealed = Segment {
+            id: SegmentId(1),
+            age: Age::Known(10_000 * DAY),
+            sealed: true,
+            parts: &huge,
+        };
+        let starts = |is_any_configured| {
+            let needs = |_| Need::of(None, is_any_configured);
+            plan(&[sealed], needs, |_| Offset(0)).0
+        };
+        assert_eq!(starts(false), []);
+        assert_eq!(starts(true).len(), 1);
     }
 
     #[test]

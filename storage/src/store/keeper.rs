@@ -231,12 +231,10 @@ fn plan(shared: &Shared) -> (Vec<(LogPartition, Offset)>, Vec<SegmentId>) {
             }
         })
         .collect();
+    let is_any_configured = state.logs.values().any(|log| log.options.is_some());
     let needs = |log| {
         let options = state.logs.get(&log).and_then(|log| log.options.as_ref());
-        options.map_or_else(Need::of_forgotten_log, |options| Need {
-            bytes: options.retention_bytes,
-            age: options.retention_age,
-        })
+        Need::of(options, is_any_configured)
     };
     let starts = |partition| state.journal.ends(partition).log_start;
     retention::plan(&segments, needs, starts)

@@ -157,7 +157,7 @@ impl Shared {
         let timestamp_ms = provisional_now(&state, &self.options);
         let appended = state.append(log, key, message, timestamp_ms, Instant::now());
         drop(state);
-        if appended.is_ok() {
+        if matches!(appended, Ok(_) | Err(AppendError::QueueFull)) {
             self.work.notify_one();
         }
         appended

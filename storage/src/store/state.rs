@@ -117,6 +117,8 @@ impl State {
         // What is larger than a commit may wait alone, so that a limit never refuses for good.
         let size = message.size_bytes();
         if self.queued_bytes > 0 && self.queued_bytes + size > self.limits.queue_bytes {
+            // Who waits for room must not wait for the interval of an unhurried log.
+            self.open.hurry(now);
             return Err(AppendError::QueueFull);
         }
         if !self.open.is_empty() && self.open.bytes() + size > self.limits.commit_bytes {
