@@ -12,11 +12,15 @@
 
 pub mod broker_process;
 pub mod cache;
+pub mod chaos;
+pub mod command_line;
 pub mod deadline;
 pub mod exposition;
+pub mod gateway;
 pub mod http;
 pub mod kafka;
 pub mod mosquitto;
+pub mod mqtt;
 pub mod ports;
 pub mod program;
 pub mod proxy;

@@ -11,7 +11,7 @@ mod server;
 mod state;
 pub(crate) mod status_page;
 
-pub(crate) use client::get;
+pub(crate) use client::{fetch, get};
 pub(crate) use log_pages::{LogSummary, Reading, RecordView, read_records, summarise};
 pub(crate) use server::Admin;
 pub(crate) use state::AdminState;

@@ -5,6 +5,7 @@ use mqtt::TopicFilter;
 use crate::cli::CheckOptions;
 use crate::exit::Failure;
 use crate::run::load_config;
+use crate::stdout::print;
 
 /// Prints what is found; fails if the file is not valid.
 pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
@@ -25,13 +26,8 @@ pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
             options.config.display()
         ));
     }
-    print(&out);
+    print(&out)?;
     Ok(())
-}
-
-#[expect(clippy::print_stdout, reason = "what the command is for")]
-fn print(text: &str) {
-    print!("{text}");
 }
 
 /// Filters that can never be asked, because an earlier log takes all that they match.

@@ -1,6 +1,8 @@
 //! The command line.
 
+pub(crate) mod bench;
 pub(crate) mod client;
+pub(crate) mod demo;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,8 +19,12 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Measure this program here, beside mosquitto and bare files
+    Bench(bench::BenchOptions),
     /// Check a configuration file and say everything that is wrong with it
     Check(CheckOptions),
+    /// Show what the gateway promises: cut its uplink, kill it, and count every message
+    Demo(demo::DemoOptions),
     /// Look into the logs, of a running gateway or of a data folder
     Log(LogOptions),
     /// Publish messages to a broker

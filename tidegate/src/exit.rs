@@ -45,6 +45,14 @@ impl Failure {
             error: error.into(),
         }
     }
+
+    /// The same with words in front of it.
+    pub(crate) fn context(self, words: &'static str) -> Self {
+        Self {
+            error: self.error.context(words),
+            ..self
+        }
+    }
 }
 
 impl fmt::Display for Failure {

@@ -7,14 +7,18 @@
 
 mod addresses;
 mod admin;
+mod bench;
 mod check;
+mod child;
 mod cli;
 mod client;
+mod demo;
 mod exit;
 mod log;
 mod port_holder;
 mod run;
 mod status;
+mod stdout;
 mod wiring;
 
 use std::process::ExitCode;
@@ -26,7 +30,9 @@ use cli::{Arguments, Command};
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
+        Command::Bench(options) => bench::run(&options),
         Command::Check(options) => check::run(&options),
+        Command::Demo(options) => demo::run(&options),
         Command::Log(options) => log::run(&options),
         Command::Pub(options) => client::publish(&options),
         Command::Run(options) => run::run(&options),

@@ -1,15 +1,16 @@
 //! `tidegate run`: opens the store, starts broker, admin server and bridge, and ends them in order.
 
-use std::future::Future;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bridge::Bridge;
 use broker::{AllowAll, Broker, RunError, StartError};
 use firmware_config::{Config, LoadError};
 use storage::{FolderError, OpenError, Store, StoreThreads};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 use tracing_subscriber::EnvFilter;
 
@@ -23,6 +24,10 @@ use crate::wiring;
 /// Which log lines are printed: the names of `tracing-subscriber`'s filter.
 const LOG_FILTER_VARIABLE: &str = "TIDEGATE_LOG";
 
+/// How long an end waits for the uplink's answers. With what the broker may take before, it is less
+/// than what `systemd/tidegate.service` allows (TimeoutStopSec).
+const UPLINK_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Runs until SIGTERM or SIGINT, or until the store fails.
 pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
     start_logging(options.log_format);
@@ -33,6 +38,8 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
         .build()
         .context("start the runtime")?;
     let result = LocalSet::new().block_on(&runtime, serve(&config, store));
+    // A thread that still waits for the uplink must not hold up the end.
+    runtime.shutdown_background();
     // Whatever was appended is written, also when serving failed.
     threads.close();
     match &result {
@@ -47,9 +54,9 @@ fn start_logging(format: LogFormat) {
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(io::stderr);
     match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().init(),
     }
 }
@@ -79,16 +86,7 @@ pub(crate) fn load_config(path: &std::path::Path) -> Result<Config, Failure> {
 fn open_store(config: &Config) -> Result<(Store, StoreThreads), Failure> {
     let options = wiring::store_options(config);
     let logs = wiring::log_options(config);
-    let opened = Store::open(&config.data_dir, options, &logs).map_err(|error| match error {
-        OpenError::Folder(FolderError::Locked { .. }) => Failure::with(Status::InUse, error),
-        OpenError::Folder(FolderError::Foreign { .. } | FolderError::Newer { .. }) => {
-            Failure::with(Status::Configuration, error)
-        }
-        error => Failure::with(
-            Status::StoreFailed,
-            anyhow::Error::from(error).context("open the store"),
-        ),
-    })?;
+    let opened = Store::open(&config.data_dir, options, &logs).map_err(explain_open)?;
     tracing::info!(
         data_dir = %config.data_dir.display(),
         incarnation = %opened.0.incarnation(),
@@ -98,7 +96,26 @@ fn open_store(config: &Config) -> Result<(Store, StoreThreads), Failure> {
     Ok(opened)
 }
 
+/// The exit status that a data folder deserves that cannot be opened.
+pub(crate) fn explain_open(error: OpenError) -> Failure {
+    match error {
+        OpenError::Folder(FolderError::Locked { .. }) => Failure::with(Status::InUse, error),
+        OpenError::Folder(
+            FolderError::Foreign { .. }
+            | FolderError::FormatFile { .. }
+            | FolderError::Missing { .. }
+            | FolderError::Newer { .. },
+        ) => Failure::with(Status::Configuration, error),
+        error => Failure::with(
+            Status::StoreFailed,
+            anyhow::Error::from(error).context("open the store"),
+        ),
+    }
+}
+
 async fn serve(config: &Config, store: Store) -> Result<(), Failure> {
+    // Before anybody is told that we run, who may then tell us to end.
+    let mut signals = Signals::new()?;
     let options = wiring::broker_options(config, &store)?;
     let broker = Broker::start(options, store.clone(), Rc::new(AllowAll)).map_err(explain_start)?;
     let state = Rc::new(AdminState::new(
@@ -107,8 +124,9 @@ async fn serve(config: &Config, store: Store) -> Result<(), Failure> {
         broker.probe(),
     ));
     let admin = Admin::bind(&config.admin, Rc::clone(&state)).map_err(|(address, error)| {
-        in_use(
+        explain_bind(
             address,
+            error.kind(),
             anyhow::Error::from(error).context(format!("listen for admin requests at {address}")),
         )
     })?;
@@ -127,13 +145,11 @@ async fn serve(config: &Config, store: Store) -> Result<(), Failure> {
     };
     state.set_ready(true);
     notify_systemd(&[sd_notify::NotifyState::Ready]);
-    let result = broker.run(shutdown_signal()?).await;
+    let result = broker.run(signals.next()).await;
     notify_systemd(&[sd_notify::NotifyState::Stopping]);
     state.set_ready(false);
     if let Some(bridge) = bridge {
-        // It waits for what is in flight, at most a request timeout.
-        let stopped = tokio::task::spawn_blocking(move || bridge.stop()).await;
-        stopped.context("stop the bridge")?;
+        stop(bridge, &mut signals).await?;
     }
     if let Some(admin) = admin {
         admin.abort();
@@ -147,36 +163,63 @@ async fn serve(config: &Config, store: Store) -> Result<(), Failure> {
 fn explain_start(error: StartError) -> Failure {
     match &error {
         StartError::Anonymous { .. } => Failure::with(Status::Configuration, error),
-        StartError::Bind { bind, .. } => in_use(*bind, error),
+        StartError::Bind { bind, source } => explain_bind(*bind, source.kind(), error),
         _ => Failure::from(error),
     }
 }
 
-/// Names who has the port.
-fn in_use(address: std::net::SocketAddr, error: impl Into<anyhow::Error>) -> Failure {
-    let error = error.into();
-    match port_holder::holder(address) {
-        Some(holder) => Failure::with(
-            Status::InUse,
-            error.context(format!(
-                "port {} is held by {holder}; stop that process or configure another port",
-                address.port()
-            )),
-        ),
-        None => Failure::from(error),
+/// Names who has the port, if that is why it cannot be listened at.
+fn explain_bind(
+    address: SocketAddr,
+    kind: io::ErrorKind,
+    error: impl Into<anyhow::Error>,
+) -> Failure {
+    if kind != io::ErrorKind::AddrInUse {
+        return Failure::from(error);
     }
+    let holder = port_holder::holder(address)
+        .unwrap_or_else(|| String::from("a process that cannot be seen from here"));
+    let port = address.port();
+    let what =
+        format!("port {port} is held by {holder}; stop that process or configure another port");
+    Failure::with(Status::InUse, error.into().context(what))
 }
 
-/// Ready when the process is asked to end; a second SIGINT ends it at once, as usual.
-fn shutdown_signal() -> Result<impl Future<Output = ()>, Failure> {
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: ending."),
-            _ = interrupt.recv() => tracing::info!("SIGINT: ending."),
+/// Waits for the answers to what is in flight, but not for ever, and not for somebody who is in a
+/// hurry: without them the cluster is asked at the next start.
+async fn stop(bridge: Bridge, signals: &mut Signals) -> Result<(), Failure> {
+    let stopping = tokio::task::spawn_blocking(move || bridge.stop());
+    tokio::select! {
+        stopped = stopping => stopped.context("stop the bridge")?,
+        () = signals.next() => tracing::warn!("Not waiting for the uplink."),
+        () = tokio::time::sleep(UPLINK_TIMEOUT) => {
+            tracing::warn!(waited = ?UPLINK_TIMEOUT, "The uplink does not answer: not waiting.");
         }
-    })
+    }
+    Ok(())
+}
+
+/// The signals that ask the process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
+        })
+    }
+
+    /// Ready when the next one has come.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("SIGTERM: ending."),
+            _ = self.interrupt.recv() => tracing::info!("SIGINT: ending."),
+        }
+    }
 }
 
 fn notify_systemd(state: &[sd_notify::NotifyState<'_>]) {

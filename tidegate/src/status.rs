@@ -8,22 +8,18 @@ use crate::admin::status_page::{
 };
 use crate::cli::StatusOptions;
 use crate::exit::Failure;
+use crate::stdout::print;
 
 /// Asks the gateway and prints.
 pub(crate) fn run(options: &StatusOptions) -> Result<(), Failure> {
     if options.json {
         let page: serde_json::Value = get(options.admin.admin, "/status")?;
-        print(&format!("{}\n", serde_json::to_string_pretty(&page)?));
+        print(&format!("{}\n", serde_json::to_string_pretty(&page)?))?;
         return Ok(());
     }
     let page: StatusPage = get(options.admin.admin, "/status")?;
-    print(&describe(&page)?);
+    print(&describe(&page)?)?;
     Ok(())
-}
-
-#[expect(clippy::print_stdout, reason = "what the command is for")]
-fn print(text: &str) {
-    print!("{text}");
 }
 
 fn describe(page: &StatusPage) -> Result<String, std::fmt::Error> {

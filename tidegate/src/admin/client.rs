@@ -20,12 +20,22 @@ pub(crate) fn get<T: DeserializeOwned>(address: SocketAddr, path: &str) -> anyho
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let asked = runtime.block_on(async {
+    runtime.block_on(fetch(address, path))
+}
+
+/// As [`get`], within a runtime.
+pub(crate) async fn fetch<T: DeserializeOwned>(
+    address: SocketAddr,
+    path: &str,
+) -> anyhow::Result<T> {
+    let asked = async {
         tokio::time::timeout(TIMEOUT, ask(address, path))
             .await
             .context("no answer in time")?
-    });
-    let body = asked.with_context(|| format!("ask the gateway at {address} for {path}"))?;
+    };
+    let body = asked
+        .await
+        .with_context(|| format!("ask the gateway at {address} for {path}"))?;
     serde_json::from_slice(&body).context("read the gateway's answer")
 }
 

@@ -5,13 +5,18 @@ use serde::{Deserialize, Serialize};
 use storage::{Log, LogPartition, Message, Offset, PartitionId, Read, Store};
 
 const READ_BYTES: usize = 256 * 1024;
+/// Payload bytes after which a reading ends early; the reader asks again from there. In an answer
+/// they may be six times as many.
+const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
 /// A log.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct LogSummary {
     pub(crate) name: String,
-    /// Whether new records may come; a log that the configuration does not name is only read.
-    pub(crate) configured: bool,
+    /// Whether new records may come; a log that the configuration does not name is only read. Of a
+    /// folder that nobody runs it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) configured: Option<bool>,
     pub(crate) partitions: Vec<PartitionSummary>,
 }
 
@@ -63,15 +68,18 @@ pub(crate) fn summarise(store: &Store) -> Vec<LogSummary> {
         log_start_offset: store.log_start(partition).0,
         high_watermark: store.high_watermark(partition).0,
     };
+    let logs = store.logs();
+    let is_any_configured = logs.iter().any(|log| log.options.is_some());
     let log = |log: Log| LogSummary {
-        configured: log.options.is_some(),
+        configured: is_any_configured.then_some(log.options.is_some()),
         partitions: log.partitions().map(partition).collect(),
         name: log.name,
     };
-    store.logs().into_iter().map(log).collect()
+    logs.into_iter().map(log).collect()
 }
 
-/// The records that `reading` asks for, partition by partition.
+/// The records that `reading` asks for, partition by partition, but not many more than
+/// [`PAYLOAD_BYTES_MAX`]. Of a single partition there is at least one, if there is one.
 pub(crate) fn read_records(store: &Store, reading: &Reading) -> anyhow::Result<Vec<RecordView>> {
     let log = store.log(&reading.log).ok_or_else(|| {
         let names: Vec<_> = store.logs().into_iter().map(|log| log.name).collect();
@@ -97,24 +105,37 @@ pub(crate) fn read_records(store: &Store, reading: &Reading) -> anyhow::Result<V
             )
         }
     };
-    let mut records = Vec::new();
+    let mut page = Page::default();
     for partition in partitions {
-        read_partition(store, partition, reading, &mut records)?;
+        read_partition(store, partition, reading, &mut page)?;
     }
-    Ok(records)
+    Ok(page.records)
+}
+
+/// What was read so far.
+#[derive(Debug, Default)]
+struct Page {
+    records: Vec<RecordView>,
+    payload_bytes: usize,
+}
+
+impl Page {
+    fn has_room(&self, reading: &Reading) -> bool {
+        (self.records.len() as u64) < reading.count && self.payload_bytes < PAYLOAD_BYTES_MAX
+    }
 }
 
 fn read_partition(
     store: &Store,
     partition: LogPartition,
     reading: &Reading,
-    records: &mut Vec<RecordView>,
+    page: &mut Page,
 ) -> anyhow::Result<()> {
     let from = reading
         .from
         .map_or_else(|| store.log_start(partition), Offset);
     let mut reader = store.partition_reader(partition, from);
-    while (records.len() as u64) < reading.count {
+    while page.has_room(reading) {
         let batches = match reader.read(READ_BYTES)? {
             Read::Batches(batches) => batches,
             Read::Gap { .. } => continue,
@@ -124,9 +145,7 @@ fn read_partition(
             let era = store.era(stored.era);
             for record in stored.batch.records() {
                 let record = record?;
-                let is_wanted =
-                    record.offset >= from.as_i64() && (records.len() as u64) < reading.count;
-                if !is_wanted {
+                if record.offset < from.as_i64() || !page.has_room(reading) {
                     continue;
                 }
                 let message = Message::from_record(&record)?;
@@ -137,7 +156,8 @@ fn read_partition(
                     },
                     |era| era.corrected(record.timestamp_ms),
                 );
-                records.push(RecordView {
+                page.payload_bytes += message.payload.len();
+                page.records.push(RecordView {
                     partition: partition.partition.0,
                     offset: u64::try_from(record.offset).unwrap_or(0),
                     commit: stored.commit.0,

@@ -2,13 +2,12 @@
 //!
 //! The numbers are kept where they arise; here they only get names. Labels are small closed sets.
 
-use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::fs;
 
 use bridge::{PartitionStatus, RouteStatus, StreamActivity};
 use broker::{Counters, DropCause, EndCause, ListenerCounters, RefusalCause};
-use storage::{Health, Store, StoreStatus, TimeQuality};
+use storage::{GapReason, Health, Store, StoreStatus, TimeQuality};
 
 use crate::admin::state::AdminState;
 
@@ -353,8 +352,8 @@ fn log(out: &mut Exposition, state: &AdminState) -> fmt::Result {
     let name = "tidegate_log_lost_records";
     let help = "Records in the gap ledger, by reason; those at most lost count in full.";
     let mut metric = out.metric(name, Kind::Gauge, help)?;
-    let reasons: BTreeSet<_> = gaps.iter().map(|gap| gap.reason).collect();
-    for reason in reasons {
+    // Zeros too: an alert on an increase needs the value before.
+    for reason in GapReason::ALL {
         let records = gaps
             .iter()
             .filter(|gap| gap.reason == reason)

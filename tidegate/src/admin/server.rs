@@ -27,6 +27,8 @@ use crate::admin::status_page::StatusPage;
 const CONNECTIONS_MAX: usize = 32;
 /// For the request head to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// For everything on one connection: whoever does not read the answer must not keep others out.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
 /// Records that one request may ask for.
 const RECORDS_MAX: u64 = 10_000;
 
@@ -92,10 +94,11 @@ impl Admin {
                 let served = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEADER_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-                if let Err(error) = served {
-                    tracing::debug!(%error, "Admin connection ended.");
+                    .serve_connection(TokioIo::new(stream), service);
+                match tokio::time::timeout(CONNECTION_TIMEOUT, served).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, "Admin connection ended."),
+                    Err(_) => tracing::debug!("Admin connection took too long and was closed."),
                 }
             });
             while connections.try_join_next().is_some() {}

@@ -46,8 +46,24 @@ pub(crate) enum MqttVersion {
     V5,
 }
 
+/// What scripts may rely on; kept in step with `exit`.
+const PUB_EXIT_STATUS: &str = "\
+Exit status:
+  0  everything was published; with QoS 1 or 2 the broker has acknowledged every message
+  1  failed or refused; the message says how many were acknowledged
+  2  wrong command line, a topic with a wildcard for instance
+Ended by a signal, it dies of the signal: what was not acknowledged by then is not promised.";
+
+/// As [`PUB_EXIT_STATUS`].
+const SUB_EXIT_STATUS: &str = "\
+Exit status:
+  0  --count was reached, --wait is over (without --count), or whoever reads the output has gone
+  1  refused, connection lost, or --wait is over before --count was reached
+  2  wrong command line, a topic filter that is none for instance
+Ended by a signal, it dies of the signal: every message that was received is in the output.";
+
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("what").required(true))]
+#[command(group = ArgGroup::new("what").required(true), after_help = PUB_EXIT_STATUS)]
 pub(crate) struct PubOptions {
     #[command(flatten)]
     pub(crate) connection: ConnectionOptions,
@@ -79,6 +95,7 @@ pub(crate) struct PubOptions {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = SUB_EXIT_STATUS)]
 pub(crate) struct SubOptions {
     #[command(flatten)]
     pub(crate) connection: ConnectionOptions,

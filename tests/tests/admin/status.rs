@@ -1,0 +1,142 @@
+//! `/status` and `tidegate status`.
+
+use serde_json::Value;
+use tests::command_line::tidegate;
+use tests::gateway::{Gateway, LOOPBACK};
+use tests::ports;
+use tests::supervised::ExitCode;
+
+/// A gateway with a bridge to a cluster that is not there, and a record that waits for it.
+fn start() -> Gateway {
+    let port = ports::free().unwrap();
+    let gateway = Gateway::start(&format!(
+        "gateway_id = \"plant7\"\n{LOOPBACK}\n\
+         [bridge]\nbootstrap = [\"127.0.0.1:{port}\"]\nbackoff_max = \"100ms\"\n\
+         [[bridge.route]]\nname = \"everything\"\nlog = \"default\"\ntopic = \"plant7.all\"\n"
+    ))
+    .unwrap();
+    super::publish(&gateway, "t", &[b"one"]);
+    let labels = [("route", "everything")];
+    gateway
+        .wait_metric("tidegate_bridge_trouble", &labels, |value| value == 1.0)
+        .unwrap();
+    gateway
+}
+
+/// Every field of a JSON object with the kind of its value, in depth; elements of lists as `[]`.
+fn fields(value: &Value, path: &str, out: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                fields(value, &format!("{path}.{name}"), out);
+            }
+        }
+        Value::Array(list) => match list.first() {
+            Some(first) => fields(first, &format!("{path}[]"), out),
+            None => out.push(format!("{path}[]")),
+        },
+        _ => out.push(path.to_owned()),
+    }
+}
+
+#[test]
+fn status_has_the_fields_that_scripts_rely_on() {
+    let gateway = start();
+    let status = gateway.json("/status").unwrap();
+    let mut found = Vec::new();
+    fields(&status, "", &mut found);
+    for field in [
+        ".version",
+        ".pid",
+        ".uptime_seconds",
+        ".gateway_id",
+        ".broker.listeners[].address",
+        ".broker.listeners[].connections",
+        ".broker.sessions",
+        ".broker.subscriptions",
+        ".broker.retained_messages",
+        ".broker.retained_bytes",
+        ".broker.published",
+        ".broker.live_only",
+        ".broker.refused",
+        ".broker.pending_publishes",
+        ".broker.held_publishes",
+        ".store.data_dir",
+        ".store.incarnation",
+        ".store.health",
+        ".store.durable_commit",
+        ".store.commits",
+        ".store.syncs",
+        ".store.segments",
+        ".store.segments_open",
+        ".store.bytes",
+        ".store.free_bytes",
+        ".store.clock",
+        ".store.gaps[]",
+        ".store.recovery[]",
+        ".bridge.bootstrap[]",
+        ".bridge.routes.everything.log",
+        ".bridge.routes.everything.topic",
+        ".bridge.routes.everything.mode",
+        ".bridge.routes.everything.lag_records",
+        ".bridge.routes.everything.in_doubt",
+        ".bridge.routes.everything.replicated",
+        ".bridge.routes.everything.lost",
+        ".bridge.routes.everything.trouble",
+    ] {
+        assert!(
+            found.iter().any(|found| found == field),
+            "{field} is not in {found:#?}"
+        );
+    }
+    assert_eq!(status["gateway_id"], "plant7");
+    assert_eq!(status["store"]["health"], "ready");
+    assert_eq!(status["broker"]["published"], 1);
+    let address = gateway.mqtt().unwrap().to_string();
+    assert_eq!(status["broker"]["listeners"][0]["address"], address);
+    let trouble = &status["bridge"]["routes"]["everything"]["trouble"];
+    assert!(trouble.as_str().unwrap().contains("127.0.0.1"), "{trouble}");
+}
+
+#[test]
+fn status_command_prints_what_the_gateway_says() {
+    let gateway = start();
+    let admin = gateway.admin().unwrap().to_string();
+    let ended = tidegate(&["status", "--admin", &admin]).unwrap();
+    assert_eq!(ended.code, ExitCode(0), "{}", ended.stderr);
+    for text in [
+        "plant7",
+        &gateway.mqtt().unwrap().to_string(),
+        "1 published",
+        "ready",
+        "everything: default → plant7.all",
+        "trouble: ",
+    ] {
+        assert!(
+            ended.stdout.contains(text),
+            "{text} is not in\n{}",
+            ended.stdout
+        );
+    }
+    let ended = tidegate(&["status", "--json", "--admin", &admin]).unwrap();
+    let printed: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let asked = gateway.json("/status").unwrap();
+    assert_eq!(printed["pid"], asked["pid"]);
+    assert_eq!(
+        printed["bridge"]["routes"]["everything"]["topic"],
+        "plant7.all"
+    );
+}
+
+#[test]
+fn status_command_says_so_when_nobody_answers() {
+    let nobody = format!("127.0.0.1:{}", ports::free().unwrap());
+    let ended = tidegate(&["status", "--admin", &nobody]).unwrap();
+    assert_eq!(ended.code, ExitCode(1));
+    let said = &ended.stderr;
+    assert!(
+        said.contains(&nobody) && said.contains("is the gateway running"),
+        "{said}"
+    );
+    assert_eq!(ended.stdout, "");
+}

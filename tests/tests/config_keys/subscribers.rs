@@ -1,0 +1,124 @@
+//! `[limits]`: what subscribers and retained messages may take.
+
+use tests::gateway::{Gateway, LOOPBACK};
+use tests::mqtt::{Client, Packet, Publish, SUCCESS};
+
+/// Reason codes of MQTT 5.
+const TOPIC_FILTER_INVALID: u8 = 0x8f;
+const TOPIC_NAME_INVALID: u8 = 0x90;
+const QUOTA_EXCEEDED: u8 = 0x97;
+
+fn start(limits: &str) -> Gateway {
+    Gateway::start(&format!("{LOOPBACK}\n[limits]\n{limits}\n")).unwrap()
+}
+
+/// Publishes with QoS 1 and waits until all are acknowledged.
+fn publish(gateway: &Gateway, count: usize, payload_len: usize) {
+    let mut publisher = gateway.client("publisher").unwrap();
+    for _ in 0..count {
+        let publish = Publish::new("t", vec![0; payload_len]);
+        assert_eq!(publisher.publish_acknowledged(publish).unwrap(), SUCCESS);
+    }
+}
+
+fn subscriber(gateway: &Gateway) -> Client {
+    let mut subscriber = gateway.client("subscriber").unwrap();
+    assert_eq!(subscriber.subscribe("t").unwrap(), 1);
+    subscriber
+}
+
+#[test]
+pub(crate) fn no_more_than_inflight_max_is_sent_before_an_acknowledgement() {
+    for inflight_max in [2, 5] {
+        let gateway = start(&format!("inflight_max = {inflight_max}"));
+        let mut subscriber = subscriber(&gateway);
+        publish(&gateway, 10, 10);
+        // Delivered before its own acknowledgement; with the PINGRESP comes all that may come.
+        let before = subscriber.ping().unwrap();
+        assert_eq!(before.len(), inflight_max, "{before:?}");
+    }
+}
+
+#[test]
+pub(crate) fn messages_beyond_mailbox_bytes_max_do_not_wait() {
+    let dropped = "tidegate_broker_messages_dropped_total";
+    let full = [("reason", "mailbox_full")];
+    for (mailbox, is_dropped) in [("4KiB", true), ("1MiB", false)] {
+        let gateway = start(&format!(
+            "inflight_max = 1\npacket_bytes_max = \"4KiB\"\nmailbox_bytes_max = \"{mailbox}\""
+        ));
+        let _subscriber = subscriber(&gateway);
+        publish(&gateway, 20, 1000);
+        let count = gateway.metric(dropped, &full).unwrap();
+        assert_eq!(count > 0.0, is_dropped, "{count} with {mailbox}");
+    }
+}
+
+#[test]
+pub(crate) fn subscriptions_beyond_the_limit_are_refused() {
+    for max in [1, 3] {
+        let gateway = start(&format!("subscriptions_per_client_max = {max}"));
+        let mut client = gateway.client("c").unwrap();
+        for number in 0..5 {
+            let code = client.subscribe(&format!("t/{number}")).unwrap();
+            let expected = if number < max { 1 } else { QUOTA_EXCEEDED };
+            assert_eq!(code, expected, "subscription {number} of {max}");
+        }
+        // The limit is each client's own.
+        assert_eq!(gateway.client("d").unwrap().subscribe("t").unwrap(), 1);
+    }
+}
+
+#[test]
+pub(crate) fn filters_and_topics_beyond_topic_levels_max_are_refused() {
+    for max in [2, 4] {
+        let gateway = start(&format!("topic_levels_max = {max}"));
+        let topic = |levels: usize| vec!["t"; levels].join("/");
+        let mut client = gateway.client("c").unwrap();
+        assert_eq!(client.subscribe(&topic(max)).unwrap(), 1);
+        assert_eq!(
+            client.subscribe(&topic(max + 1)).unwrap(),
+            TOPIC_FILTER_INVALID
+        );
+        let mut publisher = gateway.client("d").unwrap();
+        let fits = Publish::new(&topic(max), "payload");
+        assert_eq!(publisher.publish_acknowledged(fits).unwrap(), SUCCESS);
+        publisher
+            .publish(&topic(max + 1), b"payload", Some(1))
+            .unwrap();
+        let code = match publisher.receive().unwrap() {
+            Some(Packet::Puback { code, .. } | Packet::Disconnect { code }) => code,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(code, TOPIC_NAME_INVALID);
+    }
+}
+
+#[test]
+pub(crate) fn retained_messages_beyond_the_limits_are_refused() {
+    let gateways = [
+        start("retained_count_max = 2"),
+        start("retained_bytes_max = 2500"),
+    ];
+    for gateway in gateways {
+        let mut client = gateway.client("c").unwrap();
+        let mut retain = |number: u32| {
+            let publish = Publish::new(&format!("t/{number}"), vec![0; 1000]).retained();
+            client.publish_acknowledged(publish).unwrap()
+        };
+        let codes = [0, 1, 2].map(&mut retain);
+        assert_eq!(codes, [SUCCESS, SUCCESS, QUOTA_EXCEEDED]);
+        // In the place of one that is there it has room.
+        assert_eq!(retain(1), SUCCESS);
+        let retained = gateway
+            .metric("tidegate_broker_retained_messages", &[])
+            .unwrap();
+        assert_eq!(retained, 2.0);
+    }
+    let gateway = start("");
+    let mut client = gateway.client("c").unwrap();
+    for number in 0..3 {
+        let publish = Publish::new(&format!("t/{number}"), vec![0; 1000]).retained();
+        assert_eq!(client.publish_acknowledged(publish).unwrap(), SUCCESS);
+    }
+}
