@@ -36,6 +36,26 @@ pub struct Options {
     pub program: Option<PathBuf>,
 }
 
+impl Options {
+    /// With a bridge to `kafka` and a route for each (log, topic), named as the topic. Its timeouts
+    /// are short, so that what waits for them in a test does not wait long.
+    #[must_use]
+    pub fn bridged(mut self, kafka: SocketAddr, routes: &[(&str, &str)]) -> Self {
+        self.keys.push_str("\ngateway_id = \"gw-1\"\n");
+        self.tables.push_str(&format!(
+            "\n[bridge]\nbootstrap = [\"{kafka}\"]\nrequest_timeout = \"3s\"\n\
+             backoff_max = \"1s\"\ncheckpoint_interval = \"1s\"\n"
+        ));
+        for (log, topic) in routes {
+            self.tables.push_str(&format!(
+                "\n[[bridge.route]]\nname = \"{}\"\nlog = \"{log}\"\ntopic = \"{topic}\"\n",
+                topic.replace('.', "-")
+            ));
+        }
+        self
+    }
+}
+
 /// A running broker. Dropping it kills it and removes its temporary folder.
 #[derive(Debug)]
 pub struct BrokerProcess {
@@ -129,6 +149,55 @@ impl BrokerProcess {
         serde_json::from_str(&self.ask("/status")?).context("/status is not JSON")
     }
 
+    /// A route of `/status`.
+    ///
+    /// # Errors
+    /// As [`BrokerProcess::status`], or when there is no such route.
+    pub fn route(&self, name: &str) -> Result<Value> {
+        let status = self.status()?;
+        let route = status.pointer(&format!("/bridge/routes/{name}"));
+        route
+            .cloned()
+            .with_context(|| format!("no route {name} in {status}"))
+    }
+
+    /// Waits until a route has brought everything to the cluster that the log has.
+    ///
+    /// # Errors
+    /// When it does not, with its status.
+    pub fn wait_replicated(&self, name: &str) -> Result<()> {
+        let mut last = Value::Null;
+        let waited = deadline::wait_for("an empty route", deadline::PATIENCE, || {
+            last = self.route(name)?;
+            let is_empty = |field| last.get(field).and_then(Value::as_u64) == Some(0);
+            let partitions = last.get("partitions").and_then(Value::as_array);
+            let is_known = partitions.is_some_and(|partitions| !partitions.is_empty());
+            let is_done = is_known && is_empty("lag_records") && is_empty("in_doubt");
+            Ok(is_done.then_some(()))
+        });
+        waited.with_context(|| format!("route {name} stands at {last}"))
+    }
+
+    /// The configuration file that it was started with last.
+    #[must_use]
+    pub fn configuration_path(&self) -> PathBuf {
+        self.scratch.path().join("tidegate.toml")
+    }
+
+    /// How the next start is to be done.
+    pub fn options_mut(&mut self) -> &mut Options {
+        &mut self.options
+    }
+
+    /// Waits until the process ends by itself.
+    ///
+    /// # Errors
+    /// When it is not running or does not end.
+    pub fn wait_end(&mut self) -> Result<ExitCode> {
+        let mut process = self.process.take().context("the broker is not running")?;
+        process.wait(deadline::PATIENCE)
+    }
+
     /// SIGKILL, as a power cut of the process.
     ///
     /// # Errors
@@ -188,7 +257,7 @@ impl BrokerProcess {
     }
 
     fn spawn(&mut self) -> Result<()> {
-        let configuration = self.scratch.path().join("tidegate.toml");
+        let configuration = self.configuration_path();
         fs::write(&configuration, self.configuration()).context("write the configuration")?;
         let mut command = Command::new(&self.program);
         command

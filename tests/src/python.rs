@@ -3,7 +3,8 @@
 //! A script prints one JSON object a line on standard output; what it has to say to people goes to
 //! standard error.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -103,6 +104,27 @@ impl Script {
         complete.lines().map(parse).collect()
     }
 
+    /// Waits for its end and hands over what it printed line by line, without keeping it.
+    ///
+    /// # Errors
+    /// As [`run`], or when `each` fails.
+    pub fn finish_each(
+        mut self,
+        limit: Duration,
+        mut each: impl FnMut(Value) -> Result<()>,
+    ) -> Result<()> {
+        self.wait(limit)?;
+        let output = File::open(&self.stdout)
+            .with_context(|| format!("read the output of {}", self.name))?;
+        for line in BufReader::new(output).lines() {
+            let line = line.with_context(|| format!("read the output of {}", self.name))?;
+            let value = serde_json::from_str(&line)
+                .with_context(|| format!("{} printed {line:?}", self.name))?;
+            each(value)?;
+        }
+        Ok(())
+    }
+
     /// Fails when it has ended.
     ///
     /// # Errors
@@ -116,10 +138,15 @@ impl Script {
     /// # Errors
     /// As [`run`].
     pub fn finish(mut self, limit: Duration) -> Result<Vec<Value>> {
+        self.wait(limit)?;
+        self.printed()
+    }
+
+    fn wait(&mut self, limit: Duration) -> Result<()> {
         let code = self.process.wait(limit)?;
         if code != ExitCode(0) {
             bail!("{} ended with {code}{}", self.name, self.process.log_tail());
         }
-        self.printed()
+        Ok(())
     }
 }

@@ -10,6 +10,7 @@
 )]
 
 mod cargo_test;
+mod chaos;
 mod ci;
 mod command;
 mod kafka;
@@ -45,6 +46,8 @@ enum Task {
     },
     /// Check the rules of the code base that no compiler checks
     Tidy,
+    /// Kill the product, kill Kafka and cut the link between them while clients publish
+    Chaos(chaos::Arguments),
     /// A real Apache Kafka on loopback, in the background
     #[command(subcommand)]
     Kafka(kafka::Task),
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Task::Ci => ci::run(),
         Task::Test { arguments } => ci::run_tests(&arguments),
         Task::Tidy => tidy::run(),
+        Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Kafka(task) => kafka::run(task),
         Task::Checksums => setup::kafka_jars::write_checksums(),
         Task::Newcomer(arguments) => newcomer::run(&arguments),

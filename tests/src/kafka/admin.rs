@@ -1,8 +1,9 @@
-//! The few Kafka requests that the suites need to set a stage: create a topic, see its leaders, ask
-//! for end offsets. Written by hand, apart from the product's client, so that the product is not
-//! judged by itself.
+//! The few Kafka requests that the suites need to set a stage: create and delete topics, see their
+//! leaders, ask for end offsets and producers, change configuration. Written by hand, apart from the
+//! product's client, so that the product is not judged by itself.
 //!
-//! Versions are the oldest that Apache Kafka 4 answers; all are without tagged fields.
+//! Versions are the oldest that Apache Kafka 4 answers; all but DescribeProducers are without tagged
+//! fields.
 //! <https://kafka.apache.org/protocol>
 
 use std::io::{Read, Write};
@@ -20,6 +21,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 const LIST_OFFSETS: i16 = 2;
 const METADATA: i16 = 3;
 const CREATE_TOPICS: i16 = 19;
+const DELETE_TOPICS: i16 = 20;
+const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
+const DESCRIBE_PRODUCERS: i16 = 61;
 
 /// Timestamp that asks ListOffsets for the end of the partition.
 const LATEST: i64 = -1;
@@ -56,6 +60,98 @@ pub fn create_topic(
         );
     }
     Ok(())
+}
+
+/// Deletes a topic. It may still be seen for a moment.
+///
+/// # Errors
+/// When the broker is not there or refuses.
+pub fn delete_topic(broker: SocketAddr, name: &str) -> Result<()> {
+    let mut request = Request::new(DELETE_TOPICS, 1);
+    request.array(1).string(name).i32(30_000);
+    let mut answer = request.exchange(broker)?;
+    answer.i32()?; // throttle time
+    for _ in 0..answer.i32()? {
+        let (topic, code) = (answer.string()?, answer.i16()?);
+        ensure!(code == 0, "delete topic {topic}: Kafka error {code}");
+    }
+    Ok(())
+}
+
+/// What a configuration belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Configured<'n> {
+    /// A topic.
+    Topic(&'n str),
+    /// Every broker of the cluster.
+    Cluster,
+}
+
+/// Sets a configuration, or with `None` puts its default back.
+///
+/// # Errors
+/// When the broker is not there or refuses, with its code and text.
+pub fn configure(
+    broker: SocketAddr,
+    what: Configured<'_>,
+    key: &str,
+    value: Option<&str>,
+) -> Result<()> {
+    let (kind, name) = match what {
+        Configured::Topic(name) => (2, name),
+        Configured::Cluster => (4, ""),
+    };
+    let mut request = Request::new(INCREMENTAL_ALTER_CONFIGS, 0);
+    request.array(1).u8(kind).string(name).array(1).string(key);
+    match value {
+        Some(value) => request.u8(0).string(value),
+        None => request.u8(1).i16(-1),
+    };
+    request.bool(false);
+    let mut answer = request.exchange(broker)?;
+    answer.i32()?; // throttle time
+    ensure!(
+        answer.i32()? == 1,
+        "configure {key}: not one resource in the answer"
+    );
+    let (code, text) = (answer.i16()?, answer.string()?);
+    ensure!(code == 0, "configure {key}: Kafka error {code}: {text}");
+    Ok(())
+}
+
+/// How many producer ids the leader of a partition holds state of.
+///
+/// # Errors
+/// When the broker is not there or refuses.
+pub fn producer_count(broker: SocketAddr, topic: &str, partition: i32) -> Result<usize> {
+    let mut request = Request::new(DESCRIBE_PRODUCERS, 0);
+    let name_len = u8::try_from(topic.len()).ok().filter(|len| *len < 127);
+    // Lengths are those of the elements plus one; below 128 they take one byte.
+    request.u8(0); // tagged fields of the header
+    request
+        .u8(2)
+        .u8(name_len.context("topic name too long")? + 1);
+    request.bytes.extend(topic.as_bytes());
+    request.u8(2).i32(partition).u8(0).u8(0);
+    let mut answer = request.exchange(broker)?;
+    answer.take(1)?; // tagged fields of the header
+    answer.i32()?; // throttle time
+    let (topics, name) = (answer.varint()?, answer.varint()?);
+    ensure!(
+        topics == 2,
+        "producers of {topic}: not one topic in the answer"
+    );
+    answer.take(name.saturating_sub(1))?;
+    let partitions = answer.varint()?;
+    ensure!(partitions == 2, "producers of {topic}: not one partition");
+    let (_partition, code) = (answer.i32()?, answer.i16()?);
+    ensure!(
+        code == 0,
+        "producers of partition {partition} of {topic}: Kafka error {code}"
+    );
+    let text = answer.varint()?;
+    answer.take(text.saturating_sub(1))?;
+    Ok(answer.varint()?.saturating_sub(1))
 }
 
 /// The number of partitions of a topic.
@@ -146,7 +242,11 @@ impl Request {
     }
 
     fn bool(&mut self, value: bool) -> &mut Self {
-        self.bytes.push(value.into());
+        self.u8(value.into())
+    }
+
+    fn u8(&mut self, value: u8) -> &mut Self {
+        self.bytes.push(value);
         self
     }
 
@@ -237,6 +337,19 @@ impl Answer {
 
     fn i64(&mut self) -> Result<i64> {
         self.array().map(i64::from_be_bytes)
+    }
+
+    /// An unsigned varint: the length of something in a flexible version, plus one.
+    fn varint(&mut self) -> Result<usize> {
+        let mut value = 0;
+        for shift in [0, 7, 14, 21] {
+            let [byte] = self.array()?;
+            value |= usize::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        bail!("a length above 2^28 in Kafka's answer")
     }
 
     /// A nullable string; null (length -1) reads as empty.

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod node;
+pub mod records;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -16,7 +17,9 @@ use tempfile::TempDir;
 
 use crate::supervised::{Files, Supervised};
 use crate::{deadline, ports};
+pub use admin::Configured;
 pub use node::{Node, available};
+pub use records::Record;
 
 /// A topic that every Kafka started here has: it shows that the node takes requests.
 const READY_TOPIC: &str = "ready";
@@ -106,6 +109,41 @@ impl Kafka {
             admin::partition_count(broker, name)
         })?;
         Ok(())
+    }
+
+    /// Deletes a topic and waits until it is gone.
+    ///
+    /// # Errors
+    /// When Kafka refuses, for instance because there is no such topic.
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        let broker = self.bootstrap();
+        admin::delete_topic(broker, name)?;
+        deadline::wait_for(&format!("the end of {name}"), deadline::PATIENCE, || {
+            Ok(admin::partition_count(broker, name).err().map(|_| ()))
+        })
+    }
+
+    /// Makes Kafka forget every producer of a topic, as it does a day after their last batch.
+    ///
+    /// # Errors
+    /// When Kafka refuses or does not forget.
+    pub fn forget_producers(&self, topic: &str) -> Result<()> {
+        let broker = self.bootstrap();
+        let expire = |after_ms| {
+            let key = "producer.id.expiration.ms";
+            admin::configure(broker, Configured::Cluster, key, after_ms)
+        };
+        expire(Some("1"))?;
+        let partitions = admin::partition_count(broker, topic)?;
+        let forgotten = deadline::wait_for("forgotten producers", deadline::PATIENCE, || {
+            let mut left = 0;
+            for partition in 0..partitions {
+                left += admin::producer_count(broker, topic, partition)?;
+            }
+            Ok((left == 0).then_some(()))
+        });
+        expire(None)?;
+        forgotten
     }
 
     /// The end offset of each partition of a topic.

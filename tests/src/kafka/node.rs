@@ -159,6 +159,8 @@ broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 # The default of 128 MiB is taken from the heap at once.
 log.cleaner.dedupe.buffer.size=2097152
+# So that producers that are to be forgotten are forgotten soon.
+producer.id.expiration.check.interval.ms=200
 num.network.threads=2
 num.io.threads=2
 num.recovery.threads.per.data.dir=1
