@@ -301,8 +301,8 @@ const REMEDIES: &[(i16, &str)] = &[
     ),
     (
         10,
-        "raise max.message.bytes of the topic (and message.max.bytes of the brokers), or \
-         lower the batch size of the route",
+        "raise max.message.bytes of the topic (and message.max.bytes of the brokers) above \
+         the size of the largest record",
     ),
     (14, "the coordinator is starting: it passes by itself"),
     (15, "the coordinator is not up yet: it passes by itself"),
