@@ -5,7 +5,7 @@
 //! For: property tests, exhaustive searches, fault tests, the demonstration's upstream. Not for:
 //! keeping anything (all is in memory), replication, consumer groups, transactions, compression.
 //!
-//! It was compared answer by answer with Apache Kafka; `tests/differential.rs` repeats that against
+//! It was compared answer by answer with Apache Kafka; `tests/tests/differential` repeats that against
 //! any broker. Where the two disagree, the broker is right.
 
 mod batch_check;
