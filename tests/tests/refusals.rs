@@ -12,12 +12,13 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::fd::OwnedFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 use tempfile::TempDir;
-use tests::broker_process::{BrokerProcess, Options};
-use tests::command_line::{Ended, tidegate};
+use tests::broker_process::{BrokerProcess, Options, binary};
+use tests::command_line::{Ended, run, tidegate};
 use tests::mqtt::{Client, Connect, Publish, SUCCESS, Version};
 use tests::ports;
 use tests::supervised::ExitCode;
@@ -289,6 +290,31 @@ fn port_that_is_taken_by_nobody_known_is_refused_as_in_use() {
     let _holder = bound(place.admin);
     let address = place.admin.to_string();
     expect(&place.run(&place.data()), IN_USE, &[&address, "in use"]);
+}
+
+#[test]
+fn data_folder_that_is_no_folder_is_refused() {
+    let place = Place::new();
+    let file = place.scratch.path().join("file");
+    fs::write(&file, "of somebody").unwrap();
+    let link = place.scratch.path().join("link");
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    for wrong in [&file, &link, &file.join("data")] {
+        let ended = place.run(wrong);
+        let what = "the data folder has to be a folder that this user may write";
+        expect(&ended, CONFIGURATION, &[what, wrong.to_str().unwrap()]);
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "of somebody");
+}
+
+#[test]
+fn choice_of_log_lines_that_is_none_is_refused() {
+    let mut command = Command::new(binary().unwrap());
+    command.args(["run", "--config", "/nowhere.toml"]);
+    command.env("TIDEGATE_LOG", "broker=debug=info");
+    let ended = run(&command).unwrap();
+    let texts = ["TIDEGATE_LOG", "broker=debug=info", "allowed: a level"];
+    expect(&ended, CONFIGURATION, &texts);
 }
 
 #[test]

@@ -339,6 +339,20 @@ fn ready_and_stopping_are_told_to_systemd() {
 }
 
 #[test]
+fn it_serves_and_ends_well_when_its_log_lines_cannot_be_written() {
+    // A full disk under the log file; likewise a pipe that nobody reads any more.
+    let wrapper = ["sh", "-c", "exec \"$@\" 2>/dev/full", "sh"].map(Into::into);
+    let around = Around {
+        wrapper: wrapper.to_vec(),
+        ..Around::default()
+    };
+    let mut gateway = Gateway::start_around(around, LOOPBACK).unwrap();
+    publish_one(&gateway);
+    gateway.process().unwrap().signal(Signal::TERM).unwrap();
+    assert_eq!(gateway.wait_end().unwrap(), ExitCode(0));
+}
+
+#[test]
 fn systemd_finds_nothing_wrong_with_the_unit() {
     let Some(analyze) = skip::unless(program::require("systemd-analyze", "systemd")) else {
         return;

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use firmware_config::LogName;
 
 /// Edge broker for gateways: MQTT in, partitioned logs on flash, exactly once into Kafka.
 #[derive(Debug, Parser)]
@@ -81,7 +82,8 @@ pub(crate) struct StatusOptions {
 #[derive(Args, Debug)]
 pub(crate) struct AdminAddress {
     /// Admin address of the running gateway
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9080")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9080")]
+    #[arg(value_parser = admin_address)]
     pub(crate) admin: SocketAddr,
 }
 
@@ -106,7 +108,8 @@ pub(crate) struct LogSource {
     #[arg(long, value_name = "DIR", conflicts_with = "admin")]
     pub(crate) data: Option<PathBuf>,
     /// Admin address of a running gateway
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9080")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9080")]
+    #[arg(value_parser = admin_address)]
     pub(crate) admin: SocketAddr,
 }
 
@@ -122,19 +125,68 @@ pub(crate) struct LogListOptions {
 #[derive(Args, Debug)]
 pub(crate) struct LogReadOptions {
     /// Name of the log
+    #[arg(value_parser = log_name)]
     pub(crate) log: String,
     #[command(flatten)]
     pub(crate) source: LogSource,
     /// Only this partition
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) partition: Option<u16>,
     /// First offset; without it the oldest that is kept
-    #[arg(long, value_name = "OFFSET", requires = "partition")]
+    #[arg(
+        long,
+        value_name = "OFFSET",
+        requires = "partition",
+        allow_negative_numbers = true
+    )]
     pub(crate) from: Option<u64>,
     /// Most records to print
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100,
+        allow_negative_numbers = true
+    )]
     pub(crate) count: u64,
     /// Print one JSON object a record
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// The admin server is on this machine: an address, no name.
+fn admin_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "allowed: an IP address and a port, such as 127.0.0.1:9080 or [::1]:9080")
+}
+
+/// What no log can be called never reaches the gateway, where it would be part of an address.
+fn log_name(text: &str) -> Result<String, String> {
+    match text.parse::<LogName>() {
+        Ok(name) => Ok(name.to_string()),
+        Err(why) => Err(format!("{why}; allowed: 1 to 64 of a-z, 0-9, _ and -")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::Arguments;
+
+    #[test]
+    fn wrong_value_is_answered_with_what_is_allowed() {
+        for (line, what) in [
+            ("status --admin localhost:9080", "an IP address and a port"),
+            ("log list --admin 127.0.0.1", "an IP address and a port"),
+            (
+                "log read a&b=c",
+                "'&' is not allowed in it; allowed: 1 to 64 of",
+            ),
+            ("log read a --partition 0 --from -1", "invalid value '-1'"),
+        ] {
+            let line = format!("tidegate {line}");
+            let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();
+            assert!(error.to_string().contains(what), "{line}: {error}");
+        }
+    }
 }

@@ -10,6 +10,7 @@
 //! ```
 
 use std::fmt;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 /// An error with the exit status that it deserves.
@@ -64,12 +65,7 @@ impl fmt::Display for Failure {
 
 /// Prints why the command failed.
 pub(crate) fn tell(failure: &Failure) -> ExitCode {
-    #[expect(
-        clippy::print_stderr,
-        reason = "the command line's last word goes to standard error"
-    )]
-    {
-        eprintln!("tidegate: {failure}");
-    }
+    // `eprintln!` would panic when nobody reads there any more, and change the status.
+    let _ = writeln!(io::stderr(), "tidegate: {failure}");
     ExitCode::from(failure.status as u8)
 }

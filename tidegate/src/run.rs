@@ -30,8 +30,16 @@ const UPLINK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Runs until SIGTERM or SIGINT, or until the store fails.
 pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
-    start_logging(options.log_format);
+    start_logging(options.log_format)?;
     let config = load(options)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = options
+            .config
+            .as_ref()
+            .map(|path| tracing::field::display(path.display())),
+        "Starting."
+    );
     let (store, threads) = open_store(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -49,16 +57,34 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
     result
 }
 
-fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_env(LOG_FILTER_VARIABLE);
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
+fn start_logging(format: LogFormat) -> Result<(), Failure> {
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
+        .with_env_filter(log_filter()?)
+        .with_writer(io::stderr)
+        // Otherwise a log line that cannot be written (full disk, whoever reads has gone) is told to
+        // standard error by a macro that then panics.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().init(),
     }
+    Ok(())
+}
+
+/// What the environment asks for; a filter that is none is not passed over in silence.
+fn log_filter() -> Result<EnvFilter, Failure> {
+    let text = std::env::var_os(LOG_FILTER_VARIABLE).unwrap_or_default();
+    if text.is_empty() {
+        return Ok(EnvFilter::new("info"));
+    }
+    let text = text.to_string_lossy();
+    EnvFilter::try_new(&text).map_err(|_| {
+        let what = anyhow::anyhow!(
+            "{LOG_FILTER_VARIABLE}: found \"{text}\"; allowed: a level (error, warn, info, debug, \
+             trace, off) or a list such as broker=debug,info"
+        );
+        Failure::with(Status::Configuration, what)
+    })
 }
 
 fn load(options: &RunOptions) -> Result<Config, Failure> {
@@ -105,12 +131,32 @@ pub(crate) fn explain_open(error: OpenError) -> Failure {
             | FolderError::FormatFile { .. }
             | FolderError::Missing { .. }
             | FolderError::Newer { .. },
-        ) => Failure::with(Status::Configuration, error),
+        )
+        | OpenError::Journal { .. }
+        | OpenError::Options(_) => Failure::with(Status::Configuration, error),
+        OpenError::Folder(FolderError::Io { ref source, .. }) if is_wrong_place(source) => {
+            let what = "the data folder has to be a folder that this user may write";
+            Failure::with(
+                Status::Configuration,
+                anyhow::Error::from(error).context(what),
+            )
+        }
         error => Failure::with(
             Status::StoreFailed,
             anyhow::Error::from(error).context("open the store"),
         ),
     }
+}
+
+/// Whether a path cannot be a data folder, whatever the state of the disk: a file, a link to
+/// nothing, somebody else's.
+fn is_wrong_place(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotADirectory
+            | io::ErrorKind::AlreadyExists
+            | io::ErrorKind::PermissionDenied
+    )
 }
 
 async fn serve(config: &Config, store: Store) -> Result<(), Failure> {
@@ -131,8 +177,9 @@ async fn serve(config: &Config, store: Store) -> Result<(), Failure> {
         )
     })?;
     let admin_address = admin.as_ref().map(Admin::address);
+    // For scripts; devices are served without it.
     let _addresses = AddressesFile::write(&config.data_dir, &broker.addresses(), admin_address)
-        .context("write run/addresses.json")?;
+        .inspect_err(|error| tracing::warn!(%error, "run/addresses.json cannot be written."));
     let admin = admin.map(|admin| tokio::task::spawn_local(admin.serve()));
 
     let bridge = match wiring::bridge_options(config) {

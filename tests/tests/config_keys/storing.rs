@@ -31,7 +31,8 @@ pub(crate) fn data_lies_where_data_dir_says() {
             .map(|entry| entry.file_name().into_string().unwrap());
         assert_eq!(folders.collect::<Vec<_>>(), [folder]);
         let status = gateway.json("/status").unwrap();
-        assert_eq!(status["store"]["data_dir"], format!("./{folder}"));
+        let path = gateway.folder().canonicalize().unwrap().join(folder);
+        assert_eq!(status["store"]["data_dir"], path.to_str().unwrap());
     }
 }
 

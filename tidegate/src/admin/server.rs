@@ -226,6 +226,9 @@ fn json(value: &impl serde::Serialize) -> Answer {
 fn text(status: StatusCode, body: String) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
+    // Said, so that nobody guesses HTML: the text may repeat what was asked.
+    let kind = hyper::header::HeaderValue::from_static("text/plain; charset=utf-8");
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
     answer
 }
 

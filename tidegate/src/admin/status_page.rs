@@ -184,7 +184,11 @@ impl StorePage {
             reason: gap.reason.as_str().to_owned(),
         };
         Self {
-            data_dir: store.path().display().to_string(),
+            // Absolute: who asks may stand elsewhere.
+            data_dir: std::path::absolute(store.path())
+                .unwrap_or_else(|_| store.path().to_owned())
+                .display()
+                .to_string(),
             incarnation: store.incarnation().to_string(),
             health,
             durable_commit: status.durable.0,
