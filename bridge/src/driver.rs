@@ -27,6 +27,8 @@ use sending::InFlight;
 
 /// Positions are not written more often than this while records flow.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+/// Shortest pause after a refusal or a cut.
+const REST_MIN: Duration = Duration::from_millis(50);
 /// What all streams of the bridge share.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
@@ -79,6 +81,8 @@ pub(crate) struct Driver {
     /// Why the records before the stream's barrier are missing.
     gap: Option<Gap>,
     pause: Backoff,
+    /// Nothing is asked or sent anew before, because the cluster refused or cut.
+    rest_until: Instant,
     old_requests_until: Instant,
     last_checkpoint: Instant,
     checkpointed: u64,
@@ -104,6 +108,7 @@ impl Driver {
         let batch_limit = shared.batch_bytes_max;
         Self {
             pause: Backoff::new(shared.backoff_max),
+            rest_until: now,
             old_requests_until: now + shared.request_timeout * 2,
             checkpointed: stream.acknowledged(),
             span_starts: feed.span_starts(),
@@ -181,6 +186,13 @@ impl Driver {
     }
 
     async fn perform(&mut self, action: Action) -> Result<(), End> {
+        let begins_anew = matches!(
+            action,
+            Action::Connect | Action::EpochEnd | Action::InitProducerId
+        );
+        if begins_anew && Instant::now() < self.rest_until {
+            return self.wait_until(self.rest_until).await;
+        }
         match action {
             Action::Answer => self.await_answer().await,
             Action::Connect => self.connect().await,
@@ -190,6 +202,8 @@ impl Driver {
             Action::Persist => self.persist_for_stream().await,
             Action::Send { from, limit } => self.send(from, limit).await,
             Action::Halt(halt) => {
+                // No answer matters any more; others may use the budget, and the end need not wait.
+                self.in_flight.clear();
                 self.trouble(halt.explanation().to_owned(), None);
                 self.wait_until(Instant::now() + self.shared.backoff_max)
                     .await
@@ -271,6 +285,13 @@ impl Driver {
                 Ok(()) = progress.changed() => {}
             }
         }
+    }
+
+    /// Lets the next attempt wait, longer each time until a batch is taken: a broker that answers at
+    /// once, but never what is wanted, must not have the batch sent to it without end.
+    fn rest(&mut self) {
+        let pause = self.pause.next().max(REST_MIN);
+        self.rest_until = Instant::now() + pause;
     }
 
     async fn wait_out_refusal(&mut self) -> Result<(), End> {

@@ -215,6 +215,29 @@ impl Feed {
     }
 }
 
+/// A time of an era as well as it is known.
+fn corrected(era: Option<Era>, ms: i64) -> CorrectedTime {
+    let as_it_is = CorrectedTime {
+        ms,
+        quality: storage::TimeQuality::Estimated,
+    };
+    era.map_or(as_it_is, |era| era.corrected(ms))
+}
+
+/// When the first record from `from` on was received; `None` if there is none that can be read.
+/// Blocks: it may open a segment.
+pub(crate) fn oldest_ms(store: &Store, partition: LogPartition, from: u64) -> Option<i64> {
+    let from = Offset(from);
+    let Ok(Read::Batches(batches)) = store.partition_reader(partition, from).read(1) else {
+        return None;
+    };
+    batches.iter().find_map(|stored| {
+        let mut records = stored.batch.records().filter_map(Result::ok);
+        let record = records.find(|record| record.offset >= from.as_i64())?;
+        Some(corrected(store.era(stored.era), record.timestamp_ms).ms)
+    })
+}
+
 fn outgoing(
     record: &Record,
     era: Option<Era>,
@@ -222,19 +245,12 @@ fn outgoing(
     wanted: &Wanted,
 ) -> Result<Outgoing, MessageError> {
     let message = Message::from_record(record)?;
-    let corrected = |ms: i64| {
-        let as_it_is = CorrectedTime {
-            ms,
-            quality: storage::TimeQuality::Estimated,
-        };
-        era.map_or(as_it_is, |era| era.corrected(ms))
-    };
-    let time = corrected(record.timestamp_ms);
+    let time = corrected(era, record.timestamp_ms);
     let now_ms = wanted.now.ms;
     let out_of_range = time.ms > now_ms || time.ms < now_ms - RESTAMP_AFTER_MS;
     Ok(Outgoing {
         key: record.key.clone().unwrap_or_default(),
-        expires_ms: message.expires_at_ms.map(|ms| corrected(ms).ms),
+        expires_ms: message.expires_at_ms.map(|ms| corrected(era, ms).ms),
         create_time_ms: if wanted.restamp || out_of_range {
             now_ms
         } else {

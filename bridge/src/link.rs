@@ -54,6 +54,22 @@ pub(crate) struct Topic {
     pub(crate) partition_count: usize,
 }
 
+impl Topic {
+    /// Whether both have an id, and it is not the same. Brokers of older versions know of none.
+    pub(crate) fn is_another_than(&self, other: &Self) -> bool {
+        differ(self.topic_id.as_ref(), other.topic_id.as_ref())
+    }
+
+    /// Likewise for their clusters.
+    pub(crate) fn is_of_another_cluster_than(&self, other: &Self) -> bool {
+        differ(self.cluster_id.as_ref(), other.cluster_id.as_ref())
+    }
+}
+
+fn differ<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if one != other)
+}
+
 /// The leader cannot be talked to.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum LinkError {
@@ -124,7 +140,7 @@ impl Link {
     ) -> Result<Leader, LinkError> {
         let mut state = self.state.lock().await;
         let (topic, leader) = self.attempt(&mut state, Some(partition)).await?;
-        if topic.topic_id != expected.topic_id || topic.cluster_id != expected.cluster_id {
+        if topic.is_another_than(expected) || topic.is_of_another_cluster_than(expected) {
             state.metadata = None;
             return Err(LinkError::Replaced {
                 topic: Arc::clone(&self.topic),

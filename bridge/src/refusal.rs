@@ -12,7 +12,9 @@ pub(crate) fn of_batch(code: ErrorCode) -> Refusal {
             Refusal::ProducerInvalid
         }
         code if is_about_leadership(code) => Refusal::NotLeader,
-        ErrorCode::REQUEST_TIMED_OUT
+        // It is there, but on all replicas? The answer does not wait for them.
+        ErrorCode::DUPLICATE_SEQUENCE_NUMBER
+        | ErrorCode::REQUEST_TIMED_OUT
         | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
         | ErrorCode::KAFKA_STORAGE_ERROR
         | ErrorCode::UNKNOWN_SERVER_ERROR => Refusal::Doubtful,
@@ -49,7 +51,7 @@ mod tests {
     #[test]
     fn codes_that_leave_it_open_are_doubtful() {
         // Storage errors come after the append as well as before it.
-        for code in [7, 20, 56, -1] {
+        for code in [7, 20, 46, 56, -1] {
             assert_eq!(of_batch(ErrorCode(code)), Refusal::Doubtful, "{code}");
         }
         for code in [5, 6, 74, 75, 3] {

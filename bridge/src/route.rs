@@ -6,13 +6,14 @@
 //! topic is another one (it was deleted and made again) the next version begins, under new producer
 //! ids.
 
+mod mapping;
 mod unmapped;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kafka::ConnectionOptions;
-use storage::{AppendError, Log, LogPartition};
+use storage::{AppendError, CommitNumber, Log, LogPartition};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -23,10 +24,13 @@ use crate::link::{Link, Topic};
 use crate::options::{BridgeOptions, RouteOptions};
 use crate::record::Origin;
 use crate::status::Trouble;
-use crate::stream::{Stream, StreamState};
+use crate::stream::Stream;
+use mapping::{Mapping, mapping};
 
 /// Between two looks at a cluster that is not the one that was mapped.
 const FOREIGN_CLUSTER_EVERY: Duration = Duration::from_secs(30);
+/// Between two looks at a broker whose metadata is behind.
+const METADATA_BEHIND_EVERY: Duration = Duration::from_secs(2);
 
 /// See the module's documentation.
 pub(crate) struct Route {
@@ -85,6 +89,7 @@ impl Route {
             route.log.clone_from(&self.options.log);
             route.topic.clone_from(&self.options.topic);
         });
+        self.begin_unseen().await?;
         loop {
             let Some((topic, mapping)) = self.map().await? else {
                 return Ok(());
@@ -120,43 +125,20 @@ impl Route {
                 }
             };
             let stored = checkpoint::route(&self.shared.store, &self.options.name)?;
-            match self.next_mapping(&topic, stored.as_ref()) {
-                Some(mapping) => {
+            match mapping(&self.options.topic, &topic, stored.as_ref()) {
+                Mapping::Use(mapping) => {
                     if stored.as_ref() != Some(&mapping) {
                         self.persist(&mapping).await?;
                     }
                     return Ok(Some((topic, mapping)));
                 }
-                None => self.refuse_cluster(&topic, stored.as_ref()).await,
+                Mapping::OtherCluster => self.refuse_cluster(&topic, stored.as_ref()).await,
+                Mapping::FewerPartitions => self.wait_for_partitions(&topic).await,
             }
             if self.is_ending() {
                 return Ok(None);
             }
         }
-    }
-
-    /// The mapping in force: as stored if it still fits, else the next version. `None`: this is
-    /// another cluster.
-    fn next_mapping(&self, topic: &Topic, stored: Option<&RouteState>) -> Option<RouteState> {
-        let fresh = |mapping_version| RouteState {
-            mapping_version,
-            cluster_id: topic.cluster_id.clone(),
-            topic: self.options.topic.clone(),
-            topic_id: topic.topic_id,
-            partition_count: u16::try_from(topic.partition_count).unwrap_or(u16::MAX),
-        };
-        let Some(stored) = stored else {
-            return Some(fresh(1));
-        };
-        if stored.topic == self.options.topic && stored.cluster_id != topic.cluster_id {
-            return None;
-        }
-        let same_topic = stored.topic == self.options.topic && stored.topic_id == topic.topic_id;
-        let still_fits = usize::from(stored.partition_count) <= topic.partition_count;
-        if same_topic && still_fits {
-            return Some(stored.clone());
-        }
-        Some(fresh(stored.mapping_version + 1))
     }
 
     async fn refuse_cluster(&self, topic: &Topic, stored: Option<&RouteState>) {
@@ -167,9 +149,24 @@ impl Route {
             format!("the cluster is {now}, but the route's records went to cluster {before}"),
             Some("point the bridge at the former cluster, or give the route another name"),
         );
+        self.pause(FOREIGN_CLUSTER_EVERY).await;
+    }
+
+    async fn wait_for_partitions(&self, topic: &Topic) {
+        self.trouble(
+            format!(
+                "the broker knows {} partitions of topic {}, which has had more",
+                topic.partition_count, self.options.topic
+            ),
+            Some("wait until the broker has caught up with its cluster"),
+        );
+        self.pause(METADATA_BEHIND_EVERY).await;
+    }
+
+    async fn pause(&self, pause: Duration) {
         let mut shutdown = self.shared.shutdown.clone();
         tokio::select! {
-            () = sleep(FOREIGN_CLUSTER_EVERY) => {}
+            () = sleep(pause) => {}
             _ = shutdown.wait_for(|ending| *ending) => {}
         }
     }
@@ -180,7 +177,10 @@ impl Route {
             .shared
             .store
             .put_journal_entry(key, Some(encode(mapping)), Duration::ZERO);
-        let commit = put.map_err(RouteError::Store)?;
+        self.wait_durable(put.map_err(RouteError::Store)?).await
+    }
+
+    async fn wait_durable(&self, commit: CommitNumber) -> Result<(), RouteError> {
         let store = self.shared.store.clone();
         let waited = tokio::task::spawn_blocking(move || store.wait_durable(commit)).await;
         waited
@@ -239,10 +239,7 @@ impl Route {
         let store = &self.shared.store;
         let number = partition.partition.0;
         let stored = checkpoint::stream(store, &self.options.name, number)?;
-        let state = match stored {
-            Some(state) => state,
-            None => self.first_state(partition)?,
-        };
+        let state = stored.unwrap_or_else(|| self.unseen(partition));
         let mut stream = Stream::restore(state);
         if stream.state().mapping_version != mapping.mapping_version {
             stream.handle_topic_replaced(mapping.mapping_version);
@@ -257,7 +254,11 @@ impl Route {
             route: self.options.name.clone(),
             partition,
             target: i32::from(number % mapping.partition_count.max(1)),
-            topic: topic.clone(),
+            topic: Topic {
+                cluster_id: mapping.cluster_id.clone(),
+                topic_id: mapping.topic_id,
+                partition_count: topic.partition_count,
+            },
         };
         Ok(Driver::new(
             shared,
@@ -268,15 +269,26 @@ impl Route {
         ))
     }
 
-    /// Where a partition begins that the route has never seen.
-    fn first_state(&self, partition: LogPartition) -> Result<StreamState, RouteError> {
+    /// Writes down where the partitions begin that the route has never seen. "Now" is the moment of
+    /// the first start, and what goes from the oldest record on is missed from then on; neither is
+    /// the day on which a cluster first answers.
+    async fn begin_unseen(&self) -> Result<(), RouteError> {
         let store = &self.shared.store;
-        let state = self.unseen(partition);
-        // "Now" is the moment of the first start, not of a later one.
-        let key = stream_key(&self.options.name, partition.partition.0);
-        let put = store.put_journal_entry(key, Some(encode(&state)), self.shared.checkpoint_within);
-        put.map_err(RouteError::Store)?;
-        Ok(state)
+        let mut last = None;
+        for partition in self.log.partitions() {
+            let number = partition.partition.0;
+            if checkpoint::stream(store, &self.options.name, number)?.is_some() {
+                continue;
+            }
+            let key = stream_key(&self.options.name, number);
+            let value = encode(&self.unseen(partition));
+            let put = store.put_journal_entry(key, Some(value), Duration::ZERO);
+            last = Some(put.map_err(RouteError::Store)?);
+        }
+        match last {
+            Some(commit) => self.wait_durable(commit).await,
+            None => Ok(()),
+        }
     }
 
     fn trouble(&self, what: String, remedy: Option<&str>) {

@@ -92,19 +92,21 @@ pub struct PartitionStatus {
     pub oldest_ms: Option<i64>,
     /// Its last trouble, until its records flow again or none wait.
     pub trouble: Option<Trouble>,
+    /// Whether the lag was ever told.
+    is_lag_known: bool,
 }
 
 impl PartitionStatus {
     /// Brings the lag into line with this high watermark. The first record that waits has come since
     /// the last time that this was called, so `now_ms` is its time until a better one is known.
     pub(crate) fn note_high_watermark(&mut self, high_watermark: u64, now_ms: i64) {
-        let was_known = self.high_watermark > 0;
-        let nobody_waited = self.lag_records == 0;
+        let nobody_waited = self.is_lag_known && self.lag_records == 0;
+        self.is_lag_known = true;
         self.high_watermark = high_watermark;
         self.lag_records = high_watermark.saturating_sub(self.acknowledged);
         if self.lag_records == 0 {
             self.oldest_ms = None;
-        } else if was_known && nobody_waited {
+        } else if nobody_waited {
             self.oldest_ms = Some(now_ms);
         }
     }
@@ -167,6 +169,10 @@ mod tests {
         assert_eq!(note(5, 7, 300), (2, Some(300)));
         assert_eq!(note(5, 9, 400), (4, Some(300)));
         assert_eq!(note(9, 9, 500), (0, None));
+        let mut fresh = PartitionStatus::default();
+        fresh.note_high_watermark(0, 100);
+        fresh.note_high_watermark(1, 200);
+        assert_eq!(fresh.oldest_ms, Some(200));
     }
 
     fn trouble(what: &str) -> Trouble {

@@ -284,7 +284,8 @@ impl Stream {
         } else {
             1
         };
-        if self.in_flight.len() < window && self.limit() > self.next {
+        // Nothing more under a producer id that is given up as soon as all it sent is safe.
+        if !self.rotate && self.in_flight.len() < window && self.limit() > self.next {
             if self.aged && self.old_requests && self.in_flight.is_empty() {
                 return Action::LetOldRequestsDie;
             }
@@ -301,7 +302,7 @@ impl Stream {
             // the leader answer for them.
             return Action::HighWatermark;
         }
-        if self.old_requests && self.is_at_end_of_producer() {
+        if self.old_requests && (self.rotate || self.is_at_end_of_producer()) {
             return Action::LetOldRequestsDie;
         }
         Action::Idle
@@ -508,7 +509,16 @@ impl Stream {
             ..
         } = self.phase
         {
-            self.phase = Phase::Halted(Halt::Disorder);
+            if self.old_requests {
+                // An older copy of what was refused has arrived meanwhile: RESOLVE tells.
+                self.phase = Phase::Draining {
+                    then: Then::Resolve,
+                    refused_for_certain: true,
+                };
+                self.drained();
+            } else {
+                self.phase = Phase::Halted(Halt::Disorder);
+            }
             return;
         }
         self.acknowledge(to);

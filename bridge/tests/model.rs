@@ -376,6 +376,11 @@ fn backlog_is_told_when_no_broker_has_answered_since_the_start() {
             let waiting = |partition: &PartitionStatus| partition.lag_records;
             wait_for("the lag", || told(&bridge, waiting) == lag);
         }
+        let aged = |p: &PartitionStatus| u64::from(p.oldest_ms.is_some());
+        wait_for("the age of what waits", || told(&bridge, aged) > 0);
+        bridge.stop();
+        let bridge = gateway.bridge(model);
+        wait_for("the age of what waited before", || told(&bridge, aged) > 0);
         block_on(model.restart()).unwrap();
         wait_for("all records", || count(model) == 240);
         bridge.stop();
@@ -538,6 +543,149 @@ fn route_may_begin_now() {
         wait_for("what came meanwhile", || count(model) == 25);
         bridge.stop();
         check(model, 50..75);
+    });
+}
+
+/// A new gateway is often switched on before its uplink works.
+#[test]
+fn route_that_begins_now_begins_with_its_first_start_also_without_a_broker() {
+    with_model(topic_of(1), |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 1)]);
+        gateway.append(50, 10);
+        block_on(model.stop());
+        let now = |options: &mut BridgeOptions| options.routes[0].start = Start::Now;
+        let bridge = gateway.bridge_with(model, now);
+        wait_for("trouble", || route(&bridge).trouble.is_some());
+        gateway.append(20, 10);
+        bridge.stop();
+        gateway.close();
+        gateway.open();
+        gateway.append(5, 10);
+        let bridge = gateway.bridge_with(model, now);
+        block_on(model.restart()).unwrap();
+        gateway.append(1, 10);
+        wait_for("the last record", || {
+            told(&bridge, |p| p.replicated) > 0 && told(&bridge, |p| p.lag_records) == 0
+        });
+        bridge.stop();
+        check(model, 50..76);
+    });
+}
+
+/// The place where a tail scan begins is that of the last acknowledgement; on a busy topic retention
+/// may have passed it while what is in doubt is still there.
+#[test]
+fn what_is_in_doubt_is_found_behind_the_start_of_a_trimmed_topic() {
+    with_model(topic_of(1), |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 1)]);
+        let bridge = gateway.bridge(model);
+        gateway.append(50, 50);
+        wait_for("the first records", || {
+            told(&bridge, |p| p.replicated) == 50
+        });
+        let others = |model: &ModelHandle| {
+            let mut batch = record_batch::BatchBuilder::new(0);
+            for _ in 0..10 {
+                batch
+                    .append(&record_batch::RecordFields::default())
+                    .unwrap();
+            }
+            let batch = batch.finish();
+            model.with_partition(TOPIC, 0, |p| p.append(&batch, 1).unwrap())
+        };
+        others(model);
+        // Appended, but nobody heard of it; then the broker forgets who sent it, and retention
+        // takes what lies before.
+        model.inject(TOPIC, 0, ProduceFault::CutAfterAppend, 1);
+        gateway.append(50, 50);
+        wait_for("the unheard batch", || {
+            model
+                .with_partition(TOPIC, 0, |p| p.log_end_offset())
+                .unwrap()
+                > 60
+        });
+        model.lose_producer_states();
+        model.with_partition(TOPIC, 0, |p| p.trim(60));
+        wait_for("all records", || told(&bridge, |p| p.replicated) == 100);
+        bridge.stop();
+        check(model, 50..100);
+    });
+}
+
+#[test]
+fn broker_that_only_refuses_is_not_asked_without_pause() {
+    with_model(topic_of(1), |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 1)]);
+        let bridge = gateway.bridge(model);
+        gateway.append(1, 10);
+        wait_for("the first record", || told(&bridge, |p| p.replicated) == 1);
+        for code in [
+            ErrorCode::UNKNOWN_SERVER_ERROR,
+            ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        ] {
+            model.inject(TOPIC, 0, ProduceFault::Refuse(code), 10);
+        }
+        let begun = Instant::now();
+        gateway.append(1, 10);
+        wait_for("the second record", || told(&bridge, |p| p.replicated) == 2);
+        // At least: twenty refusals, each followed by the shortest pause.
+        assert!(
+            begun.elapsed() >= Duration::from_secs(1),
+            "{:?} for twenty refusals",
+            begun.elapsed()
+        );
+        bridge.stop();
+        check(model, 0..2);
+    });
+}
+
+/// "I have that already" is not "it is on all replicas": it is looked at, not believed.
+#[test]
+fn batch_that_is_called_a_duplicate_is_looked_for() {
+    with_model(topic_of(1), |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 1)]);
+        let bridge = gateway.bridge(model);
+        let faults = [ProduceFault::RefuseAfterAppend, ProduceFault::Refuse];
+        for (round, fault) in (1..).zip(faults) {
+            model.inject(TOPIC, 0, fault(ErrorCode::DUPLICATE_SEQUENCE_NUMBER), 1);
+            gateway.append(1, 10);
+            wait_for("the records", || {
+                told(&bridge, |p| p.replicated) == round && model.counters().faults == round
+            });
+        }
+        bridge.stop();
+        check(model, 0..2);
+    });
+}
+
+/// A stream that stands still for good waits for no answer: neither does the bridge when it ends.
+#[test]
+fn bridge_ends_although_a_halted_stream_had_batches_in_flight() {
+    with_model(topic_of(1), |model| {
+        let mut gateway = Gateway::new(&[LogOptions::new("telemetry", 1)]);
+        let bridge = gateway.bridge_with(model, |options| {
+            options.request_timeout = Duration::from_secs(30);
+            options.batch_bytes_max = 1024;
+        });
+        gateway.append(5, 50);
+        wait_for("the first records", || told(&bridge, |p| p.replicated) == 5);
+        model.delay(Duration::from_millis(300));
+        model.inject(
+            TOPIC,
+            0,
+            ProduceFault::Refuse(ErrorCode::NOT_ENOUGH_REPLICAS),
+            1,
+        );
+        gateway.append(100, 500);
+        // Then the broker takes a batch that it must not take: its idempotence does not work.
+        wait_for("the refusal", || model.counters().batches_refused == 1);
+        model.lose_producer_states();
+        wait_for("the halt", || {
+            let partition = route(&bridge).partitions.remove(&0);
+            partition.is_some_and(|p| p.activity == StreamActivity::Halted)
+        });
+        let ending = std::thread::spawn(move || bridge.stop());
+        wait_for("the end", || ending.is_finished());
     });
 }
 

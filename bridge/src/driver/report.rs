@@ -1,7 +1,5 @@
 //! What the driver tells: trouble and status.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::Driver;
 use crate::status::{StreamActivity, Trouble};
 use crate::stream::Action;
@@ -36,10 +34,11 @@ impl Driver {
     /// How much waits now, while nothing else changes.
     pub(super) fn tell_lag(&self) {
         let high_watermark = self.shared.store.high_watermark(self.place.partition).0;
+        let now_ms = self.shared.store.now().ms;
         self.shared.probe.update(&self.place.route, |route| {
             let number = self.place.partition.partition.0;
             let partition = route.partitions.entry(number).or_default();
-            partition.note_high_watermark(high_watermark, unix_time_ms());
+            partition.note_high_watermark(high_watermark, now_ms);
         });
     }
 
@@ -54,6 +53,7 @@ impl Driver {
             _ => StreamActivity::Resolving,
         };
         let acknowledged = stream.acknowledged();
+        let now_ms = self.shared.store.now().ms;
         // Nobody waits for anything, and nothing is in the way.
         let is_well = self.leader.is_some() && acknowledged == high_watermark;
         self.shared.probe.update(&self.place.route, |route| {
@@ -64,7 +64,7 @@ impl Driver {
             partition.target = self.place.target;
             partition.activity = activity;
             partition.acknowledged = acknowledged;
-            partition.note_high_watermark(high_watermark, unix_time_ms());
+            partition.note_high_watermark(high_watermark, now_ms);
             partition.in_doubt = stream.records_in_doubt();
             partition.replicated = stream.state().replicated;
             partition.lost = stream.state().lost;
@@ -73,12 +73,4 @@ impl Driver {
             }
         });
     }
-}
-
-/// By the system's clock, right or wrong; ages are shown by the same.
-fn unix_time_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |time| {
-        i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-    })
 }

@@ -74,6 +74,7 @@ impl Driver {
         match no_answer {
             NoAnswer::Call(CallError::Refused { code, .. }) | NoAnswer::Refused(code) => {
                 if refusal::is_about_leadership(code) {
+                    self.rest();
                     self.disconnected();
                 } else {
                     self.trouble(
@@ -85,6 +86,7 @@ impl Driver {
             }
             NoAnswer::Call(error) => {
                 self.trouble(with_causes(&error), None);
+                self.rest();
                 self.disconnected();
             }
             NoAnswer::Missing => {
@@ -177,11 +179,15 @@ impl Driver {
     }
 
     async fn high_watermark(&self, leader: &Leader) -> Result<i64, NoAnswer> {
+        self.remote_offset(leader, OffsetAt::Latest).await
+    }
+
+    async fn remote_offset(&self, leader: &Leader, at: OffsetAt) -> Result<i64, NoAnswer> {
         let question = ListOffset {
             topic: Arc::clone(self.link.topic_name()),
             partition: self.place.target,
             current_leader_epoch: leader.epoch,
-            at: OffsetAt::Latest,
+            at,
         };
         let answer = leader.connection.list_offsets(&[question]).await?;
         let found = answer
@@ -196,6 +202,25 @@ impl Driver {
         let named = leader.connection.init_producer_id().await?;
         self.stream
             .handle_producer_id(named.producer_id, named.producer_epoch);
+        Ok(())
+    }
+
+    /// Retention upstream has taken where we wanted to begin. What is in doubt may still be behind
+    /// that: records of others lie in between.
+    async fn scan_from_log_start(
+        &mut self,
+        leader: &Leader,
+        from: i64,
+        to: i64,
+    ) -> Result<(), NoAnswer> {
+        let log_start = self.remote_offset(leader, OffsetAt::Earliest).await?;
+        self.trouble(
+            "the topic may no longer hold what was in doubt: some records may be there twice"
+                .to_owned(),
+            Some("give the topic a longer retention than the longest outage"),
+        );
+        let up_to = if log_start > from { log_start } else { to };
+        self.stream.handle_scanned(up_to.min(to), None);
         Ok(())
     }
 
@@ -222,15 +247,8 @@ impl Driver {
             .next()
             .ok_or(NoAnswer::Missing)?;
         let fetched = match found.result {
-            // Retention upstream has taken what we look for, with the answer to our question.
             Err(ErrorCode::OFFSET_OUT_OF_RANGE) => {
-                self.trouble(
-                    "the topic no longer holds what was in doubt: some records may be there twice"
-                        .to_owned(),
-                    Some("give the topic a longer retention than the longest outage"),
-                );
-                self.stream.handle_scanned(to, None);
-                return Ok(());
+                return self.scan_from_log_start(leader, from, to).await;
             }
             result => result?,
         };

@@ -205,10 +205,6 @@ impl Driver {
                 self.note_success(answered);
                 self.checkpoint(CHECKPOINT_EVERY)
             }
-            Err(refused) if refused.refusal.code == ErrorCode::DUPLICATE_SEQUENCE_NUMBER => {
-                self.stream.handle_acknowledged(None);
-                Ok(())
-            }
             Err(refused) => {
                 let code = refused.refusal.code;
                 let how = self.judge(code, answered);
@@ -219,6 +215,9 @@ impl Driver {
                 );
                 if how != Refusal::OutOfOrder {
                     self.trouble(what.trim_end().to_owned(), code.remedy());
+                }
+                if !matches!(how, Refusal::Definite | Refusal::Reshape) {
+                    self.rest();
                 }
                 self.stream.handle_refused(how);
                 self.metadata_stale_since = Some(Instant::now());
@@ -242,6 +241,7 @@ impl Driver {
 
     pub(super) fn call_failed(&mut self, error: &CallError) {
         self.trouble(with_causes(error), None);
+        self.rest();
         self.disconnected();
     }
 
@@ -253,7 +253,8 @@ impl Driver {
         let per_second = answered.bytes as f64 / busy.as_secs_f64().max(0.001);
         let wanted = per_second * BATCH_TIME.as_secs_f64();
         let smoothed = self.batch_target as f64 * 0.75 + wanted * 0.25;
-        let bounded = smoothed.clamp(BATCH_BYTES_MIN as f64, self.shared.batch_bytes_max as f64);
+        let largest = self.shared.batch_bytes_max;
+        let bounded = smoothed.clamp(BATCH_BYTES_MIN.min(largest) as f64, largest as f64);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,

@@ -6,11 +6,14 @@
 use std::pin::pin;
 
 use storage::{LogPartition, Offset};
+use tokio::task::spawn_blocking;
 
 use super::{Route, RouteError};
 use crate::checkpoint;
+use crate::feed::oldest_ms;
 use crate::link::{LinkError, Topic};
 use crate::options::Start;
+use crate::status::PartitionStatus;
 use crate::stream::{Stream, StreamState};
 
 impl Route {
@@ -21,11 +24,15 @@ impl Route {
         let mut shutdown = self.shared.shutdown.clone();
         let mut progress = self.shared.progress.clone();
         let mut found = pin!(self.link.topic());
+        self.tell_waiting()?;
+        let mut ages = pin!(self.find_ages());
+        let mut are_ages_told = false;
         loop {
             progress.mark_unchanged();
             self.tell_waiting()?;
             tokio::select! {
                 found = &mut found => return Ok(Some(found)),
+                () = &mut ages, if !are_ages_told => are_ages_told = true,
                 _ = shutdown.wait_for(|ending| *ending) => return Ok(None),
                 // Without a store there is nothing new to tell.
                 Ok(()) = progress.changed() => {}
@@ -42,17 +49,40 @@ impl Route {
             let Offset(high_watermark) = store.high_watermark(partition);
             let state = state.unwrap_or_else(|| self.unseen(partition));
             let stream = Stream::restore(state);
+            let now_ms = store.now_ms();
             self.shared.probe.update(&self.options.name, |route| {
                 let partition = route.partitions.entry(number).or_default();
                 partition.acknowledged = stream.acknowledged();
-                partition.high_watermark = high_watermark;
-                partition.lag_records = high_watermark.saturating_sub(stream.acknowledged());
+                partition.note_high_watermark(high_watermark, now_ms);
                 partition.in_doubt = stream.records_in_doubt();
                 partition.replicated = stream.state().replicated;
                 partition.lost = stream.state().lost;
             });
         }
         Ok(())
+    }
+
+    /// Looks up in the log how old the oldest record is that waited when the route began.
+    async fn find_ages(&self) {
+        let routes = self.shared.probe.routes();
+        let Some(status) = routes.get(&self.options.name) else {
+            return;
+        };
+        for partition in self.log.partitions() {
+            let number = partition.partition.0;
+            let unknown = |p: &&PartitionStatus| p.lag_records > 0 && p.oldest_ms.is_none();
+            let Some(waiting) = status.partitions.get(&number).filter(unknown) else {
+                continue;
+            };
+            let (store, from) = (self.shared.store.clone(), waiting.acknowledged);
+            let found = spawn_blocking(move || oldest_ms(&store, partition, from)).await;
+            self.shared.probe.update(&self.options.name, |route| {
+                let partition = route.partitions.entry(number).or_default();
+                if partition.oldest_ms.is_none() && partition.acknowledged == from {
+                    partition.oldest_ms = found.ok().flatten();
+                }
+            });
+        }
     }
 
     /// Where a partition begins that the route has never seen.

@@ -114,8 +114,13 @@ impl Stream {
         }
     }
 
-    /// No request of an earlier connection can arrive any more. May come at any time.
+    /// No request of an earlier connection can arrive any more. May come at any time; while
+    /// something is in flight it says nothing yet, and is to be said again: the answers on their way
+    /// are of a time when one could.
     pub(crate) fn handle_old_requests_dead(&mut self) {
+        if !self.in_flight.is_empty() {
+            return;
+        }
         let waited_for = match self.phase {
             Phase::Resolving(Resolve::OldRequests) => true,
             Phase::Streaming => self.aged && self.old_requests && self.in_flight.is_empty(),

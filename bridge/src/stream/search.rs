@@ -460,6 +460,18 @@ fn nothing_is_lost_doubled_or_reordered_when_our_state_expires() {
     println!("{worlds} worlds");
 }
 
+/// A batch is refused, an older copy of it arrives, the batch behind it is right again: that is no
+/// disorder. It takes a fourth batch: the first makes the leader known, the second again after the cut.
+#[test]
+fn older_request_may_fill_in_for_a_refused_one() {
+    let budget = Budget {
+        crashes: 0,
+        losses: 0,
+        ..ALL
+    };
+    println!("{} worlds", search(World::new(4, 1, budget, Loss::Restart)));
+}
+
 #[test]
 fn bounds_of_batches_do_not_matter() {
     // Four records in batches of two; after a refusal or a cut the bounds are others.

@@ -244,12 +244,45 @@ fn refused_batch_is_not_passed_by_those_behind_it() {
 #[test]
 fn acknowledgement_behind_a_refusal_halts() {
     let mut stream = streaming();
+    stream.handle_old_requests_dead();
     stream.handle_sent(130);
     stream.handle_sent(140);
     stream.handle_refused(Refusal::Definite);
     stream.handle_acknowledged(Some(1030));
     assert_eq!(stream.next_action(), Action::Halt(Halt::Disorder));
     assert_eq!(stream.acknowledged(), 120);
+}
+
+#[test]
+fn acknowledgement_behind_a_refusal_is_resolved_while_an_older_copy_may_have_filled_in() {
+    let mut stream = streaming();
+    stream.handle_sent(130);
+    stream.handle_sent(140);
+    // Too late for what is in flight: the copy may have arrived before it died.
+    stream.handle_old_requests_dead();
+    stream.handle_refused(Refusal::Definite);
+    stream.handle_acknowledged(Some(1030));
+    assert_eq!(stream.acknowledged(), 120);
+    resolve(&mut stream, Some(39), 1040, true);
+    assert_eq!(stream.acknowledged(), 140);
+    assert!(matches!(
+        stream.next_action(),
+        Action::Send { from: 140, .. }
+    ));
+}
+
+#[test]
+fn nothing_is_sent_under_a_producer_id_that_is_to_be_given_up() {
+    let mut stream = streaming();
+    stream.handle_old_requests_dead();
+    stream.handle_sent(130);
+    stream.handle_refused(Refusal::ProducerInvalid);
+    resolve(&mut stream, Some(29), 1030, false);
+    assert_eq!(stream.acknowledged(), 120, "not all replicas are in sync");
+    assert_eq!(stream.next_action(), Action::HighWatermark);
+    stream.handle_high_watermark(1030, true);
+    assert_eq!(stream.acknowledged(), 130);
+    assert_eq!(stream.next_action(), Action::InitProducerId);
 }
 
 #[test]

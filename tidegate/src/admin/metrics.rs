@@ -461,6 +461,10 @@ fn bridge(out: &mut Exposition, state: &AdminState) -> fmt::Result {
             .values()
             .filter_map(|partition| partition.oldest_ms)
             .min();
+        if oldest.is_none() && sum(status, |partition| partition.lag_records) > 0 {
+            // Not known, which is not 0.
+            continue;
+        }
         let age_ms = oldest.map_or(0, |ms| now_ms.saturating_sub(ms));
         metric.sample(
             &[("route", route)],
