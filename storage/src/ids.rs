@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// How far offsets and commit numbers leap when the end of the log cannot be proven: more than the
-/// records that a segment, of at most 256 MiB, can hold.
-pub const OFFSET_LEAP: u64 = 1 << 22;
+/// records that a segment, of at most 256 MiB, can hold at eight bytes each.
+pub const OFFSET_LEAP: u64 = 1 << 25;
 
 /// Makes a newtype over an unsigned number that prints as that number.
 macro_rules! number {
@@ -120,5 +120,25 @@ pub struct Incarnation(pub u64);
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Message;
+    use crate::store::SEGMENT_BYTES_MAX;
+    use record_batch::BatchBuilder;
+
+    /// Else offsets that were in a lost segment would be given out again.
+    #[test]
+    fn leap_is_longer_than_the_largest_segment_of_the_smallest_records() {
+        let bytes = Message::default()
+            .with_record_fields(b"", 0, |fields| BatchBuilder::new(0).record_bytes(fields));
+        let records = SEGMENT_BYTES_MAX / u64::try_from(bytes).unwrap();
+        assert!(
+            records < OFFSET_LEAP,
+            "{records} records of {bytes} bytes fit, the leap is {OFFSET_LEAP}"
+        );
     }
 }

@@ -19,7 +19,7 @@ use crate::commit::{Commit, CommitError};
 use crate::database::{self, DatabaseError, Purpose};
 use crate::durable_file::{remove_directory, sync_directory};
 use crate::folder::Folder;
-use crate::ids::{CommitNumber, EraId, LogPartition, Offset, SegmentId};
+use crate::ids::{CommitNumber, LogPartition, Offset, SegmentId};
 use crate::journal::{self, JournalError, JournalState, Operation};
 use crate::mark::Mark;
 use crate::metadata::{Metadata, MetadataError, RetainedRecord, SegmentRecord, SegmentState};
@@ -130,8 +130,6 @@ pub(crate) struct Recovered {
     journal_is_current: bool,
     pub(crate) last_commit: CommitNumber,
     pub(crate) retained: BTreeMap<Bytes, RetainedRecord>,
-    /// The newest time found, by the clock of that era.
-    pub(crate) newest_time: Option<(EraId, i64)>,
     /// Ranges that are gone for good.
     pub(crate) lost: Vec<LostRange>,
     /// How many segments at the end of the log were lost, or cut: the end is not proven.
@@ -164,6 +162,14 @@ pub enum RecoveryError {
     /// A commit of a later version.
     #[error(transparent)]
     Newer(CommitError),
+    /// A journal of a later version.
+    #[error("commit {commit}")]
+    NewerJournal {
+        /// The commit that carries it.
+        commit: CommitNumber,
+        /// Which version it is.
+        source: JournalError,
+    },
 }
 
 /// Why a segment cannot be read on.
@@ -208,7 +214,6 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
         journal_is_current: true,
         last_commit: CommitNumber(0),
         retained,
-        newest_time: None,
         lost: Vec::new(),
         lost_ends: 0,
         deferred: Vec::new(),
@@ -218,15 +223,22 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
     if let Some(last) = found.keys().next_back() {
         recovered.next_segment = SegmentId(last.0 + 1);
     }
+    let mut in_doubt = false;
     for (id, found) in found {
         match found {
             Found::Missing(record) => recovered.note_missing(folder, id, &record)?,
-            Found::Sealed(record) if recovered.lost_ends == 0 => {
+            Found::Sealed(record) if recovered.lost_ends == 0 && !in_doubt => {
                 recovered.last_commit = recovered.last_commit.max(record.last_commit);
                 recovered.sealed.insert(id, record);
                 recovered.journal_is_current = false;
             }
-            Found::Sealed(_) | Found::Unsealed => recovered.read_segment(folder, id)?,
+            Found::Sealed(_) => recovered.read_segment(folder, id)?,
+            Found::Unsealed => {
+                recovered.read_segment(folder, id)?;
+                // What it sets or clears in the metadata, later segments may have changed since: all
+                // of them are read, in order.
+                in_doubt |= recovered.sealed.contains_key(&id);
+            }
         }
     }
     recovered.catch_up_journal(folder)?;
@@ -416,7 +428,13 @@ impl Recovered {
             }
             Err(error) => reading.damage = Some(error.into()),
         }
-        self.seal(folder, reading)
+        match reading.damage {
+            // The checksum was right: this is no damage, and nothing may be cut off for it.
+            Some(Damage::Journal { commit, source }) if source.is_newer() => {
+                Err(RecoveryError::NewerJournal { commit, source })
+            }
+            _ => self.seal(folder, reading),
+        }
     }
 
     fn seal(&mut self, folder: &Folder, reading: Reading) -> Result<(), RecoveryError> {
@@ -563,7 +581,6 @@ impl Reading {
         }
         self.record.add(commit);
         recovered.last_commit = recovered.last_commit.max(number);
-        recovered.newest_time = Some((self.record.last_era, self.record.max_timestamp_ms));
         Ok(())
     }
 }

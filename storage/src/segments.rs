@@ -7,7 +7,9 @@
 //! [`OPEN_SEALED_MAX`] sealed segments stay open when nobody reads them.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -28,7 +30,36 @@ const OPEN_IDLE: Duration = Duration::from_secs(30);
 pub(crate) struct Segments {
     folder: PathBuf,
     index: RwLock<Index>,
+    /// Locked while a segment is being opened, which takes as long as the flash takes.
     open: Mutex<BTreeMap<SegmentId, OpenSegment>>,
+    /// How many there are, for those who must not wait.
+    open_count: AtomicUsize,
+}
+
+/// The open segments, locked; their number is told when it is let go.
+struct OpenSegments<'a> {
+    open: MutexGuard<'a, BTreeMap<SegmentId, OpenSegment>>,
+    count: &'a AtomicUsize,
+}
+
+impl Deref for OpenSegments<'_> {
+    type Target = BTreeMap<SegmentId, OpenSegment>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.open
+    }
+}
+
+impl DerefMut for OpenSegments<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.open
+    }
+}
+
+impl Drop for OpenSegments<'_> {
+    fn drop(&mut self) {
+        self.count.store(self.open.len(), Ordering::Relaxed);
+    }
 }
 
 /// What is where.
@@ -65,6 +96,7 @@ impl Segments {
             folder,
             index: RwLock::new(index),
             open: Mutex::new(BTreeMap::from([(id, open)])),
+            open_count: AtomicUsize::new(1),
         }
     }
 
@@ -76,8 +108,11 @@ impl Segments {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open_segments(&self) -> MutexGuard<'_, BTreeMap<SegmentId, OpenSegment>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open_segments(&self) -> OpenSegments<'_> {
+        OpenSegments {
+            open: self.open.lock().unwrap_or_else(PoisonError::into_inner),
+            count: &self.open_count,
+        }
     }
 
     /// A commit was written to the active segment.
@@ -141,9 +176,9 @@ impl Segments {
         true
     }
 
-    /// Open databases, the active one included.
+    /// Open databases, the active one included. Waits for nobody.
     pub(crate) fn open_count(&self) -> usize {
-        self.open_segments().len()
+        self.open_count.load(Ordering::Relaxed)
     }
 }
 
@@ -260,6 +295,18 @@ mod tests {
         drop(reader);
         assert!(segments.take_out(SegmentId(1)));
         assert!(!segments.index().sealed.contains_key(&SegmentId(1)));
+    }
+
+    /// The status is asked for on the I/O thread; opening a segment takes as long as the flash takes.
+    #[test]
+    fn open_segments_are_counted_while_one_is_being_opened() {
+        let (_folder, segments) = segments(1);
+        let segments = Arc::new(segments);
+        let _opening = segments.open_segments();
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let counting = Arc::clone(&segments);
+        std::thread::spawn(move || tell.send(counting.open_count()));
+        assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(1));
     }
 
     #[test]

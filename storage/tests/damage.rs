@@ -291,3 +291,102 @@ fn files_that_an_interrupted_process_left_do_no_harm() {
     append_many(&store, "a", 0..10, 10);
     threads.close();
 }
+
+/// A segment that the index no longer knows as sealed is read again; what later segments said of the
+/// retained messages still stands.
+#[test]
+fn old_retained_message_does_not_come_back_when_an_old_segment_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, threads) = open(folder.path(), &logs());
+    let retain = |topic: &'static str, payload: &'static str| {
+        let message = Message {
+            topic: topic.into(),
+            client_id: "c".into(),
+            payload: payload.into(),
+            retain: true,
+            ..Message::default()
+        };
+        store.append(log_of(&store, "a"), b"c", &message).unwrap();
+    };
+    retain("changed", "old");
+    retain("cleared", "old");
+    append_many(&store, "a", 0..2000, 1000);
+    retain("changed", "new");
+    retain("cleared", "");
+    append_many(&store, "a", 2000..4000, 1000);
+    threads.close();
+    drop(store);
+
+    let meta = sled::Config::new()
+        .path(folder.path().join("meta"))
+        .segment_size(512 * 1024)
+        .open()
+        .unwrap();
+    let index = meta.open_tree("segments").unwrap();
+    let (key, value) = index.first().unwrap().unwrap();
+    assert_eq!(key.as_ref(), [0, 0, 0, 0, 0, 0, 0, 1, 0, 0]);
+    let mut torn = value.to_vec();
+    torn[10] ^= 1;
+    index.insert(key, torn).unwrap();
+    meta.flush().unwrap();
+    drop((index, meta));
+
+    for _ in 0..2 {
+        let (store, threads) = open(folder.path(), &logs());
+        let found = store.take_recovered_retained();
+        let found: Vec<_> = found
+            .iter()
+            .map(|retained| (&*retained.message.topic, &*retained.message.payload))
+            .collect();
+        assert_eq!(found, [(b"changed".as_slice(), b"new".as_slice())]);
+        let (offsets, gaps) = read_with_gaps(&store);
+        assert_eq!((offsets.len(), gaps), (4004, Vec::new()));
+        threads.close();
+    }
+}
+
+/// Whoever goes back to an older version must not lose what the newer one wrote.
+#[test]
+fn journal_of_a_later_version_is_refused_and_nothing_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, threads) = open(folder.path(), &logs());
+    append_many(&store, "a", 0..10, 100);
+    threads.close();
+    drop(store);
+
+    let segment = folder.path().join("log/0000000001");
+    let set_version = |version: u8| {
+        let database = sled::Config::new()
+            .path(&segment)
+            .segment_size(1024 * 1024)
+            .open()
+            .unwrap();
+        let mut names = database.tree_names();
+        names.retain(|name| name.len() == 10);
+        names.sort();
+        let chunk = database.open_tree(&names[0]).unwrap();
+        let (key, value) = chunk.first().unwrap().unwrap();
+        let mut value = value.to_vec();
+        // Behind the piece's header of 6 bytes, the era of 4 and the entry's header of 8.
+        value[18] = version;
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&key), &value[..2]);
+        let checksum = crc32c::crc32c_append(checksum, &value[6..]);
+        value[2..6].copy_from_slice(&checksum.to_be_bytes());
+        chunk.insert(key, value).unwrap();
+        database.flush().unwrap();
+    };
+    set_version(2);
+    for _ in 0..2 {
+        let error = Store::open(folder.path(), support::options(), &logs()).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap();
+        assert_eq!(
+            source.to_string(),
+            "the journal has version 2; this version reads up to 1"
+        );
+    }
+    set_version(1);
+    let (store, threads) = open(folder.path(), &logs());
+    assert_eq!(store.recovery_events(), []);
+    assert_eq!(read_with_gaps(&store), ((0..10).collect(), Vec::new()));
+    threads.close();
+}

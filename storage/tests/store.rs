@@ -266,6 +266,44 @@ fn times_are_corrected_once_the_clock_is_known() {
     threads.close();
 }
 
+/// The clock of a box without a battery begins in 1970, or where it was set to long ago.
+#[test]
+fn time_never_begins_before_the_newest_record_whatever_was_written_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = FakeClock::new();
+    let real = storage::RELEASE_TIME_MS + 1_000_000_000;
+    let boot = |number: u8, wall_ms: i64| {
+        clock.set(|times| {
+            times.boot = number;
+            times.since_boot_ms = 5000;
+            times.wall_ms = wall_ms;
+        });
+        let options = StoreOptions {
+            clock: clock.clone(),
+            ..options()
+        };
+        Store::open(folder.path(), options, &[LogOptions::new("a", 1)]).unwrap()
+    };
+    let (store, threads) = boot(1, real);
+    append_many(&store, "a", 0..1, 10);
+    threads.close();
+    drop(store);
+    // A boot in which nobody publishes, but something is written down.
+    let (store, threads) = boot(2, real + 1000);
+    let key = JournalKey::new(JournalKind::BridgeRoute, b"r");
+    let put = store.put_journal_entry(key, Some(vec![1]), Duration::ZERO);
+    store.wait_durable(put.unwrap()).unwrap();
+    threads.close();
+    drop(store);
+    let (store, threads) = boot(3, 0);
+    assert!(
+        store.now_ms() >= real,
+        "{} is before {real}",
+        store.now_ms()
+    );
+    threads.close();
+}
+
 #[test]
 fn frozen_era_does_not_change_and_a_new_one_begins() {
     let folder = tempfile::tempdir().unwrap();

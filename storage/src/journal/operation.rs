@@ -82,6 +82,13 @@ pub enum JournalError {
     Encoding(#[source] postcard::Error),
 }
 
+impl JournalError {
+    /// Whether a later version of Tidegate can read it.
+    pub(crate) fn is_newer(&self) -> bool {
+        matches!(self, Self::Version { found } if *found > VERSION)
+    }
+}
+
 /// Operations as they are stored.
 pub(crate) fn encode(operations: &[Operation], out: &mut Vec<u8>) -> Result<(), JournalError> {
     out.push(VERSION);

@@ -22,7 +22,9 @@ impl StoreCounters {
     }
 
     pub(crate) fn set_durable(&self, commit: CommitNumber) {
-        self.durable.store(commit.0, Ordering::Release);
+        // Two threads may announce at once, and the slower one must not take anything back: who was
+        // told of a commit would wait for it until the next.
+        self.durable.fetch_max(commit.0, Ordering::AcqRel);
     }
 
     pub(crate) fn set_free_bytes(&self, bytes: u64) {
@@ -52,5 +54,19 @@ impl StoreCounters {
     /// Free bytes of the file system, as seen last.
     pub fn free_bytes(&self) -> u64 {
         self.free_bytes.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durable_commit_never_goes_back() {
+        let counters = StoreCounters::default();
+        counters.set_durable(CommitNumber(6));
+        // The keeper announced a change of health, and was slower than the committer.
+        counters.set_durable(CommitNumber(5));
+        assert_eq!(counters.durable(), CommitNumber(6));
     }
 }

@@ -138,7 +138,7 @@ fn watch_clock(shared: &Shared) {
 fn seal_all(shared: &Shared) -> Result<(), MetadataError> {
     while let Some(to_seal) = shared.next_to_seal() {
         if let Err(error) = seal(shared, &to_seal) {
-            shared.seal_later(to_seal.segment, to_seal.retained);
+            shared.seal_first(to_seal);
             return Err(error);
         }
     }

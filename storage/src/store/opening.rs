@@ -228,9 +228,14 @@ impl Beginning {
         if last.is_some_and(|(_, era)| era.boot_id == clock.boot_id()) {
             return;
         }
-        let newest_ms = recovered
-            .newest_time
-            .map(|(era, ms)| self.eras.get(&era).map_or(ms, |era| era.corrected(ms).ms));
+        // The last segment may hold no record, only what was written down meanwhile.
+        let mut segments = recovered.sealed.values().rev();
+        let newest = segments.find(|segment| segment.max_timestamp_ms > i64::MIN);
+        let newest_ms = newest.map(|segment| {
+            let ms = segment.max_timestamp_ms;
+            let era = self.eras.get(&segment.last_era);
+            era.map_or(ms, |era| era.corrected(ms).ms)
+        });
         let floor_ms = newest_ms.unwrap_or(RELEASE_TIME_MS);
         let id = EraId(last.map_or(1, |(id, _)| id.0 + 1));
         let era = Era::begin(clock, floor_ms);

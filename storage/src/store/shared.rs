@@ -329,6 +329,12 @@ impl Shared {
         self.keeper_wake.notify_one();
     }
 
+    /// Puts back what could not be sealed: later segments must not be sealed before it, or its older
+    /// retained messages would take the place of theirs.
+    pub(crate) fn seal_first(&self, to_seal: ToSeal) {
+        locked(&self.keeping).to_seal.push_front(to_seal);
+    }
+
     pub(crate) fn next_to_seal(&self) -> Option<ToSeal> {
         locked(&self.keeping).to_seal.pop_front()
     }
