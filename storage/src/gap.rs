@@ -1,12 +1,20 @@
 //! The gap ledger: what was published and will never reach the cluster, written down.
 //!
 //! published = replicated + waiting + what stands here. An entry is made before or when the records
-//! go, never silently afterwards; entries that continue each other are one.
+//! go, never silently afterwards; entries that continue each other are one. A link that stays too
+//! slow makes ever more of them: above [`GAPS_MAX`], the oldest of a route are put together. Their
+//! records are still counted one by one, only where they were is told less exactly.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::encoding::Stored;
 use crate::ids::{LogPartition, Offset};
+
+/// Entries above which those of a route are put together. They are in every segment's snapshot, so
+/// this is some tens of KiB there.
+pub(crate) const GAPS_MAX: usize = 512;
 
 /// Records that are gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +27,8 @@ pub struct Gap {
     pub from: Offset,
     /// First offset after it that is there again, or may be.
     pub to: Offset,
-    /// How many records that is: exact, or the most that it can be.
+    /// How many records that is: exact, or the most that it can be. Fewer than `to - from` if this
+    /// was put together of several gaps of a route.
     pub records: u64,
     /// Whether `records` is only an upper bound ("at most n").
     pub at_most: bool,
@@ -83,7 +92,12 @@ impl Gap {
             && self.route == later.route
             && self.reason == later.reason
             && self.to == later.from;
-        continues.then(|| Self {
+        continues.then(|| self.with(later))
+    }
+
+    /// This gap and `later` in one, with what lies between them in its range, but not in its counts.
+    fn with(&self, later: &Self) -> Self {
+        Self {
             to: later.to,
             records: self.records.saturating_add(later.records),
             at_most: self.at_most || later.at_most,
@@ -93,8 +107,21 @@ impl Gap {
                 .map(|(a, b)| a.saturating_add(b)),
             noted_ms: later.noted_ms,
             ..self.clone()
-        })
+        }
     }
+}
+
+/// The two oldest of `gaps` that may be put together, and what comes of them: the number of the one
+/// that stays, that of the one that goes, and the gap. Only gaps of a route: a gap of every reader
+/// tells readers which offsets are not there.
+pub(crate) fn oldest_pair(gaps: &BTreeMap<u64, Gap>) -> Option<(u64, u64, Gap)> {
+    let mut seen = BTreeMap::new();
+    gaps.iter().find_map(|(number, gap)| {
+        let route = gap.route.as_deref()?;
+        let earlier = seen.insert((gap.partition, route, gap.reason), (*number, gap));
+        let (stays, earlier) = earlier.filter(|(_, earlier)| earlier.to <= gap.from)?;
+        Some((stays, *number, earlier.with(gap)))
+    })
 }
 
 #[cfg(test)]
@@ -129,6 +156,27 @@ mod tests {
         );
         assert_eq!(one.extended_by(&gap(21, 25, GapReason::Retention)), None);
         assert_eq!(one.extended_by(&gap(20, 25, GapReason::Quarantine)), None);
+    }
+
+    #[test]
+    fn oldest_gaps_of_a_route_are_put_together() {
+        let of_all = |gap: Gap| Gap { route: None, ..gap };
+        let gaps = [
+            (1, of_all(gap(1, 2, GapReason::Retention))),
+            (2, of_all(gap(3, 4, GapReason::Retention))),
+            (3, gap(10, 12, GapReason::Retention)),
+            (4, gap(13, 14, GapReason::Refused)),
+            (7, gap(20, 25, GapReason::Retention)),
+            (8, gap(30, 31, GapReason::Retention)),
+        ];
+        let (stays, goes, gap) = oldest_pair(&gaps.clone().into()).unwrap();
+        assert_eq!((stays, goes), (3, 7));
+        assert_eq!(
+            (gap.from, gap.to, gap.records),
+            (Offset(10), Offset(25), 2 + 5)
+        );
+        let [first, second, third, ..] = gaps;
+        assert_eq!(oldest_pair(&[first, second, third].into()), None);
     }
 
     #[test]

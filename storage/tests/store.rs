@@ -363,7 +363,7 @@ fn eras_without_a_record_are_forgotten() {
         let partition = store.log("a").unwrap().partitions().next().unwrap();
         append_many(&store, "a", 0..3000, 1000);
         if boot == 1 {
-            first = support::eras(&store, partition)[0];
+            first = support::eras_kept(&store, partition)[0];
         }
         assert!(
             store
@@ -470,6 +470,36 @@ fn gaps_are_written_down_once_and_continue_each_other() {
     let (store, threads) = open(folder.path(), &[LogOptions::new("a", 1)]);
     assert_eq!(store.gaps(), [gap(0, 9, "r"), gap(0, 5, "other")]);
     assert_eq!(store.journal_entry(&counted), Some(vec![2]));
+    threads.close();
+}
+
+#[test]
+fn gap_ledger_is_bounded_and_counts_every_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, threads) = open(folder.path(), &[LogOptions::new("a", 1)]);
+    let log = store.log("a").unwrap();
+    for number in 0..2_000 {
+        let from = number * 10;
+        let gap = Gap {
+            partition: log.partitions().next().unwrap(),
+            route: Some("slow".to_owned()),
+            from: Offset(from),
+            to: Offset(from + 3),
+            records: 3,
+            at_most: false,
+            bytes: None,
+            reason: GapReason::Retention,
+            noted_ms: 1,
+        };
+        store.record_gap(&gap, None).unwrap();
+    }
+    let gaps = store.gaps();
+    assert!(gaps.len() <= 512, "{} entries", gaps.len());
+    assert_eq!(gaps.iter().map(|gap| gap.records).sum::<u64>(), 6_000);
+    threads.close();
+    drop(store);
+    let (store, threads) = open(folder.path(), &[LogOptions::new("a", 1)]);
+    assert_eq!(store.gaps(), gaps);
     threads.close();
 }
 

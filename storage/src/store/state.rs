@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Era;
 use crate::encoding::Stored as _;
-use crate::gap::Gap;
+use crate::gap::{GAPS_MAX, Gap, oldest_pair};
 use crate::identity::Span;
 use crate::ids::{CommitNumber, EraId, LogId, LogPartition, Offset, SpanId};
 use crate::journal::{JournalKey, JournalKind, JournalState, Operation};
@@ -174,13 +174,23 @@ impl State {
             .find_map(|(n, earlier)| Some((*n, earlier.extended_by(gap)?)));
         let next = self.gaps.keys().next_back().map_or(0, |last| last + 1);
         let (number, gap) = longer.unwrap_or_else(|| (next, gap.clone()));
-        let entry = (gap_key(number), Some(gap.to_stored()));
+        let mut entries = vec![(gap_key(number), Some(gap.to_stored()))];
         self.gaps.insert(number, gap);
+        if self.gaps.len() > GAPS_MAX
+            && let Some((stays, goes, gap)) = oldest_pair(&self.gaps)
+        {
+            entries.push((gap_key(stays), Some(gap.to_stored())));
+            entries.push((gap_key(goes), None));
+            self.gaps.insert(stays, gap);
+            self.gaps.remove(&goes);
+        }
         self.in_open(now, |open| {
             if let Some((key, value)) = counted {
                 open.put(key, Some(value));
             }
-            open.put(entry.0, entry.1);
+            for (key, value) in entries {
+                open.put(key, value);
+            }
         })
     }
 
