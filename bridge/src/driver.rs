@@ -29,6 +29,10 @@ use sending::InFlight;
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 /// Shortest pause after a refusal or a cut.
 const REST_MIN: Duration = Duration::from_millis(50);
+/// Lag is not told more often than this while nothing flows: it is for people and for scrapes, and
+/// many partitions may stand still while the store commits hundreds of times a second.
+const LAG_EVERY: Duration = Duration::from_millis(100);
+
 /// What all streams of the bridge share.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
@@ -45,6 +49,32 @@ pub(crate) struct Shared {
     pub(crate) backoff_max: Duration,
     pub(crate) checkpoint_within: Duration,
     pub(crate) batch_bytes_max: usize,
+}
+
+impl Shared {
+    /// Waits for something that may take long, and meanwhile says again and again, as the log grows,
+    /// how much waits behind it.
+    pub(crate) async fn tell_while<T>(
+        &self,
+        mut tell: impl FnMut(),
+        something: impl Future<Output = T>,
+    ) -> T {
+        let mut something = pin!(something);
+        let mut progress = self.progress.clone();
+        loop {
+            progress.mark_unchanged();
+            tell();
+            let news = async {
+                sleep(LAG_EVERY).await;
+                progress.changed().await
+            };
+            tokio::select! {
+                done = &mut something => return done,
+                // Without a store there is nothing new to tell.
+                Ok(()) = news => {}
+            }
+        }
+    }
 }
 
 /// Which stream of which route.
@@ -223,13 +253,13 @@ impl Driver {
             self.link.forget_metadata_of(time).await;
         }
         let mut shutdown = self.shared.shutdown.clone();
-        let found = self.tell_lag_while(async {
+        let found = async {
             tokio::select! {
                 found = self.link.leader(self.place.target, &self.place.topic) => Some(found),
                 _ = shutdown.wait_for(|ending| *ending) => None,
             }
-        });
-        let Some(found) = found.await else {
+        };
+        let Some(found) = self.shared.tell_while(|| self.tell_lag(), found).await else {
             return Ok(());
         };
         match found {
@@ -262,29 +292,14 @@ impl Driver {
 
     async fn wait_until(&mut self, until: Instant) -> Result<(), End> {
         let mut shutdown = self.shared.shutdown.clone();
-        self.tell_lag_while(async {
+        let over = async {
             tokio::select! {
                 () = sleep_until(until) => {}
                 _ = shutdown.wait_for(|ending| *ending) => {}
             }
-        })
-        .await;
+        };
+        self.shared.tell_while(|| self.tell_lag(), over).await;
         Ok(())
-    }
-
-    /// Waits for something that may take long, and says with every commit how much waits behind it.
-    async fn tell_lag_while<T>(&self, something: impl Future<Output = T>) -> T {
-        let mut something = pin!(something);
-        let mut progress = self.shared.progress.clone();
-        loop {
-            progress.mark_unchanged();
-            self.tell_lag();
-            tokio::select! {
-                done = &mut something => return done,
-                // Without a store there is nothing new to tell.
-                Ok(()) = progress.changed() => {}
-            }
-        }
     }
 
     /// Lets the next attempt wait, longer each time until a batch is taken: a broker that answers at

@@ -94,6 +94,7 @@ impl Driver {
                     "the broker's answer leaves our partition out".to_owned(),
                     None,
                 );
+                self.rest();
                 self.disconnected();
             }
         }

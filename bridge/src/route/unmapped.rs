@@ -3,7 +3,7 @@
 //! Invariant: what waits is told all the same. A gateway that starts without an uplink is the one
 //! whose lag somebody has to see.
 
-use std::pin::pin;
+use std::future::pending;
 
 use storage::{LogPartition, Offset};
 use tokio::task::spawn_blocking;
@@ -22,22 +22,21 @@ impl Route {
         &self,
     ) -> Result<Option<Result<Topic, LinkError>>, RouteError> {
         let mut shutdown = self.shared.shutdown.clone();
-        let mut progress = self.shared.progress.clone();
-        let mut found = pin!(self.link.topic());
+        // What cannot be read ends the route here, not below.
         self.tell_waiting()?;
-        let mut ages = pin!(self.find_ages());
-        let mut are_ages_told = false;
-        loop {
-            progress.mark_unchanged();
-            self.tell_waiting()?;
+        let found = async {
+            let ages = async {
+                self.find_ages().await;
+                pending().await
+            };
             tokio::select! {
-                found = &mut found => return Ok(Some(found)),
-                () = &mut ages, if !are_ages_told => are_ages_told = true,
-                _ = shutdown.wait_for(|ending| *ending) => return Ok(None),
-                // Without a store there is nothing new to tell.
-                Ok(()) = progress.changed() => {}
+                found = self.link.topic() => Some(found),
+                _ = shutdown.wait_for(|ending| *ending) => None,
+                never = ages => never,
             }
-        }
+        };
+        let tell = || drop(self.tell_waiting());
+        Ok(self.shared.tell_while(tell, found).await)
     }
 
     /// What waits by the positions that are durable; nothing is on its way.
