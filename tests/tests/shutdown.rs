@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tests::command_line::{self, tidegate};
-use tests::deadline::{PATIENCE, wait_for};
+use tests::deadline::{PATIENCE, retry, wait_for};
 use tests::gateway::{Around, Gateway, LOOPBACK};
 use tests::mqtt::{Client, Connect, Packet, Publish, SUCCESS, Version};
 use tests::ports;
@@ -350,6 +350,39 @@ fn it_serves_and_ends_well_when_its_log_lines_cannot_be_written() {
     publish_one(&gateway);
     gateway.process().unwrap().signal(Signal::TERM).unwrap();
     assert_eq!(gateway.wait_end().unwrap(), ExitCode(0));
+}
+
+#[test]
+fn it_serves_when_the_file_of_its_addresses_cannot_be_written() {
+    let data = tempfile::tempdir().unwrap();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free().unwrap()));
+    let configuration = format!(
+        "data_dir = \"{}\"\n[[listener]]\nbind = \"{address}\"\n[admin]\nbind = \"127.0.0.1:0\"\n",
+        data.path().display()
+    );
+    let around = Around {
+        data_dir: Some(data.path().to_owned()),
+        ..Around::default()
+    };
+    let mut first = Gateway::start_around(around.clone(), &configuration).unwrap();
+    assert_eq!(first.end(Signal::TERM).unwrap(), ExitCode(0));
+    std::fs::remove_dir_all(data.path().join("run")).unwrap();
+    std::fs::write(data.path().join("run"), "in the way").unwrap();
+
+    let mut second = Gateway::spawn(around, &configuration).unwrap();
+    let connect = Connect::new(Version::V5, "c");
+    let mut client = retry("a connection", PATIENCE, || {
+        Client::connect(address, &connect)
+    })
+    .unwrap();
+    let publish = Publish::new("t", "payload");
+    assert_eq!(client.publish_acknowledged(publish).unwrap(), SUCCESS);
+    let log = second.log();
+    assert!(
+        log.contains("run/addresses.json cannot be written"),
+        "{log}"
+    );
+    assert_eq!(second.end(Signal::TERM).unwrap(), ExitCode(0));
 }
 
 #[test]
