@@ -8,7 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::{env, fs};
+use std::time::Duration;
+use std::{env, fs, thread};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::Signal;
@@ -230,6 +231,31 @@ impl BrokerProcess {
         self.spawn()
     }
 
+    /// Starts it and kills it so long after that, whatever it does then; whether it was ready. It
+    /// must not be running.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not end.
+    pub fn start_and_kill(&mut self, after: Duration) -> Result<bool> {
+        let mut process = self.launch()?;
+        thread::sleep(after);
+        let is_ready = self.is_ready();
+        process.kill()?;
+        Ok(is_ready)
+    }
+
+    /// The end of its log, for messages.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines.get(lines.len().saturating_sub(30)..);
+        format!(
+            "the end of its log:\n{}",
+            tail.unwrap_or_default().join("\n")
+        )
+    }
+
     /// Sends another signal, for instance SIGHUP or SIGSTOP.
     ///
     /// # Errors
@@ -256,7 +282,7 @@ impl BrokerProcess {
         self.scratch.path().join("broker.log")
     }
 
-    fn spawn(&mut self) -> Result<()> {
+    fn launch(&self) -> Result<Supervised> {
         let configuration = self.configuration_path();
         fs::write(&configuration, self.configuration()).context("write the configuration")?;
         let mut command = Command::new(&self.program);
@@ -277,7 +303,11 @@ impl BrokerProcess {
             stderr: &log,
             scratch: Some(self.scratch.path()),
         };
-        let mut process = Supervised::spawn("tidegate", &command, &files)?;
+        Supervised::spawn("tidegate", &command, &files)
+    }
+
+    fn spawn(&mut self) -> Result<()> {
+        let mut process = self.launch()?;
         let pid = u64::from(process.pid());
         let addresses = self.data_dir.join("run").join("addresses.json");
         process

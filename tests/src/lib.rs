@@ -19,6 +19,7 @@ pub mod exposition;
 pub mod gateway;
 pub mod http;
 pub mod kafka;
+pub mod kill_loop;
 pub mod mosquitto;
 pub mod mqtt;
 pub mod ports;

@@ -53,7 +53,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn product() -> Result<PathBuf> {
+/// What `TIDEGATE_BIN` names, else the product as it ships, built if need be.
+pub(crate) fn product() -> Result<PathBuf> {
     if let Some(path) = env::var_os("TIDEGATE_BIN").filter(|path| !path.is_empty()) {
         return Ok(path.into());
     }
@@ -70,7 +71,7 @@ fn product() -> Result<PathBuf> {
 }
 
 /// Small enough to be typed again.
-fn seed_of_the_moment() -> Result<u64> {
+pub(crate) fn seed_of_the_moment() -> Result<u64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     Ok(u64::from(now.context("read the clock")?.subsec_micros()))
 }

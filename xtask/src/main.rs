@@ -14,6 +14,7 @@ mod chaos;
 mod ci;
 mod command;
 mod kafka;
+mod kill_loop;
 mod newcomer;
 mod report;
 mod setup;
@@ -48,6 +49,8 @@ enum Task {
     Tidy,
     /// Kill the product, kill Kafka and cut the link between them while clients publish
     Chaos(chaos::Arguments),
+    /// Kill the product under load and while it starts, and look at its logs after each kill
+    KillLoop(kill_loop::Arguments),
     /// A real Apache Kafka on loopback, in the background
     #[command(subcommand)]
     Kafka(kafka::Task),
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Task::Test { arguments } => ci::run_tests(&arguments),
         Task::Tidy => tidy::run(),
         Task::Chaos(arguments) => chaos::run(&arguments),
+        Task::KillLoop(arguments) => kill_loop::run(&arguments),
         Task::Kafka(task) => kafka::run(task),
         Task::Checksums => setup::kafka_jars::write_checksums(),
         Task::Newcomer(arguments) => newcomer::run(&arguments),

@@ -12,7 +12,7 @@
 
 mod fault;
 mod fleet;
-mod seeded;
+pub(crate) mod seeded;
 mod stage;
 mod verdict;
 
