@@ -185,6 +185,11 @@ fn is_lock_error(error: &io::Error) -> bool {
     error.to_string().contains("could not acquire lock")
 }
 
+/// Whether an error of sled speaks of the machine and not of the content of its files.
+pub(crate) fn is_of_the_machine(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if is_resource_error(error))
+}
+
 /// Whether an error speaks of the machine (space, permission, descriptors) and not of the content.
 fn is_resource_error(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;

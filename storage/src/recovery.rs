@@ -11,6 +11,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use crate::commit::{Commit, CommitError};
 use crate::database::{self, DatabaseError, Purpose};
 use crate::durable_file::{remove_directory, sync_directory};
+use crate::fence::FenceError;
 use crate::folder::Folder;
 use crate::ids::{CommitNumber, LogPartition, Offset, SegmentId};
 use crate::journal::{self, JournalError, JournalState, Operation};
@@ -34,6 +36,8 @@ pub enum RecoveryEvent {
         /// What sled said.
         reason: String,
     },
+    /// The metadata was empty or not there; it was made again from the segments.
+    MetadataMissing,
     /// A segment could not be opened and was put aside.
     SegmentQuarantined {
         /// Which.
@@ -77,6 +81,9 @@ impl fmt::Display for RecoveryEvent {
                     f,
                     "metadata was put into quarantine and made again from the log: {reason}"
                 )
+            }
+            Self::MetadataMissing => {
+                f.write_str("metadata was missing and was made again from the log")
             }
             Self::SegmentQuarantined { segment, reason } => {
                 write!(f, "segment {segment} was put into quarantine: {reason}")
@@ -198,13 +205,11 @@ enum Damage {
 /// Opens the metadata and reads all that was not sealed.
 pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
     let mut events = Vec::new();
-    let mark = Mark::open(&folder.mark()).map_err(io_error("open", &folder.mark()))?;
-    let metadata = open_metadata(folder, &mut events)?;
-    let mut retained = BTreeMap::new();
-    for entry in metadata.retained() {
-        let (topic, record) = entry?;
-        retained.insert(topic, record);
+    if folder.mark().is_dir() {
+        put_aside(folder, &folder.mark())?;
     }
+    let mark = Mark::open(&folder.mark()).map_err(io_error("open", &folder.mark()))?;
+    let (metadata, retained) = open_metadata(folder, &mut events)?;
     let mut recovered = Recovered {
         metadata,
         mark,
@@ -219,6 +224,7 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
         deferred: Vec::new(),
         events,
     };
+    let has_index = !recovered.metadata.segments()?.is_empty();
     let found = recovered.find_segments(folder)?;
     if let Some(last) = found.keys().next_back() {
         recovered.next_segment = SegmentId(last.0 + 1);
@@ -232,9 +238,9 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
                 recovered.sealed.insert(id, record);
                 recovered.journal_is_current = false;
             }
-            Found::Sealed(_) => recovered.read_segment(folder, id)?,
+            Found::Sealed(_) => recovered.read_segment(folder, id, in_doubt)?,
             Found::Unsealed => {
-                recovered.read_segment(folder, id)?;
+                recovered.read_segment(folder, id, true)?;
                 // What it sets or clears in the metadata, later segments may have changed since: all
                 // of them are read, in order.
                 in_doubt |= recovered.sealed.contains_key(&id);
@@ -243,6 +249,11 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
     }
     recovered.catch_up_journal(folder)?;
     recovered.compare_with_mark();
+    recovered.forget_what_retention_took();
+    let told = |event: &RecoveryEvent| matches!(event, RecoveryEvent::MetadataQuarantined { .. });
+    if !has_index && !recovered.sealed.is_empty() && !recovered.events.iter().any(told) {
+        recovered.events.push(RecoveryEvent::MetadataMissing);
+    }
     recovered.metadata.flush()?;
     Ok(recovered)
 }
@@ -266,29 +277,60 @@ fn io_error<'a>(
     }
 }
 
+/// Retained messages by topic.
+type Retained = BTreeMap<Bytes, RetainedRecord>;
+
 fn open_metadata(
     folder: &Folder,
     events: &mut Vec<RecoveryEvent>,
-) -> Result<Metadata, RecoveryError> {
+) -> Result<(Metadata, Retained), RecoveryError> {
     let path = folder.metadata();
-    let database = if path.exists() {
-        match database::open(&path, Purpose::Metadata) {
-            Err(DatabaseError::Damaged { what, .. }) => {
+    if path.is_dir() {
+        match open_and_read_metadata(&path) {
+            Err(RecoveryError::Database(DatabaseError::Damaged { what, .. })) => {
                 put_aside(folder, &path)?;
                 events.push(RecoveryEvent::MetadataQuarantined { reason: what });
-                database::create(&path, Purpose::Metadata)?
             }
-            opened => opened?,
+            read => return read,
         }
-    } else {
-        database::create(&path, Purpose::Metadata)?
-    };
-    let metadata = Metadata::new(database)?;
+    } else if path.exists() {
+        put_aside(folder, &path)?;
+        let reason = "it is no directory".to_owned();
+        events.push(RecoveryEvent::MetadataQuarantined { reason });
+    }
+    let metadata = Metadata::new(database::create(&path, Purpose::Metadata)?)?;
     metadata.verify_fence().map_err(DatabaseError::Fence)?;
-    Ok(metadata)
+    Ok((metadata, Retained::new()))
 }
 
-/// Moves a directory into quarantine, under a name that is free there.
+/// Opens the metadata and reads all of it once: sled opens many a database of which it cannot read
+/// every page, and panics at some.
+fn open_and_read_metadata(path: &Path) -> Result<(Metadata, Retained), RecoveryError> {
+    let database = database::open(path, Purpose::Metadata)?;
+    let read = panic::catch_unwind(AssertUnwindSafe(|| {
+        let metadata = Metadata::new(database)?;
+        metadata.verify_fence().map_err(DatabaseError::Fence)?;
+        let retained = metadata.retained().collect::<Result<_, _>>()?;
+        metadata.segments()?;
+        Ok((metadata, retained))
+    }));
+    let damaged = |what: String| {
+        let path = path.to_owned();
+        Err(DatabaseError::Damaged { path, what }.into())
+    };
+    match read {
+        Ok(Err(RecoveryError::Metadata(MetadataError::Database(error))))
+        | Ok(Err(RecoveryError::Database(DatabaseError::Fence(FenceError::Database(error)))))
+            if !database::is_of_the_machine(&error) =>
+        {
+            damaged(error.to_string())
+        }
+        Ok(read) => read,
+        Err(_) => damaged("sled panicked when it was read".to_owned()),
+    }
+}
+
+/// Moves a directory, or what is in its place, into quarantine, under a name that is free there.
 fn put_aside(folder: &Folder, path: &Path) -> Result<(), RecoveryError> {
     let name = path
         .file_name()
@@ -318,8 +360,14 @@ impl Recovered {
         let mut found = BTreeMap::new();
         for entry in fs::read_dir(&path).map_err(io_error("read", &path))? {
             let entry = entry.map_err(io_error("read", &path))?;
-            if let Some(id) = segment::id_of(&entry.file_name().to_string_lossy()) {
+            let Some(id) = segment::id_of(&entry.file_name().to_string_lossy()) else {
+                continue;
+            };
+            if entry.path().is_dir() {
                 found.insert(id, Found::Unsealed);
+            } else {
+                // The index knows whether a segment is missing here.
+                put_aside(folder, &entry.path())?;
             }
         }
         for (id, record) in self.metadata.segments()? {
@@ -354,6 +402,17 @@ impl Recovered {
         }
     }
 
+    /// An index that fell back to an earlier state names segments that retention had removed.
+    fn forget_what_retention_took(&mut self) {
+        for lost in &mut self.lost {
+            let log_start = self.journal.ends(lost.partition).log_start;
+            if lost.from < log_start {
+                (lost.from, lost.bytes) = (log_start, None);
+            }
+        }
+        self.lost.retain(|lost| lost.from < lost.to);
+    }
+
     /// Reads the journal of the newest sealed segment, if that was not done.
     fn catch_up_journal(&mut self, folder: &Folder) -> Result<(), RecoveryError> {
         if !self.journal_is_current
@@ -361,7 +420,7 @@ impl Recovered {
         {
             // What it begins with says nothing of losses after it.
             let lost_ends = std::mem::take(&mut self.lost_ends);
-            self.read_segment(folder, newest)?;
+            self.read_segment(folder, newest, false)?;
             self.lost_ends += lost_ends;
         }
         Ok(())
@@ -394,8 +453,14 @@ impl Recovered {
     }
 
     /// Reads a segment from its first commit on and seals what can be read. If there is anything, the
-    /// journal is the one at its end.
-    fn read_segment(&mut self, folder: &Folder, id: SegmentId) -> Result<(), RecoveryError> {
+    /// journal is the one at its end. `sets_retained`: whether the metadata may lack what it says of
+    /// retained messages; if not, what the metadata has is as new or newer.
+    fn read_segment(
+        &mut self,
+        folder: &Folder,
+        id: SegmentId,
+        sets_retained: bool,
+    ) -> Result<(), RecoveryError> {
         let path = segment::path(&folder.segments(), id);
         let database = match database::open(&path, Purpose::Segment) {
             Ok(database) => database,
@@ -408,6 +473,7 @@ impl Recovered {
             segment: id,
             record: SegmentRecord::created(),
             damage: None,
+            sets_retained,
         };
         let before = self.journal.clone();
         let end = segment::scan(&database, CommitNumber(0), |commit| {
@@ -442,6 +508,7 @@ impl Recovered {
             segment,
             mut record,
             damage,
+            sets_retained,
         } = reading;
         if record.is_empty() {
             return match damage {
@@ -468,7 +535,7 @@ impl Recovered {
             return Ok(());
         }
         for (topic, retained) in &self.retained {
-            if retained.commit >= record.first_commit {
+            if sets_retained && retained.commit >= record.first_commit {
                 self.metadata.put_retained(topic, retained.kept())?;
             }
         }
@@ -530,6 +597,7 @@ struct Reading {
     segment: SegmentId,
     record: SegmentRecord,
     damage: Option<Damage>,
+    sets_retained: bool,
 }
 
 impl Reading {
@@ -576,8 +644,8 @@ impl Reading {
             }
             recovered.journal.advance(partition, batch.next_offset);
         }
-        for (topic, record) in retained_records(commit) {
-            recovered.retained.insert(topic, record);
+        if self.sets_retained {
+            recovered.retained.extend(retained_records(commit));
         }
         self.record.add(commit);
         recovered.last_commit = recovered.last_commit.max(number);

@@ -1,6 +1,9 @@
 //! What the store's tests share.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod damage;
+pub(crate) mod template;
+
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};

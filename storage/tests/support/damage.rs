@@ -1,0 +1,67 @@
+//! Ways to damage the files of a database.
+
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+
+use super::template::{BLOCK, sled, snapshots};
+
+/// What is done to a database.
+pub(crate) type Damage = (&'static str, fn(&Path));
+
+/// Damage after which everything must be there.
+pub(crate) const HARMLESS: [Damage; 10] = [
+    ("empty unfinished snapshot", |database| {
+        fs::write(database.join("snap.00000000000000FF.generating"), b"").unwrap();
+    }),
+    ("half an unfinished snapshot", |database| {
+        let bytes = fs::read(&snapshots(database)[0]).unwrap();
+        let half = &bytes[..bytes.len() / 2];
+        fs::write(database.join("snap.00000000000000FF.generating"), half).unwrap();
+    }),
+    ("snapshot empty", |database| cut(&snapshots(database)[0], 0)),
+    ("snapshot zeroed", |database| {
+        let snapshot = &snapshots(database)[0];
+        let bytes = usize::try_from(length(snapshot)).unwrap();
+        fs::write(snapshot, vec![0; bytes]).unwrap();
+    }),
+    ("snapshot truncated", |database| {
+        let snapshot = &snapshots(database)[0];
+        cut(snapshot, length(snapshot) / 2);
+    }),
+    ("snapshot garbage", |database| {
+        fs::write(&snapshots(database)[0], [0xa5; 300]).unwrap();
+    }),
+    ("conf empty", |database| cut(&database.join("conf"), 0)),
+    ("conf missing", |database| {
+        fs::remove_file(database.join("conf")).unwrap();
+    }),
+    ("conf garbage", |database| {
+        fs::write(database.join("conf"), b"\xff garbage \xff").unwrap();
+    }),
+    ("a file in blobs", |database| {
+        fs::create_dir_all(database.join("blobs")).unwrap();
+        fs::write(database.join("blobs/0000000000000007"), b"x").unwrap();
+    }),
+];
+
+/// Makes sled write a snapshot of all that the database holds.
+pub(crate) fn with_snapshot(database: &Path, segment_size: usize) {
+    drop(sled(database, segment_size).open().unwrap());
+    assert_eq!(snapshots(database).len(), 1);
+}
+
+pub(crate) fn zero_block(file: &Path, block: usize) {
+    let mut bytes = fs::read(file).unwrap();
+    let end = (block * BLOCK + BLOCK).min(bytes.len());
+    bytes[block * BLOCK..end].fill(0);
+    fs::write(file, bytes).unwrap();
+}
+
+pub(crate) fn cut(file: &Path, bytes: u64) {
+    let file = OpenOptions::new().write(true).open(file).unwrap();
+    file.set_len(bytes).unwrap();
+}
+
+pub(crate) fn length(file: &Path) -> u64 {
+    fs::metadata(file).unwrap().len()
+}
