@@ -11,9 +11,10 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use storage::RecoveryEvent;
+use storage::{Message, RecoveryEvent};
 use support::damage::{Damage, HARMLESS, cut, length, with_snapshot, zero_block};
-use support::template::{BLOCK, Copy, Outcome, snapshots, template};
+use support::template::{BLOCK, Copy, Outcome, logs, snapshots, template};
+use support::{log_of, open};
 
 /// sled's own segments in the metadata.
 const SLED_SEGMENT: usize = 512 * 1024;
@@ -69,6 +70,47 @@ fn zeroed_block_loses_nothing() {
         }
     }
     println!("{cases} cases, {made_again} times made again");
+}
+
+/// Their segment was sealed long ago: the start has to notice that the index knows less than before.
+#[test]
+fn damaged_page_of_retained_messages_loses_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, threads) = open(folder.path(), &logs());
+    for number in 0..200 {
+        let message = Message {
+            topic: format!("topic-{number:04}").into(),
+            client_id: "c".into(),
+            payload: vec![b'x'; 500].into(),
+            retain: true,
+            ..Message::default()
+        };
+        let at = store.append(log_of(&store, "a"), b"c", &message).unwrap();
+        store.wait_durable(at.commit).unwrap();
+    }
+    threads.close();
+    drop(store);
+    let (store, threads) = open(folder.path(), &logs());
+    assert_eq!(store.take_recovered_retained().len(), 200);
+    threads.close();
+    drop(store);
+
+    let metadata = folder.path().join("meta");
+    with_snapshot(&metadata, SLED_SEGMENT);
+    let mut bytes = fs::read(metadata.join("db")).unwrap();
+    let needle = b"topic-0100";
+    let places: Vec<usize> = (0..bytes.len())
+        .filter(|at| bytes[*at..].starts_with(needle))
+        .collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at..at + needle.len()].fill(0);
+    }
+    fs::write(metadata.join("db"), bytes).unwrap();
+
+    let (store, threads) = open(folder.path(), &logs());
+    assert_eq!(store.take_recovered_retained().len(), 200);
+    threads.close();
 }
 
 #[test]

@@ -1,0 +1,193 @@
+//! Damage in the files of the folder itself, and what a data folder never opens in spite of.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may stop at the first surprise"
+)]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use storage::{FolderError, OpenError, RecoveryEvent, Store};
+use support::damage::{Damage, cut};
+use support::template::{logs, template};
+
+fn mark(commit: u64) -> Vec<u8> {
+    let number = commit.to_be_bytes();
+    [&number[..], &crc32c::crc32c(&number).to_be_bytes()].concat()
+}
+
+/// MARK only says how far the log was durable: without it nothing is lost, and nothing leaps.
+#[test]
+fn mark_that_tells_nothing_costs_nothing() {
+    const CASES: [Damage; 6] = [
+        ("missing", |folder| {
+            fs::remove_file(folder.join("MARK")).unwrap()
+        }),
+        ("empty", |folder| cut(&folder.join("MARK"), 0)),
+        ("short", |folder| cut(&folder.join("MARK"), 7)),
+        ("garbage", |folder| {
+            fs::write(folder.join("MARK"), [0xa5; 12]).unwrap()
+        }),
+        ("behind", |folder| {
+            fs::write(folder.join("MARK"), mark(3)).unwrap()
+        }),
+        ("a directory", |folder| {
+            fs::remove_file(folder.join("MARK")).unwrap();
+            fs::create_dir(folder.join("MARK")).unwrap();
+        }),
+    ];
+    for (what, damage) in CASES {
+        let copy = template().copy();
+        damage(copy.path());
+        let outcome = copy.check(&[], false);
+        assert_eq!((outcome.missing, outcome.leapt), (0, false), "{what}");
+        assert_eq!(outcome.events, [], "{what}");
+    }
+}
+
+/// A log that ends before MARK has lost its end, although all of it can be read.
+#[test]
+fn mark_ahead_of_the_log_makes_offsets_leap() {
+    let copy = template().copy();
+    fs::write(copy.path().join("MARK"), mark(1_000_000)).unwrap();
+    let outcome = copy.check(&[], false);
+    assert_eq!((outcome.missing, outcome.leapt), (0, true));
+    let [RecoveryEvent::EndLost { durable, .. }] = &outcome.events[..] else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(durable.0, 1_000_000);
+}
+
+#[test]
+fn what_is_made_anew_costs_nothing() {
+    const CASES: [Damage; 5] = [
+        ("LOCK missing", |folder| {
+            fs::remove_file(folder.join("LOCK")).unwrap()
+        }),
+        ("LOCK garbage", |folder| {
+            fs::write(folder.join("LOCK"), [0xff; 9000]).unwrap()
+        }),
+        ("quarantine missing", |folder| {
+            fs::remove_dir_all(folder.join("quarantine")).unwrap();
+        }),
+        ("foreign files", |folder| {
+            fs::write(folder.join("log/notes.txt"), "mine").unwrap();
+            fs::write(folder.join("log/12"), "mine").unwrap();
+            fs::create_dir(folder.join("lost+found")).unwrap();
+        }),
+        ("an empty segment of nobody", |folder| {
+            fs::create_dir(folder.join("log/0000000900")).unwrap();
+        }),
+    ];
+    for (what, damage) in CASES {
+        let copy = template().copy();
+        damage(copy.path());
+        let outcome = copy.check(&[], false);
+        assert_eq!((outcome.missing, outcome.leapt), (0, false), "{what}");
+        assert_eq!(outcome.events, [], "{what}");
+    }
+}
+
+#[test]
+fn folder_without_its_segments_goes_on_above_all_offsets() {
+    let copy = template().copy();
+    fs::remove_dir_all(copy.path().join("log")).unwrap();
+    let all: Vec<usize> = (0..template().segments.len()).collect();
+    let outcome = copy.check(&all, true);
+    assert!(outcome.leapt, "{outcome:?}");
+    let missing = |event: &&RecoveryEvent| matches!(event, RecoveryEvent::SegmentMissing { .. });
+    assert!(
+        outcome.events.iter().filter(missing).count() >= all.len(),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn quarantine_takes_what_has_a_name_that_is_there_already() {
+    let copy = template().copy();
+    let active = template().active();
+    let name = &template().segments[active].name;
+    let taken = copy.path().join("quarantine").join(name);
+    fs::create_dir(&taken).unwrap();
+    fs::write(taken.join("earlier"), "x").unwrap();
+    fs::write(copy.segment(active).join("db"), vec![0xa5; 1 << 20]).unwrap();
+    let outcome = copy.check(&[active], false);
+    assert!(outcome.leapt, "{outcome:?}");
+    assert_eq!(copy.quarantined(), [name.clone(), format!("{name}.1")]);
+    assert!(taken.join("earlier").exists());
+}
+
+fn refusal(folder: &Path) -> OpenError {
+    Store::open(folder, support::options(), &logs()).unwrap_err()
+}
+
+/// What a data folder is, and of which format, is not guessed.
+#[test]
+fn folder_with_a_damaged_format_file_is_refused_untouched() {
+    const CASES: [Damage; 4] = [
+        ("empty", |folder| cut(&folder.join("FORMAT"), 0)),
+        ("zeroed", |folder| {
+            fs::write(folder.join("FORMAT"), [0; 56]).unwrap()
+        }),
+        ("cut", |folder| cut(&folder.join("FORMAT"), 25)),
+        ("missing", |folder| {
+            fs::remove_file(folder.join("FORMAT")).unwrap()
+        }),
+    ];
+    for (what, damage) in CASES {
+        let copy = template().copy();
+        damage(copy.path());
+        let before = everything(copy.path());
+        let error = refusal(copy.path());
+        let is_named = match &error {
+            OpenError::Folder(FolderError::Foreign { .. }) => what == "missing",
+            OpenError::Folder(FolderError::FormatFile { .. }) => what != "missing",
+            _ => false,
+        };
+        assert!(is_named, "{what}: {error}");
+        assert!(
+            everything(copy.path()) == before,
+            "{what}: something was changed"
+        );
+    }
+}
+
+/// Errors of the machine are no damage: nothing is put aside for them.
+#[test]
+fn files_that_may_not_be_read_are_an_error_and_no_damage() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let copy = template().copy();
+    let file = copy.segment(template().active()).join("db");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+    if fs::File::open(&file).is_ok() {
+        return; // Root may read everything, so there is nothing to see.
+    }
+    let error = refusal(copy.path());
+    assert!(matches!(error, OpenError::Recovery(_)), "{error}");
+    assert_eq!(copy.quarantined(), [] as [&str; 0]);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let outcome = copy.check(&[], false);
+    assert_eq!((outcome.missing, outcome.leapt), (0, false));
+}
+
+/// Paths and contents of all files below.
+fn everything(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                all.push((path.display().to_string(), fs::read(&path).unwrap()));
+            }
+        }
+    }
+    all.sort();
+    all
+}
