@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::durable_file::{create_directory, sync_directory};
 use crate::fence;
+use crate::io_threads;
 
 /// How long a database that was just closed may take to let go of its file.
 const CLOSING_MAX: Duration = Duration::from_secs(20);
@@ -46,6 +47,12 @@ impl Purpose {
 /// A database that cannot be opened or made.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
+    /// A thread that sled needs for every database has panicked in this process.
+    #[error(
+        "an I/O thread of the databases has panicked; what it met has been put aside if it could \
+         be: start this process again"
+    )]
+    Broken,
     /// Damage that could not be repaired.
     #[error("the database {path} is damaged: {what}")]
     Damaged {
@@ -76,6 +83,7 @@ pub(crate) fn open(path: &Path, purpose: Purpose) -> Result<sled::Db, DatabaseEr
     if !path.is_dir() {
         return Err(io_error(io::ErrorKind::NotFound.into()));
     }
+    check_threads()?;
     // A snapshot that was being written is taken for THE snapshot by sled: it must go first.
     remove_files(path, |name| {
         name.starts_with("snap.") && name.ends_with(".generating")
@@ -95,6 +103,9 @@ pub(crate) fn open(path: &Path, purpose: Purpose) -> Result<sled::Db, DatabaseEr
     ] {
         if let Failure::Io(source) = last {
             return Err(io_error(source));
+        }
+        if io_threads::have_failed() {
+            break; // By this database: there were none before, and there is no second attempt.
         }
         tracing::warn!(path = %path.display(), problem = %last, "Opening without {what}.");
         remove_files(path, stale).map_err(io_error)?;
@@ -118,6 +129,7 @@ pub(crate) fn create(path: &Path, purpose: Purpose) -> Result<sled::Db, Database
         path: path.to_owned(),
         source,
     };
+    check_threads()?;
     create_directory(path).map_err(io_error)?;
     let database = match attempt(path, purpose) {
         Ok(database) => database,
@@ -136,6 +148,15 @@ pub(crate) fn create(path: &Path, purpose: Purpose) -> Result<sled::Db, Database
     }
     sync_directory(path).map_err(io_error)?;
     Ok(database)
+}
+
+/// After a panic in one of sled's threads nothing that fails says anything of the database.
+fn check_threads() -> Result<(), DatabaseError> {
+    io_threads::watch();
+    if io_threads::have_failed() {
+        return Err(DatabaseError::Broken);
+    }
+    Ok(())
 }
 
 /// How an attempt failed.

@@ -42,6 +42,7 @@ mod folder;
 mod gap;
 mod identity;
 mod ids;
+mod io_threads;
 mod journal;
 mod logs;
 mod mark;

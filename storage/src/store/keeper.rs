@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use crate::clock::Era;
 use crate::durable_file::remove_directory;
 use crate::ids::{EraId, LogPartition, Offset, SegmentId};
+use crate::io_threads;
 use crate::journal::Operation;
 use crate::mark::Mark;
 use crate::metadata::{MetadataError, SegmentState};
 use crate::retention::{self, Age, Need};
 use crate::segment;
 use crate::store::committer::RetainedOfSegment;
-use crate::store::{Health, Shared};
+use crate::store::{Health, Shared, SyncProblem};
 
 /// How often it looks around when nobody wakes it.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -36,6 +37,11 @@ pub(crate) struct ToSeal {
 pub(crate) fn run(shared: &Arc<Shared>, mut mark: Mark) {
     while shared.wait_as_keeper(INTERVAL) {
         note_durable(shared, &mut mark);
+        if io_threads::have_failed() {
+            // A commit might wait for that thread for ever.
+            let what = "an I/O thread of the databases panicked";
+            shared.set_health(Health::Poisoned(SyncProblem::new(what)));
+        }
         // sled panics on some damage; upkeep must go on with what is not damaged.
         let round = panic::catch_unwind(AssertUnwindSafe(|| look_around(shared)));
         let Ok(round) = round else {
