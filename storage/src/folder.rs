@@ -20,11 +20,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use crate::durable_file::{create_directory, write_file};
+use crate::version::Version;
 
 /// Newest format of a data folder that this version reads, and the one it writes.
 pub const FOLDER_FORMAT: u32 = 1;
-/// The first version of Tidegate that reads [`FOLDER_FORMAT`].
-const FORMAT_NEEDS: &str = "0.1.0";
+/// The first version of Tidegate that reads everything which this one writes. It is raised, durably,
+/// before anything is written that earlier ones cannot read: docs/decisions/0013.
+const NEEDS: Version = Version::new(0, 1, 0);
 const FORMAT_FIRST_LINE: &str = "tidegate data folder";
 const FORMAT_FILE: &str = "FORMAT";
 const LOCK_FILE: &str = "LOCK";
@@ -88,8 +90,8 @@ pub enum FolderError {
     },
     /// Made by a later version.
     #[error(
-        "the data folder {path} has format {found}, this is tidegate {version}, which reads up to \
-         format {FOLDER_FORMAT}: it needs tidegate {needs} or newer; nothing was changed",
+        "the data folder {path} has format {found}: it needs tidegate {needs} or newer, and this is \
+         tidegate {version}, which reads up to format {FOLDER_FORMAT}; nothing was changed",
         version = env!("CARGO_PKG_VERSION")
     )]
     Newer {
@@ -119,18 +121,17 @@ impl Folder {
     /// # Errors
     /// See [`FolderError`]; in each case nothing in the folder was changed.
     pub(crate) fn open(path: &Path) -> Result<Self, FolderError> {
-        let new = !Self::is_ours(path)?;
-        if new {
+        let needs = Self::needs(path)?;
+        if needs.is_none() {
             fs::create_dir_all(path).map_err(io_error("create", path))?;
             create_directory(path).map_err(io_error("create", path))?;
         }
         let lock = lock(path)?;
-        if new {
+        if needs.is_none_or(|needs| needs < NEEDS) {
             // Last of all made and first of all read: a folder with FORMAT is a folder of ours.
             let format = path.join(FORMAT_FILE);
-            let text = format!(
-                "{FORMAT_FIRST_LINE}\nformat {FOLDER_FORMAT}\nneeds tidegate {FORMAT_NEEDS}\n"
-            );
+            let text =
+                format!("{FORMAT_FIRST_LINE}\nformat {FOLDER_FORMAT}\nneeds tidegate {NEEDS}\n");
             write_file(&format, text.as_bytes()).map_err(io_error("write", &format))?;
         }
         for name in ["log", "quarantine"] {
@@ -148,7 +149,7 @@ impl Folder {
     /// # Errors
     /// As [`Self::open`]; a missing or empty folder is [`FolderError::Foreign`].
     pub(crate) fn open_existing(path: &Path) -> Result<Self, FolderError> {
-        if Self::is_ours(path)? {
+        if Self::needs(path)?.is_some() {
             return Self::open(path);
         }
         Err(FolderError::Missing {
@@ -177,25 +178,26 @@ impl Folder {
         self.path.join("quarantine")
     }
 
-    /// Whether `path` is a folder of ours in a format that we read; false if it is missing or empty.
-    fn is_ours(path: &Path) -> Result<bool, FolderError> {
+    /// The version that a folder of ours asks for, which is none later than this one; `None` if the
+    /// folder is missing or empty.
+    fn needs(path: &Path) -> Result<Option<Version>, FolderError> {
         let format = path.join(FORMAT_FILE);
         match File::open(&format) {
             Ok(file) => {
                 let mut text = String::new();
                 let read = file.take(FORMAT_BYTES_MAX).read_to_string(&mut text);
                 read.map_err(io_error("read", &format))?;
-                check_format(path, &text).map(|()| true)
+                check_format(path, &text).map(Some)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                refuse_foreign(path).map(|()| false)
+                refuse_foreign(path).map(|()| None)
             }
             Err(error) => Err(io_error("read", &format)(error)),
         }
     }
 }
 
-fn check_format(path: &Path, text: &str) -> Result<(), FolderError> {
+fn check_format(path: &Path, text: &str) -> Result<Version, FolderError> {
     let wrong = |what: String| FolderError::FormatFile {
         path: path.to_owned(),
         what,
@@ -209,21 +211,22 @@ fn check_format(path: &Path, text: &str) -> Result<(), FolderError> {
     let format = lines.next().and_then(|line| line.strip_prefix("format "));
     let format = format.and_then(|number| number.parse::<u32>().ok());
     let found = format.ok_or_else(|| wrong("its second line is not `format NUMBER`".to_owned()))?;
-    if found > FOLDER_FORMAT {
-        let needs = lines
-            .next()
-            .and_then(|line| line.strip_prefix("needs tidegate "));
-        let needs = needs.unwrap_or("(unknown)").to_owned();
-        return Err(FolderError::Newer {
-            path: path.to_owned(),
-            found,
-            needs,
-        });
-    }
     if found == 0 {
         return Err(wrong("there is no format 0".to_owned()));
     }
-    Ok(())
+    let line = lines.next().unwrap_or_default();
+    let needs = line.strip_prefix("needs tidegate ");
+    match needs.and_then(Version::parse) {
+        Some(needs) if found <= FOLDER_FORMAT && needs <= Version::own() => Ok(needs),
+        None if found <= FOLDER_FORMAT => Err(wrong(
+            "its third line is not `needs tidegate VERSION`".to_owned(),
+        )),
+        _ => Err(FolderError::Newer {
+            path: path.to_owned(),
+            found,
+            needs: needs.unwrap_or("(unknown)").to_owned(),
+        }),
+    }
 }
 
 /// A folder without FORMAT must be empty, but for what an interrupted start of ours leaves.
@@ -366,7 +369,8 @@ mod tests {
         let error = Folder::open(path.path()).unwrap_err().to_string();
         assert!(error.contains("has format 2"), "{error}");
         assert!(
-            error.contains("needs tidegate 0.4.0 or newer; nothing was changed"),
+            error.contains("needs tidegate 0.4.0 or newer")
+                && error.contains("nothing was changed"),
             "{error}"
         );
         assert_eq!(names(path.path()), ["FORMAT"]);
@@ -374,6 +378,35 @@ mod tests {
             fs::read_to_string(path.path().join("FORMAT")).unwrap(),
             text
         );
+    }
+
+    /// A later version may have written into format 1 what this one cannot read.
+    #[test]
+    fn folder_that_needs_a_later_version_is_refused_untouched() {
+        let path = tempfile::tempdir().unwrap();
+        let text = "tidegate data folder\nformat 1\nneeds tidegate 99.0.0\n";
+        fs::write(path.path().join("FORMAT"), text).unwrap();
+        let error = Folder::open(path.path()).unwrap_err().to_string();
+        assert!(error.contains("needs tidegate 99.0.0 or newer"), "{error}");
+        assert_eq!(names(path.path()), ["FORMAT"]);
+        let unchanged = fs::read_to_string(path.path().join("FORMAT")).unwrap();
+        assert_eq!(unchanged, text);
+    }
+
+    #[test]
+    fn needed_version_is_raised_before_anything_is_written_and_never_lowered() {
+        for (before, after) in [
+            ("0.0.9", NEEDS),
+            (env!("CARGO_PKG_VERSION"), Version::own()),
+        ] {
+            let path = tempfile::tempdir().unwrap();
+            let format = path.path().join("FORMAT");
+            let text = format!("tidegate data folder\nformat 1\nneeds tidegate {before}\n");
+            fs::write(&format, text).unwrap();
+            drop(Folder::open(path.path()).unwrap());
+            let expected = format!("tidegate data folder\nformat 1\nneeds tidegate {after}\n");
+            assert_eq!(fs::read_to_string(&format).unwrap(), expected);
+        }
     }
 
     #[test]
@@ -385,6 +418,10 @@ mod tests {
                 "its second line is not `format NUMBER`",
             ),
             ("tidegate data folder\nformat 0\n", "there is no format 0"),
+            (
+                "tidegate data folder\nformat 1\nneeds tidegate 0.x\n",
+                "its third line is not `needs tidegate VERSION`",
+            ),
         ] {
             let path = tempfile::tempdir().unwrap();
             fs::write(path.path().join("FORMAT"), text).unwrap();

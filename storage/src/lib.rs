@@ -58,6 +58,7 @@ mod segment;
 mod segments;
 mod store;
 mod sys;
+mod version;
 
 pub use clock::{
     ClockSource, CorrectedTime, Correction, Era, RELEASE_TIME_MS, SystemClock, TimeQuality,
