@@ -29,7 +29,9 @@ use support::{FakeClock, append, append_many, log_of, runs, wait_for};
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn main() {
-    let target = std::env::args().nth(1).expect("the folder to write to");
+    let Some(target) = std::env::args().nth(1) else {
+        panic!("the folder to write to is missing");
+    };
     let target = Path::new(&target);
     let scratch = tempfile::tempdir().unwrap();
     let folder = scratch.path().join("data");

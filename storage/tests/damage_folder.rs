@@ -162,7 +162,7 @@ fn files_that_may_not_be_read_are_an_error_and_no_damage() {
     use std::os::unix::fs::PermissionsExt as _;
     let copy = template().copy();
     let file = copy.segment(template().active()).join("db");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::File::open(&file).is_ok() {
         return; // Root may read everything, so there is nothing to see.
     }

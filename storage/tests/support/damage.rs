@@ -1,4 +1,10 @@
 //! Ways to damage the files of a database.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may stop at the first surprise"
+)]
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;

@@ -1,4 +1,10 @@
 //! Everything that a data folder says, as text to be compared.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may stop at the first surprise"
+)]
 
 use std::fmt::Write as _;
 
@@ -68,7 +74,7 @@ pub(crate) fn listing(store: &Store) -> String {
     loop {
         let read = commits.read(1_000_000).unwrap();
         let Some(newest) = read.last() else { break };
-        first = first.or(read.first().map(storage::Commit::number));
+        first = first.or_else(|| read.first().map(storage::Commit::number));
         last = Some(newest.number());
     }
     writeln!(text, "commits {first:?} to {last:?}").unwrap();

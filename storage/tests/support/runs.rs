@@ -6,6 +6,12 @@
 //! run COUNT BYTE          COUNT times the byte, in hexadecimal digits
 //! hex DIGITS              bytes as they are
 //! ```
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may stop at the first surprise"
+)]
 
 use std::fmt::Write as _;
 use std::fs;

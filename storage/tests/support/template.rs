@@ -1,4 +1,10 @@
 //! A data folder that damage tests copy, and what must hold of each copy whatever was done to it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may stop at the first surprise"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -53,6 +59,9 @@ pub(crate) fn logs() -> [LogOptions; 2] {
 fn position_key() -> JournalKey {
     JournalKey::new(JournalKind::BridgeRoute, b"position")
 }
+
+/// A partition as readers see it: what can be read, and the gaps between.
+type Readable = (LogPartition, Records, Vec<(u64, u64)>);
 
 /// Made once in a test process.
 pub(crate) fn template() -> &'static Template {
@@ -236,7 +245,7 @@ impl Copy {
         }
     }
 
-    fn everything(&self, store: &Store) -> Vec<(LogPartition, Records, Vec<(u64, u64)>)> {
+    fn everything(&self, store: &Store) -> Vec<Readable> {
         let partitions = store
             .logs()
             .into_iter()
