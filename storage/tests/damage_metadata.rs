@@ -11,10 +11,10 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use storage::{Message, RecoveryEvent};
+use storage::{LogOptions, Message, Offset, RecoveryEvent};
 use support::damage::{Damage, HARMLESS, cut, length, with_snapshot, zero_block};
-use support::template::{BLOCK, Copy, Outcome, logs, snapshots, template};
-use support::{log_of, open};
+use support::template::{BLOCK, Copy, Outcome, copy_all, logs, names, snapshots, template};
+use support::{append, append_many, log_of, open, wait_for};
 
 /// sled's own segments in the metadata.
 const SLED_SEGMENT: usize = 512 * 1024;
@@ -173,6 +173,45 @@ fn lost_metadata_is_made_again() {
             );
         }
     }
+}
+
+/// An index that fell back to an earlier state names segments that retention has removed since: no
+/// record is lost by that.
+#[test]
+fn index_of_an_earlier_state_makes_no_gap_of_what_retention_took() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = LogOptions {
+        retention_bytes: 2 << 20,
+        ..LogOptions::new("a", 1)
+    };
+    let small = [small];
+    let (store, threads) = open(folder.path(), &small);
+    append_many(&store, "a", 0..3000, 1000);
+    threads.close();
+    drop(store);
+    let earlier = tempfile::tempdir().unwrap();
+    copy_all(&folder.path().join("meta"), earlier.path());
+
+    let (store, threads) = open(folder.path(), &small);
+    let partition = store.log("a").unwrap().partitions().next().unwrap();
+    append_many(&store, "a", 3000..9000, 1000);
+    wait_for("retention", || store.log_start(partition) > Offset(4000));
+    let segments = || names(&folder.path().join("log"));
+    wait_for("removed segments", || {
+        !segments().contains(&"0000000002".to_owned())
+    });
+    threads.close();
+    drop(store);
+    fs::remove_dir_all(folder.path().join("meta")).unwrap();
+    copy_all(earlier.path(), &folder.path().join("meta"));
+
+    let (store, threads) = open(folder.path(), &small);
+    let is_missing = |event: &RecoveryEvent| matches!(event, RecoveryEvent::SegmentMissing { .. });
+    assert!(store.recovery_events().iter().any(is_missing));
+    assert_eq!(store.gaps(), []);
+    let at = append(&store, "a", "k", "goes on");
+    assert_eq!(at.offset, Offset(9000), "nothing leaps");
+    threads.close();
 }
 
 #[test]
