@@ -354,6 +354,29 @@ impl Commit {
         Ok(Some(read.map_err(wrong)?.0))
     }
 
+    /// This commit with only the batches that `keep` names, as they are, and without its journal;
+    /// `None` if nothing is left.
+    ///
+    /// # Errors
+    /// None for a commit that was read, since its entries were read before.
+    pub(crate) fn keeping(
+        &self,
+        keep: impl Fn(&BatchInCommit) -> bool,
+    ) -> Result<Option<Self>, CommitError> {
+        let mut body = BodyBuilder::new(self.era);
+        let mut is_empty = true;
+        for batch in self.batches().filter(keep) {
+            if let Some(content) = self.content(batch.partition) {
+                body.entry(batch.partition, |out| out.extend_from_slice(&content));
+                is_empty = false;
+            }
+        }
+        if is_empty {
+            return Ok(None);
+        }
+        Self::parse(self.number, body.finish()).map(Some)
+    }
+
     /// Journal operations, encoded.
     pub(crate) fn journal(&self) -> Option<Bytes> {
         self.content(LogPartition {

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! tree      key                               value (cut into pieces of at most 6 KiB)
-//! segments  segment id u64      | piece u16   SegmentRecord: version byte, postcard
+//! segments  segment id u64      | piece u16   SegmentRecord, see `crate::segment_record`; an
+//!                                             evacuated one under the first id that it stands for
 //! retained  topic | 0x00        | piece u16   version u8 | commit u64 | era u32 | RecordBatch v2 of
 //!                                             one record
 //! piece     CRC-32C of the whole value u32 | part of the value
@@ -16,56 +17,15 @@
 //! passes it over.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
-use serde::{Deserialize, Serialize};
 
-use crate::encoding::{EncodingError, Stored};
+use crate::encoding::{EncodingError, Stored as _};
 use crate::fence::{self, FenceError};
-use crate::ids::{CommitNumber, EraId, LogPartition, Offset, SegmentId};
+use crate::ids::{CommitNumber, EraId, SegmentId};
+pub(crate) use crate::segment_record::{SegmentPartition, SegmentRecord, SegmentState};
 
 const PIECE_BYTES_MAX: usize = 6 * 1024;
 const RETAINED_VERSION: u8 = 1;
 const RETAINED_HEADER_BYTES: usize = 13;
-
-/// What the index knows of a segment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SegmentRecord {
-    pub(crate) state: SegmentState,
-    /// Its commits; both 0 while it is not sealed.
-    pub(crate) first_commit: CommitNumber,
-    pub(crate) last_commit: CommitNumber,
-    /// Bytes of its commits.
-    pub(crate) bytes: u64,
-    /// The newest time in it, by the provisional clock of `last_era`.
-    pub(crate) max_timestamp_ms: i64,
-    pub(crate) first_era: EraId,
-    pub(crate) last_era: EraId,
-    /// The partitions with records in it, ascending.
-    pub(crate) partitions: Vec<SegmentPartition>,
-}
-
-impl Stored for SegmentRecord {
-    const VERSION: u8 = 1;
-}
-
-/// Life of a segment. The order is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum SegmentState {
-    /// It exists; what is in it must be read from it.
-    Created,
-    /// Nothing more is written into it; the record says what is in it.
-    Sealed,
-    /// Its directory is being removed.
-    Deleting,
-}
-
-/// A partition's part of a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SegmentPartition {
-    pub(crate) partition: LogPartition,
-    pub(crate) base_offset: Offset,
-    pub(crate) next_offset: Offset,
-    pub(crate) bytes: u64,
-}
 
 /// A retained message as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,7 +181,7 @@ impl RetainedRecord {
 }
 
 /// Writes `value` in pieces under `key`, in place of what was there.
-fn put(tree: &sled::Tree, key: &[u8], value: &[u8]) -> Result<(), MetadataError> {
+pub(crate) fn put(tree: &sled::Tree, key: &[u8], value: &[u8]) -> Result<(), MetadataError> {
     let checksum = crc32c::crc32c(value).to_be_bytes();
     let mut count = 0;
     for part in value.chunks(PIECE_BYTES_MAX) {
@@ -251,7 +211,7 @@ fn piece_key(key: &[u8], index: usize) -> Vec<u8> {
 
 /// The keys of a tree with their values put together from the pieces; `None` where those do not
 /// belong together.
-fn values(
+pub(crate) fn values(
     tree: &sled::Tree,
 ) -> impl Iterator<Item = Result<(Vec<u8>, Option<Vec<u8>>), MetadataError>> + use<> {
     let mut pieces = tree.iter().peekable();
@@ -295,7 +255,7 @@ fn whole(pieces: &[sled::IVec]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::database::{Purpose, create};
-    use crate::ids::{LogId, PartitionId};
+    use crate::ids::{LogId, LogPartition, Offset, PartitionId};
 
     fn metadata() -> (tempfile::TempDir, Metadata) {
         let parent = tempfile::tempdir().unwrap();
@@ -322,6 +282,7 @@ mod tests {
             first_era: EraId(1),
             last_era: EraId(2),
             partitions: (0..partitions).map(partition).collect(),
+            evacuated: None,
         }
     }
 

@@ -16,6 +16,7 @@ use crate::database::DatabaseError;
 use crate::gap::GapReason;
 use crate::ids::{CommitNumber, EraId, LogPartition, Offset, SegmentId, SpanId};
 use crate::segment::{self, ScanError};
+use crate::segment_name::SegmentName;
 use crate::store::Shared;
 
 /// Bytes of commits that one call looks through before it comes back, with or without a find.
@@ -242,20 +243,26 @@ impl PartitionReader {
     /// A commit before or at which the partition reaches `next`; `None` if no segment has it.
     fn locate(&self) -> Result<Option<CommitNumber>, ReadError> {
         let (partition, next) = (self.partition, self.next);
-        let found = {
-            let index = self.shared.segments.index();
-            index.of_offset(partition, next).and_then(|(id, record)| {
-                let part = record.part(partition)?;
-                Some((id, record.first_commit, part.base_offset >= next))
-            })
+        let (database, first_commit) = loop {
+            let found = {
+                let index = self.shared.segments.index();
+                index.of_offset(partition, next).and_then(|(id, record)| {
+                    let part = record.part(partition)?;
+                    let from_start = part.base_offset >= next;
+                    Some((record.name(id), record.first_commit, from_start))
+                })
+            };
+            let Some((name, first_commit, from_start)) = found else {
+                return Ok(None);
+            };
+            if from_start {
+                return Ok(Some(first_commit));
+            }
+            // Evacuated or removed meanwhile: then the index says where to look now.
+            if let Some(database) = open(&self.shared, name)? {
+                break (database, first_commit);
+            }
         };
-        let Some((segment, first_commit, from_start)) = found else {
-            return Ok(None);
-        };
-        if from_start {
-            return Ok(Some(first_commit));
-        }
-        let database = open(&self.shared, segment)?;
         let starts = segment::chunk_starts(&database);
         // The last chunk at whose start the partition is not yet behind `next`.
         let (mut low, mut high) = (0, starts.len());
@@ -380,25 +387,30 @@ fn visit_segment(
     durable: CommitNumber,
     visit: &mut dyn FnMut(&Commit) -> ControlFlow<()>,
 ) -> Result<Visited, ReadError> {
-    let found = {
-        let index = shared.segments.index();
-        let active = index.active.0;
-        index
-            .of_commit(from)
-            .map(|(id, record)| (id, id == active, record.last_commit))
-    };
-    let Some((segment, is_active, last_commit)) = found else {
-        return Ok(Visited {
-            next: from,
-            damaged_up_to: None,
-        });
+    let (segment, is_active, last_commit, opened) = loop {
+        let found = {
+            let index = shared.segments.index();
+            let active = index.active.0;
+            let found = index.of_commit(from);
+            found.map(|(id, record)| (record.name(id), id == active, record.last_commit))
+        };
+        let Some((name, is_active, last_commit)) = found else {
+            return Ok(Visited {
+                next: from,
+                damaged_up_to: None,
+            });
+        };
+        // Evacuated or removed meanwhile: then the index says where to look now.
+        if let Some(opened) = open(shared, name).transpose() {
+            break (name.first, is_active, last_commit, opened);
+        }
     };
     let after = last_commit.next();
     let damaged = Visited {
         next: after,
         damaged_up_to: Some(after),
     };
-    let database = match open(shared, segment) {
+    let database = match opened {
         Err(ReadError::Open {
             source: DatabaseError::Damaged { path, what },
             ..
@@ -436,11 +448,13 @@ fn visit_segment(
     }
 }
 
-fn open(shared: &Shared, segment: SegmentId) -> Result<Arc<sled::Db>, ReadError> {
-    shared
-        .segments
-        .database(segment)
-        .map_err(|source| ReadError::Open { segment, source })
+/// The database of a segment; `None` if there is no such segment any more.
+fn open(shared: &Shared, name: SegmentName) -> Result<Option<Arc<sled::Db>>, ReadError> {
+    let opened = shared.segments.database(name);
+    opened.map_err(|source| ReadError::Open {
+        segment: name.first,
+        source,
+    })
 }
 
 /// The first offset that the partition has in a segment from `start` on.

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use crate::commit::{Commit, CommitError};
 use crate::database::{self, DatabaseError, Purpose};
 use crate::durable_file::{remove_directory, sync_directory};
+use crate::evacuated::Manifest;
 use crate::fence::FenceError;
 use crate::folder::Folder;
 use crate::ids::{CommitNumber, LogPartition, Offset, SegmentId};
@@ -27,6 +28,8 @@ use crate::mark::Mark;
 use crate::metadata::{Metadata, MetadataError, RetainedRecord, SegmentRecord, SegmentState};
 use crate::retained::retained_records;
 use crate::segment::{self, ScanError};
+use crate::segment_name::SegmentName;
+use crate::segment_record::Evacuated;
 
 /// Something out of the ordinary that happened while the folder was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,6 +232,16 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
     if let Some(last) = found.keys().next_back() {
         recovered.next_segment = SegmentId(last.0 + 1);
     }
+    for found in found.values() {
+        let last = match found {
+            Found::Evacuated(name) => name.last,
+            Found::Sealed(record) | Found::Missing(record) => record
+                .evacuated
+                .map_or(SegmentId(0), |evacuated| evacuated.last),
+            Found::Unsealed => SegmentId(0),
+        };
+        recovered.next_segment = recovered.next_segment.max(SegmentId(last.0 + 1));
+    }
     let mut in_doubt = false;
     for (id, found) in found {
         match found {
@@ -238,9 +251,12 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
                 recovered.sealed.insert(id, record);
                 recovered.journal_is_current = false;
             }
-            Found::Sealed(_) => recovered.read_segment(folder, id, in_doubt)?,
+            Found::Sealed(record) => {
+                recovered.read_segment(folder, record.name(id), in_doubt)?;
+            }
+            Found::Evacuated(name) => recovered.read_segment(folder, name, true)?,
             Found::Unsealed => {
-                recovered.read_segment(folder, id, true)?;
+                recovered.read_segment(folder, SegmentName::written(id), true)?;
                 // What it sets or clears in the metadata, later segments may have changed since: all
                 // of them are read, in order.
                 in_doubt |= recovered.sealed.contains_key(&id);
@@ -264,6 +280,8 @@ enum Found {
     Missing(SegmentRecord),
     Sealed(SegmentRecord),
     Unsealed,
+    /// Made of others, and the index knows nothing of it or them.
+    Evacuated(SegmentName),
 }
 
 fn io_error<'a>(
@@ -279,6 +297,18 @@ fn io_error<'a>(
 
 /// Retained messages by topic.
 type Retained = BTreeMap<Bytes, RetainedRecord>;
+
+/// The manifest of an evacuated segment, or why it cannot be read.
+fn read_manifest(
+    folder: &Folder,
+    name: SegmentName,
+) -> Result<Result<Manifest, String>, RecoveryError> {
+    match database::open(&name.path(&folder.segments()), Purpose::Segment) {
+        Ok(database) => Ok(Manifest::read(&database, name).map_err(|error| error.to_string())),
+        Err(DatabaseError::Damaged { what, .. }) => Ok(Err(what)),
+        Err(error) => Err(error.into()),
+    }
+}
 
 fn open_metadata(
     folder: &Folder,
@@ -355,39 +385,142 @@ fn put_aside(folder: &Folder, path: &Path) -> Result<(), RecoveryError> {
 
 impl Recovered {
     /// Compares the index with the directories.
-    fn find_segments(&self, folder: &Folder) -> Result<BTreeMap<SegmentId, Found>, RecoveryError> {
+    fn find_segments(
+        &mut self,
+        folder: &Folder,
+    ) -> Result<BTreeMap<SegmentId, Found>, RecoveryError> {
         let path = folder.segments();
-        let mut found = BTreeMap::new();
+        let records = self.metadata.segments()?;
+        let mut names = Vec::new();
         for entry in fs::read_dir(&path).map_err(io_error("read", &path))? {
             let entry = entry.map_err(io_error("read", &path))?;
-            let Some(id) = segment::id_of(&entry.file_name().to_string_lossy()) else {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let path = entry.path();
+            if SegmentName::parse(&name)
+                .or_else(|| SegmentName::parse_unfinished(&name))
+                .is_none()
+            {
                 continue;
-            };
-            if entry.path().is_dir() {
-                found.insert(id, Found::Unsealed);
-            } else {
-                // The index knows whether a segment is missing here.
-                put_aside(folder, &entry.path())?;
             }
+            if !path.is_dir() {
+                // The index knows whether a segment is missing here.
+                put_aside(folder, &path)?;
+                continue;
+            }
+            if SegmentName::parse_unfinished(&name).is_some() {
+                remove_directory(&path).map_err(io_error("remove", &path))?;
+            }
+            names.extend(SegmentName::parse(&name));
         }
-        for (id, record) in self.metadata.segments()? {
-            match (record.state, found.contains_key(&id)) {
-                (SegmentState::Deleting, _) => {
-                    let path = segment::path(&path, id);
+        let (mut found, covered) = self.find_evacuated(folder, &records, &mut names)?;
+        for name in names {
+            let state = if name.is_evacuated() {
+                Found::Evacuated(name)
+            } else {
+                Found::Unsealed
+            };
+            found.entry(name.first).or_insert(state);
+        }
+        for (id, record) in records {
+            if covered.iter().any(|name| name.covers(id)) {
+                continue;
+            }
+            let name = match found.get(&id) {
+                Some(Found::Evacuated(name)) => Some(*name),
+                Some(_) => Some(SegmentName::written(id)),
+                None => None,
+            };
+            let is_there = name == Some(record.name(id));
+            match record.state {
+                SegmentState::Deleting => {
+                    let path = record.name(id).path(&path);
                     remove_directory(&path).map_err(io_error("remove", &path))?;
                     self.metadata.remove_segment(id)?;
-                    found.remove(&id);
+                    if is_there {
+                        found.remove(&id);
+                    }
                 }
-                (SegmentState::Sealed, true) => {
+                SegmentState::Sealed if is_there => {
                     found.insert(id, Found::Sealed(record));
                 }
-                (SegmentState::Created, true) => {}
-                (SegmentState::Created | SegmentState::Sealed, false) => {
+                // What is there under another name is read.
+                SegmentState::Created | SegmentState::Sealed if name.is_some() => {}
+                SegmentState::Created | SegmentState::Sealed => {
                     found.insert(id, Found::Missing(record));
                 }
             }
         }
         Ok(found)
+    }
+
+    /// Finds the evacuated segments of which the index does not know yet, while it still knows those
+    /// that they were made of, or of which leftovers are there: they take their places. `names` loses
+    /// what is superseded. Returns also the names whose records in the index are settled.
+    fn find_evacuated(
+        &mut self,
+        folder: &Folder,
+        records: &[(SegmentId, SegmentRecord)],
+        names: &mut Vec<SegmentName>,
+    ) -> Result<(BTreeMap<SegmentId, Found>, Vec<SegmentName>), RecoveryError> {
+        let (mut found, mut settled) = (BTreeMap::new(), Vec::new());
+        let mut evacuated: Vec<_> = names.iter().copied().filter(|n| n.is_evacuated()).collect();
+        evacuated.sort_by_key(|name| std::cmp::Reverse(name.generation));
+        for name in evacuated {
+            let superseded: Vec<_> = names
+                .iter()
+                .copied()
+                .filter(|other| name.supersedes(*other))
+                .collect();
+            let in_index = |(id, record): &&(SegmentId, SegmentRecord)| {
+                record.name(*id) == name && record.state != SegmentState::Created
+            };
+            let known = records
+                .iter()
+                .find(in_index)
+                .map(|(_, record)| record.clone());
+            let covered: Vec<_> = records.iter().filter(|(id, _)| name.covers(*id)).collect();
+            let is_settled = known.is_some() && covered.len() == 1 && superseded.is_empty();
+            let is_unknown = covered.is_empty() && superseded.is_empty();
+            if !names.contains(&name) || is_settled || is_unknown {
+                continue;
+            }
+            let (is_switched, record) = match known {
+                Some(record) => (true, record),
+                None => match read_manifest(folder, name)? {
+                    Ok(manifest) => (false, manifest.record),
+                    // What it was made of is better than a copy that cannot be read.
+                    Err(reason) if !superseded.is_empty() => {
+                        put_aside(folder, &name.path(&folder.segments()))?;
+                        let segment = name.first;
+                        self.events
+                            .push(RecoveryEvent::SegmentQuarantined { segment, reason });
+                        names.retain(|other| *other != name);
+                        continue;
+                    }
+                    Err(_) => continue,
+                },
+            };
+            let is_deleting = record.state == SegmentState::Deleting;
+            if !covered.is_empty() && !is_switched {
+                self.metadata.put_segment(name.first, &record)?;
+                self.metadata.flush()?;
+            }
+            for (id, _) in covered.iter().filter(|(id, _)| *id != name.first) {
+                self.metadata.remove_segment(*id)?;
+            }
+            self.metadata.flush()?;
+            for other in superseded {
+                let path = other.path(&folder.segments());
+                remove_directory(&path).map_err(io_error("remove", &path))?;
+                names.retain(|name| *name != other);
+            }
+            tracing::info!(segment = %name, "Evacuation of a segment was completed.");
+            if !covered.is_empty() && !is_deleting {
+                found.insert(name.first, Found::Sealed(record));
+                settled.push(name);
+            }
+        }
+        Ok((found, settled))
     }
 
     /// Notices an end that sled has cut off without a word.
@@ -416,8 +549,9 @@ impl Recovered {
     /// Reads the journal of the newest sealed segment, if that was not done.
     fn catch_up_journal(&mut self, folder: &Folder) -> Result<(), RecoveryError> {
         if !self.journal_is_current
-            && let Some(newest) = self.sealed.keys().next_back().copied()
+            && let Some((id, record)) = self.sealed.last_key_value()
         {
+            let newest = record.name(*id);
             // What it begins with says nothing of losses after it.
             let lost_ends = std::mem::take(&mut self.lost_ends);
             self.read_segment(folder, newest, false)?;
@@ -458,26 +592,47 @@ impl Recovered {
     fn read_segment(
         &mut self,
         folder: &Folder,
-        id: SegmentId,
+        name: SegmentName,
         sets_retained: bool,
     ) -> Result<(), RecoveryError> {
-        let path = segment::path(&folder.segments(), id);
+        let path = name.path(&folder.segments());
         let database = match database::open(&path, Purpose::Segment) {
             Ok(database) => database,
             Err(DatabaseError::Damaged { what, .. }) => {
-                return self.quarantine(folder, id, what);
+                return self.quarantine(folder, name, what);
             }
             Err(error) => return Err(error.into()),
         };
         let mut reading = Reading {
-            segment: id,
+            name,
             record: SegmentRecord::created(),
             damage: None,
             sets_retained,
         };
         let before = self.journal.clone();
+        let manifest = match name.is_evacuated().then(|| Manifest::read(&database, name)) {
+            Some(Err(error)) => {
+                drop(database);
+                return self.quarantine(folder, name, error.to_string());
+            }
+            Some(Ok(manifest)) => Some(manifest),
+            None => None,
+        };
+        if let Some(manifest) = &manifest {
+            reading.record.evacuated = manifest.record.evacuated.map(|evacuated| Evacuated {
+                commits: 0,
+                ..evacuated
+            });
+        }
         let end = segment::scan(&database, CommitNumber(0), |commit| {
-            match reading.take(self, &before, &commit) {
+            let taken = match manifest {
+                Some(_) => {
+                    reading.take_copied(self, &commit);
+                    Ok(())
+                }
+                None => reading.take(self, &before, &commit),
+            };
+            match taken {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(damage) => {
                     reading.damage = Some(damage);
@@ -494,6 +649,9 @@ impl Recovered {
             }
             Err(error) => reading.damage = Some(error.into()),
         }
+        if let Some(manifest) = manifest {
+            return self.seal_copied(folder, reading, manifest);
+        }
         match reading.damage {
             // The checksum was right: this is no damage, and nothing may be cut off for it.
             Some(Damage::Journal { commit, source }) if source.is_newer() => {
@@ -503,20 +661,113 @@ impl Recovered {
         }
     }
 
-    fn seal(&mut self, folder: &Folder, reading: Reading) -> Result<(), RecoveryError> {
+    /// Seals an evacuated segment: what its manifest names and it does not have is lost.
+    fn seal_copied(
+        &mut self,
+        folder: &Folder,
+        reading: Reading,
+        manifest: Manifest,
+    ) -> Result<(), RecoveryError> {
         let Reading {
-            segment,
+            name,
             mut record,
             damage,
             sets_retained,
         } = reading;
+        record.state = SegmentState::Sealed;
+        for wanted in &manifest.record.partitions {
+            let from = record
+                .part(wanted.partition)
+                .map_or(wanted.base_offset, |part| part.next_offset);
+            if from < wanted.next_offset {
+                self.lost.push(LostRange {
+                    partition: wanted.partition,
+                    from,
+                    to: wanted.next_offset,
+                    bytes: None,
+                });
+            }
+        }
+        if self.lost_ends > 0 {
+            self.account_loss_before(&manifest);
+        }
+        self.journal = manifest.journal;
+        self.journal_is_current = true;
+        if record == manifest.record {
+            return self.keep_sealed(name, record, sets_retained);
+        }
+        let reason = damage.map_or_else(|| "commits are missing".to_owned(), |d| d.to_string());
+        if record.is_empty() {
+            put_aside(folder, &name.path(&folder.segments()))?;
+            self.sealed.remove(&name.first);
+            self.deferred.push((name.first, None));
+            let segment = name.first;
+            self.events
+                .push(RecoveryEvent::SegmentQuarantined { segment, reason });
+            return Ok(());
+        }
+        self.events.push(RecoveryEvent::SegmentCut {
+            segment: name.first,
+            last_commit: record.last_commit,
+            reason,
+        });
+        self.deferred.push((name.first, Some(record.clone())));
+        self.sealed.insert(name.first, record);
+        Ok(())
+    }
+
+    /// What was lost before an evacuated segment ends where that begins; what retention took is not
+    /// lost.
+    fn account_loss_before(&mut self, manifest: &Manifest) {
+        self.lost_ends = 0;
+        for state in manifest.journal.partition_states() {
+            let next = self.journal.ends(state.partition).next_offset;
+            let from = next.max(state.log_start);
+            let part = manifest.record.part(state.partition);
+            let to = part.map_or(state.next_offset, |part| part.base_offset);
+            let known = |lost: &LostRange| lost.partition == state.partition && lost.to > from;
+            if from < to && !self.lost.iter().any(known) {
+                self.lost.push(LostRange {
+                    partition: state.partition,
+                    from,
+                    to,
+                    bytes: None,
+                });
+            }
+        }
+    }
+
+    fn keep_sealed(
+        &mut self,
+        name: SegmentName,
+        record: SegmentRecord,
+        sets_retained: bool,
+    ) -> Result<(), RecoveryError> {
+        for (topic, retained) in &self.retained {
+            if sets_retained && retained.commit >= record.first_commit {
+                self.metadata.put_retained(topic, retained.kept())?;
+            }
+        }
+        self.metadata.put_segment(name.first, &record)?;
+        self.sealed.insert(name.first, record);
+        Ok(())
+    }
+
+    fn seal(&mut self, folder: &Folder, reading: Reading) -> Result<(), RecoveryError> {
+        let Reading {
+            name,
+            mut record,
+            damage,
+            sets_retained,
+        } = reading;
+        let segment = name.first;
         if record.is_empty() {
             return match damage {
-                Some(damage) => self.quarantine(folder, segment, damage.to_string()),
+                Some(damage) => self.quarantine(folder, name, damage.to_string()),
                 // sled takes a file in which it recognises nothing for a new one.
                 None if self.lost_ends == 0 && self.last_commit < self.mark.commit() => {
                     let reason = format!("it is empty, but {} was durable", self.mark.commit());
-                    self.quarantine(folder, segment, reason)
+                    self.quarantine(folder, name, reason)
                 }
                 None => self.discard_empty(folder, segment),
             };
@@ -534,23 +785,17 @@ impl Recovered {
             self.sealed.insert(segment, record);
             return Ok(());
         }
-        for (topic, retained) in &self.retained {
-            if sets_retained && retained.commit >= record.first_commit {
-                self.metadata.put_retained(topic, retained.kept())?;
-            }
-        }
-        self.metadata.put_segment(segment, &record)?;
-        self.sealed.insert(segment, record);
-        Ok(())
+        self.keep_sealed(name, record, sets_retained)
     }
 
     fn quarantine(
         &mut self,
         folder: &Folder,
-        segment: SegmentId,
+        name: SegmentName,
         reason: String,
     ) -> Result<(), RecoveryError> {
-        put_aside(folder, &segment::path(&folder.segments(), segment))?;
+        put_aside(folder, &name.path(&folder.segments()))?;
+        let segment = name.first;
         if let Some(record) = self.sealed.remove(&segment) {
             self.lose_parts(&record);
         }
@@ -566,7 +811,7 @@ impl Recovered {
         // In this order: an entry without a directory would count as a loss.
         self.metadata.remove_segment(segment)?;
         self.metadata.flush()?;
-        let path = segment::path(&folder.segments(), segment);
+        let path = SegmentName::written(segment).path(&folder.segments());
         remove_directory(&path).map_err(io_error("remove", &path))
     }
 
@@ -577,7 +822,12 @@ impl Recovered {
         }
         self.lost_ends = 0;
         for state in self.journal.partition_states() {
-            let (from, to) = (before.ends(state.partition).next_offset, state.next_offset);
+            // What retention took meanwhile is not lost.
+            let from = before
+                .ends(state.partition)
+                .next_offset
+                .max(state.log_start);
+            let to = state.next_offset;
             let known = |lost: &LostRange| lost.partition == state.partition && lost.to > from;
             if from < to && !self.lost.iter().any(known) {
                 let partition = state.partition;
@@ -594,7 +844,7 @@ impl Recovered {
 
 /// A segment while it is read.
 struct Reading {
-    segment: SegmentId,
+    name: SegmentName,
     record: SegmentRecord,
     damage: Option<Damage>,
     sets_retained: bool,
@@ -618,7 +868,7 @@ impl Reading {
         };
         if self.record.is_empty() {
             let begins = matches!(operations.first(),
-                Some(Operation::Snapshot(snapshot)) if snapshot.segment == self.segment);
+                Some(Operation::Snapshot(snapshot)) if snapshot.segment == self.name.first);
             if !begins {
                 return Err(Damage::NoSnapshot);
             }
@@ -650,5 +900,14 @@ impl Reading {
         self.record.add(commit);
         recovered.last_commit = recovered.last_commit.max(number);
         Ok(())
+    }
+
+    /// As [`Self::take`], for a commit of an evacuated segment: its manifest says what must be there.
+    fn take_copied(&mut self, recovered: &mut Recovered, commit: &Commit) {
+        if self.sets_retained {
+            recovered.retained.extend(retained_records(commit));
+        }
+        self.record.add(commit);
+        recovered.last_commit = recovered.last_commit.max(commit.number());
     }
 }

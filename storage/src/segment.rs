@@ -6,16 +6,18 @@
 //!
 //! Not for: which segments there are, see `crate::segments`.
 //!
-//! Invariants: a chunk's name is the key of its first piece; commit numbers in a segment are dense.
+//! Invariants: a chunk's name is the key of its first piece; commit numbers in a segment are dense,
+//! but for an evacuated one, in which they ascend (`crate::evacuated`).
 
 use std::ops::ControlFlow;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::commit::{Assembler, BatchInCommit, Commit, CommitError, PieceKey, pieces};
+use crate::commit::{Assembler, Commit, CommitError, PieceKey, pieces};
 use crate::database::{self, DatabaseError, Purpose};
-use crate::ids::{CommitNumber, EraId, LogPartition, SegmentId};
-use crate::metadata::{SegmentPartition, SegmentRecord, SegmentState};
+use crate::evacuated;
+use crate::ids::{CommitNumber, SegmentId};
+use crate::segment_name::SegmentName;
 
 /// A chunk of fewer pieces is not full unless it is large: sled rewrites a page at ten changes.
 const CHUNK_PIECES_MIN: usize = 9;
@@ -26,17 +28,6 @@ const CHUNK_BYTES_MIN: usize = 32 * 1024;
 const CHUNK_BYTES_PER_CHUNK: usize = 32;
 /// A chunk of this size is full whatever its pieces: two pieces more and its page would be a blob.
 const CHUNK_BYTES_MAX: usize = 128 * 1024;
-
-/// Path of a segment's directory below `folder`.
-pub(crate) fn path(folder: &Path, id: SegmentId) -> PathBuf {
-    folder.join(format!("{:010}", id.0))
-}
-
-/// The segment that a directory of this name is.
-pub(crate) fn id_of(name: &str) -> Option<SegmentId> {
-    let digits = name.len() >= 10 && name.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| name.parse().ok().map(SegmentId)).flatten()
-}
 
 /// The segment that commits go to.
 #[derive(Debug)]
@@ -65,7 +56,12 @@ impl Chunk {
 impl SegmentWriter {
     /// Makes the directory and the database in it, durably.
     pub(crate) fn create(folder: &Path, id: SegmentId) -> Result<Self, DatabaseError> {
-        let database = database::create(&path(folder, id), Purpose::Segment)?;
+        Self::create_at(&SegmentName::written(id).path(folder), id)
+    }
+
+    /// As [`Self::create`], the directory being `path`.
+    pub(crate) fn create_at(path: &Path, id: SegmentId) -> Result<Self, DatabaseError> {
+        let database = database::create(path, Purpose::Segment)?;
         Ok(Self {
             id,
             database,
@@ -84,9 +80,19 @@ impl SegmentWriter {
 
     /// Writes a commit and makes it durable.
     pub(crate) fn write(&mut self, commit: &Commit) -> Result<(), sled::Error> {
+        self.write_unflushed(commit)?;
+        self.flush()
+    }
+
+    /// Writes a commit, which is durable with the next flush.
+    pub(crate) fn write_unflushed(&mut self, commit: &Commit) -> Result<(), sled::Error> {
         for (key, value) in pieces(commit.number(), commit.body()) {
             self.insert(key, value)?;
         }
+        Ok(())
+    }
+
+    pub(crate) fn flush(&self) -> Result<(), sled::Error> {
         self.database.flush()?;
         Ok(())
     }
@@ -111,81 +117,6 @@ impl SegmentWriter {
             chunk.tree.insert(key.to_bytes(), value)?;
         }
         Ok(())
-    }
-}
-
-impl SegmentRecord {
-    /// A segment without a commit.
-    pub(crate) fn created() -> Self {
-        Self {
-            state: SegmentState::Created,
-            first_commit: CommitNumber(0),
-            last_commit: CommitNumber(0),
-            bytes: 0,
-            max_timestamp_ms: i64::MIN,
-            first_era: EraId(0),
-            last_era: EraId(0),
-            partitions: Vec::new(),
-        }
-    }
-
-    /// Whether it has no commit.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.last_commit == CommitNumber(0)
-    }
-
-    /// Takes a commit in that was written behind all others.
-    pub(crate) fn add(&mut self, commit: &Commit) {
-        if self.is_empty() {
-            self.first_commit = commit.number();
-            self.first_era = commit.era();
-        }
-        if self.last_era != commit.era() {
-            // The time is by the clock of the last era alone.
-            self.max_timestamp_ms = i64::MIN;
-        }
-        self.last_commit = commit.number();
-        self.last_era = commit.era();
-        self.bytes += commit.size_bytes() as u64;
-        for batch in commit.batches() {
-            self.max_timestamp_ms = self.max_timestamp_ms.max(batch.max_timestamp_ms);
-            let BatchInCommit {
-                partition,
-                base_offset,
-                next_offset,
-                bytes,
-                ..
-            } = batch;
-            match self
-                .partitions
-                .binary_search_by_key(&partition, |part| part.partition)
-            {
-                Ok(at) => {
-                    if let Some(part) = self.partitions.get_mut(at) {
-                        part.next_offset = next_offset;
-                        part.bytes += bytes;
-                    }
-                }
-                Err(at) => {
-                    let part = SegmentPartition {
-                        partition,
-                        base_offset,
-                        next_offset,
-                        bytes,
-                    };
-                    self.partitions.insert(at, part);
-                }
-            }
-        }
-    }
-
-    /// The part of `partition`, if it has one.
-    pub(crate) fn part(&self, partition: LogPartition) -> Option<&SegmentPartition> {
-        let at = self
-            .partitions
-            .binary_search_by_key(&partition, |part| part.partition)
-            .ok()?;
-        self.partitions.get(at)
     }
 }
 
@@ -231,7 +162,7 @@ fn scan_pieces(
         commit: from,
         piece: 0,
     };
-    let chunks = chunks(database);
+    let (chunks, is_dense) = (chunks(database), !evacuated::is_evacuated(database));
     let first = chunks
         .partition_point(|chunk| *chunk <= start)
         .saturating_sub(1);
@@ -247,10 +178,11 @@ fn scan_pieces(
                 continue;
             };
             let found = commit.number();
-            if let Some(previous) = previous
-                .replace(found)
-                .filter(|p: &CommitNumber| p.next() != found)
-            {
+            let follows = |previous: CommitNumber| match is_dense {
+                true => previous.next() == found,
+                false => previous < found,
+            };
+            if let Some(previous) = previous.replace(found).filter(|p| !follows(*p)) {
                 return Err(ScanError::Order { previous, found });
             }
             if visit(commit).is_break() {
@@ -279,9 +211,12 @@ pub(crate) fn chunk_starts(database: &sled::Db) -> Vec<CommitNumber> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::commit::BodyBuilder;
-    use crate::ids::{LogId, Offset, PartitionId};
+    use crate::ids::{EraId, LogId, LogPartition, Offset, PartitionId};
+    use crate::metadata::SegmentRecord;
     use record_batch::{BatchBuilder, RecordFields};
 
     const P: LogPartition = LogPartition {
@@ -331,6 +266,10 @@ mod tests {
             .collect()
     }
 
+    fn path(folder: &Path) -> PathBuf {
+        SegmentName::written(SegmentId(1)).path(folder)
+    }
+
     fn written(folder: &Path, commits: &[(u64, usize)]) -> SegmentRecord {
         let mut writer = SegmentWriter::create(folder, SegmentId(1)).unwrap();
         let mut record = SegmentRecord::created();
@@ -356,8 +295,7 @@ mod tests {
             (part.base_offset, part.next_offset),
             (Offset(10), Offset(400))
         );
-        let database =
-            database::open(&path(folder.path(), SegmentId(1)), Purpose::Segment).unwrap();
+        let database = database::open(&path(folder.path()), Purpose::Segment).unwrap();
         for from in [0, 10, 11, 96, 97, 98, 300, 399] {
             let expected: Vec<_> = commits
                 .iter()
@@ -376,7 +314,7 @@ mod tests {
         let mut commits = sizes();
         commits.extend((400..440).map(|n| (n, 65_470)));
         written(folder.path(), &commits);
-        let blobs = path(folder.path(), SegmentId(1)).join("blobs");
+        let blobs = path(folder.path()).join("blobs");
         assert_eq!(std::fs::read_dir(blobs).map_or(0, Iterator::count), 0);
     }
 
@@ -384,8 +322,7 @@ mod tests {
     fn missing_commit_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         written(folder.path(), &[(1, 10), (2, 10), (4, 10)]);
-        let database =
-            database::open(&path(folder.path(), SegmentId(1)), Purpose::Segment).unwrap();
+        let database = database::open(&path(folder.path()), Purpose::Segment).unwrap();
         let error = scan(&database, CommitNumber(1), |_| ControlFlow::Continue(())).unwrap_err();
         assert_eq!(error.to_string(), "commit 4 follows commit 2");
     }
@@ -405,19 +342,5 @@ mod tests {
             ControlFlow::Continue(())
         });
         assert_eq!((end.unwrap(), seen), (Some(CommitNumber(2)), 1));
-    }
-
-    #[test]
-    fn names_of_directories_are_read_strictly() {
-        assert_eq!(id_of("0000000012"), Some(SegmentId(12)));
-        for name in [
-            "12",
-            "000000001x",
-            "",
-            "0000000012.old",
-            "99999999999999999999999",
-        ] {
-            assert_eq!(id_of(name), None, "{name}");
-        }
     }
 }

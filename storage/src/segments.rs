@@ -4,20 +4,21 @@
 //! each opening writes to flash.
 //!
 //! Invariants: a database is opened by nobody else, and at most once at a time; at most
-//! [`OPEN_SEALED_MAX`] sealed segments stay open when nobody reads them.
+//! [`OPEN_SEALED_MAX`] sealed segments stay open when nobody reads them; nothing waits for flash
+//! while it holds a lock of this module.
 
 use std::collections::BTreeMap;
-use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use std::time::{Duration, Instant};
 
 use crate::commit::Commit;
 use crate::database::{self, DatabaseError, Purpose};
 use crate::ids::{CommitNumber, LogPartition, Offset, SegmentId};
 use crate::metadata::{SegmentRecord, SegmentState};
-use crate::segment;
+use crate::segment_name::SegmentName;
 use crate::sys;
 
 /// Sealed segments that stay open for the next reader.
@@ -30,45 +31,29 @@ const OPEN_IDLE: Duration = Duration::from_secs(30);
 pub(crate) struct Segments {
     folder: PathBuf,
     index: RwLock<Index>,
-    /// Locked while a segment is being opened, which takes as long as the flash takes.
-    open: Mutex<BTreeMap<SegmentId, OpenSegment>>,
-    /// How many there are, for those who must not wait.
-    open_count: AtomicUsize,
+    open: Mutex<Slots>,
+    /// A segment was opened, or could not be.
+    opened: Condvar,
 }
 
-/// The open segments, locked; their number is told when it is let go.
-struct OpenSegments<'a> {
-    open: MutexGuard<'a, BTreeMap<SegmentId, OpenSegment>>,
-    count: &'a AtomicUsize,
-}
+type Slots = BTreeMap<SegmentName, Slot>;
 
-impl Deref for OpenSegments<'_> {
-    type Target = BTreeMap<SegmentId, OpenSegment>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.open
-    }
-}
-
-impl DerefMut for OpenSegments<'_> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.open
-    }
-}
-
-impl Drop for OpenSegments<'_> {
-    fn drop(&mut self) {
-        self.count.store(self.open.len(), Ordering::Relaxed);
-    }
+/// A segment that is open, or about to be.
+#[derive(Debug)]
+enum Slot {
+    Opening,
+    Open(OpenSegment),
 }
 
 /// What is where.
 #[derive(Debug)]
 pub(crate) struct Index {
     /// Sealed segments, and those that are being sealed.
-    pub(crate) sealed: BTreeMap<SegmentId, SegmentRecord>,
+    pub(crate) sealed: BTreeMap<SegmentId, Arc<SegmentRecord>>,
     /// The one that commits go to.
     pub(crate) active: (SegmentId, SegmentRecord),
+    /// Counts the changes of `sealed`.
+    pub(crate) version: u64,
 }
 
 #[derive(Debug)]
@@ -87,16 +72,20 @@ impl Segments {
         active: (SegmentId, sled::Db),
     ) -> Self {
         let (id, database) = active;
+        let sealed = sealed
+            .into_iter()
+            .map(|(id, record)| (id, Arc::new(record)));
         let index = Index {
-            sealed,
+            sealed: sealed.collect(),
             active: (id, SegmentRecord::created()),
+            version: 0,
         };
-        let open = OpenSegment::new(database, true);
+        let open = Slot::Open(OpenSegment::new(database, true));
         Self {
             folder,
             index: RwLock::new(index),
-            open: Mutex::new(BTreeMap::from([(id, open)])),
-            open_count: AtomicUsize::new(1),
+            open: Mutex::new(BTreeMap::from([(SegmentName::written(id), open)])),
+            opened: Condvar::new(),
         }
     }
 
@@ -108,11 +97,8 @@ impl Segments {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open_segments(&self) -> OpenSegments<'_> {
-        OpenSegments {
-            open: self.open.lock().unwrap_or_else(PoisonError::into_inner),
-            count: &self.open_count,
-        }
+    fn open_segments(&self) -> MutexGuard<'_, Slots> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A commit was written to the active segment.
@@ -124,30 +110,59 @@ impl Segments {
     pub(crate) fn roll(&self, id: SegmentId, database: sled::Db) -> SegmentId {
         // In this order: a reader that finds a segment in the index can also open it.
         let mut open = self.open_segments();
-        open.insert(id, OpenSegment::new(database, true));
+        let segment = OpenSegment::new(database, true);
+        open.insert(SegmentName::written(id), Slot::Open(segment));
         let mut index = self.index_mut();
         let (old, record) = std::mem::replace(&mut index.active, (id, SegmentRecord::created()));
-        index.sealed.insert(old, record);
+        index.sealed.insert(old, Arc::new(record));
+        index.version += 1;
         drop(index);
-        if let Some(segment) = open.get_mut(&old) {
+        if let Some(Slot::Open(segment)) = open.get_mut(&SegmentName::written(old)) {
             segment.active = false;
         }
         old
     }
 
-    /// The database of a segment, opened if need be. It stays open while the result lives.
-    pub(crate) fn database(&self, id: SegmentId) -> Result<Arc<sled::Db>, DatabaseError> {
+    /// The database of a segment, opened if need be. It stays open while the result lives. `None` if
+    /// the index has no such segment any more: what it held is elsewhere, or gone.
+    pub(crate) fn database(
+        &self,
+        name: SegmentName,
+    ) -> Result<Option<Arc<sled::Db>>, DatabaseError> {
         let mut open = self.open_segments();
-        if let Some(segment) = open.get_mut(&id) {
-            segment.last_used = Instant::now();
-            return Ok(Arc::clone(&segment.database));
+        loop {
+            match open.get_mut(&name) {
+                Some(Slot::Open(segment)) => {
+                    segment.last_used = Instant::now();
+                    return Ok(Some(Arc::clone(&segment.database)));
+                }
+                // The one who opens it tells when it is done, whatever comes of it.
+                Some(Slot::Opening) => {
+                    let waited = self.opened.wait(open);
+                    open = waited.unwrap_or_else(PoisonError::into_inner);
+                }
+                None => break,
+            }
         }
-        close(&mut open, OPEN_SEALED_MAX.saturating_sub(1), None);
-        let database = database::open(&segment::path(&self.folder, id), Purpose::Segment)?;
-        let segment = OpenSegment::new(database, false);
-        let database = Arc::clone(&segment.database);
-        open.insert(id, segment);
-        Ok(database)
+        if !self.index().has(name) {
+            return Ok(None);
+        }
+        let closed = take_idle(&mut open, OPEN_SEALED_MAX.saturating_sub(1), None);
+        open.insert(name, Slot::Opening);
+        drop(open);
+        close(closed);
+        let opened = database::open(&name.path(&self.folder), Purpose::Segment);
+        let mut open = self.open_segments();
+        open.remove(&name);
+        let database = opened.map(|database| {
+            let segment = OpenSegment::new(database, false);
+            let database = Arc::clone(&segment.database);
+            open.insert(name, Slot::Open(segment));
+            database
+        });
+        drop(open);
+        self.opened.notify_all();
+        database.map(Some)
     }
 
     /// Closes sealed segments that nobody has read for a while.
@@ -155,30 +170,57 @@ impl Segments {
         let Some(before) = Instant::now().checked_sub(OPEN_IDLE) else {
             return;
         };
-        close(&mut self.open_segments(), OPEN_SEALED_MAX, Some(before));
+        let idle = take_idle(&mut self.open_segments(), OPEN_SEALED_MAX, Some(before));
+        close(idle);
     }
 
     /// The index record of a segment was written: it is sealed for good.
     pub(crate) fn sealed(&self, id: SegmentId) {
-        if let Some(record) = self.index_mut().sealed.get_mut(&id) {
-            record.state = SegmentState::Sealed;
+        let mut index = self.index_mut();
+        if let Some(record) = index.sealed.get_mut(&id) {
+            Arc::make_mut(record).state = SegmentState::Sealed;
+            index.version += 1;
         }
     }
 
     /// Takes a segment out of the index if nobody reads it; the caller removes the directory.
-    pub(crate) fn take_out(&self, id: SegmentId) -> bool {
+    pub(crate) fn take_out(&self, name: SegmentName) -> bool {
         let mut open = self.open_segments();
-        if open.get(&id).is_some_and(OpenSegment::is_in_use) {
+        if open.get(&name).is_some_and(Slot::is_in_use) {
             return false;
         }
-        open.remove(&id);
-        self.index_mut().sealed.remove(&id);
+        let closed = open.remove(&name);
+        let mut index = self.index_mut();
+        if index.has(name) {
+            index.sealed.remove(&name.first);
+            index.version += 1;
+        }
+        drop((index, open));
+        drop(closed);
         true
     }
 
-    /// Open databases, the active one included. Waits for nobody.
+    /// Puts an evacuated segment in the place of those that it was made of, and returns what these
+    /// are called. Who reads one of them can do so to its end.
+    pub(crate) fn replace(&self, first: SegmentId, record: SegmentRecord) -> Vec<SegmentName> {
+        let last = record.name(first).last;
+        let mut index = self.index_mut();
+        let replaced: Vec<_> = index
+            .sealed
+            .range(first..=last)
+            .map(|(id, record)| record.name(*id))
+            .collect();
+        for name in &replaced {
+            index.sealed.remove(&name.first);
+        }
+        index.sealed.insert(first, Arc::new(record));
+        index.version += 1;
+        replaced
+    }
+
+    /// Open databases, the active one included.
     pub(crate) fn open_count(&self) -> usize {
-        self.open_count.load(Ordering::Relaxed)
+        self.open_segments().len()
     }
 }
 
@@ -188,8 +230,17 @@ impl Index {
         let active = std::iter::once((self.active.0, &self.active.1));
         self.sealed
             .iter()
-            .map(|(id, record)| (*id, record))
+            .map(|(id, record)| (*id, record.as_ref()))
             .chain(active)
+    }
+
+    /// Whether a segment of this very name is there.
+    fn has(&self, name: SegmentName) -> bool {
+        let is = |record: &SegmentRecord| record.name(name.first) == name;
+        match self.sealed.get(&name.first) {
+            Some(record) => is(record),
+            None => self.active.0 == name.first && is(&self.active.1),
+        }
     }
 
     /// The first segment that has `commit` or, if none has it, later ones.
@@ -226,25 +277,42 @@ impl OpenSegment {
     }
 }
 
-/// Closes sealed segments that nobody reads, longest unused first, until `keep` are left, and those
-/// that were last used before `before`.
-fn close(open: &mut BTreeMap<SegmentId, OpenSegment>, keep: usize, before: Option<Instant>) {
-    let mut idle: Vec<_> = open
-        .iter()
-        .filter(|(_, segment)| !segment.is_in_use())
-        .map(|(id, segment)| (segment.last_used, *id))
-        .collect();
-    idle.sort_unstable();
-    let sealed = open.values().filter(|segment| !segment.active).count();
-    let excess = sealed.saturating_sub(keep);
-    let mut closed = false;
-    for (index, (last_used, id)) in idle.into_iter().enumerate() {
-        if index < excess || before.is_some_and(|before| last_used < before) {
-            open.remove(&id);
-            closed = true;
+impl Slot {
+    fn is_in_use(&self) -> bool {
+        match self {
+            Self::Opening => true,
+            Self::Open(segment) => segment.is_in_use(),
         }
     }
-    if closed {
+}
+
+/// Takes sealed segments that nobody reads from the open ones, longest unused first, until `keep`
+/// are left, and those that were last used before `before`.
+fn take_idle(open: &mut Slots, keep: usize, before: Option<Instant>) -> Vec<Slot> {
+    let mut idle: Vec<_> = open
+        .iter()
+        .filter_map(|(name, slot)| match slot {
+            Slot::Open(segment) if !segment.is_in_use() => Some((segment.last_used, *name)),
+            _ => None,
+        })
+        .collect();
+    idle.sort_unstable();
+    let is_active = |slot: &Slot| matches!(slot, Slot::Open(segment) if segment.active);
+    let sealed = open.values().filter(|slot| !is_active(slot)).count();
+    let excess = sealed.saturating_sub(keep);
+    let mut taken = Vec::new();
+    for (index, (last_used, name)) in idle.into_iter().enumerate() {
+        if index < excess || before.is_some_and(|before| last_used < before) {
+            taken.extend(open.remove(&name));
+        }
+    }
+    taken
+}
+
+/// Closes segments, which takes as long as the flash takes.
+fn close(segments: Vec<Slot>) {
+    if !segments.is_empty() {
+        drop(segments);
         sys::release_free_memory();
     }
 }
@@ -253,6 +321,11 @@ fn close(open: &mut BTreeMap<SegmentId, OpenSegment>, keep: usize, before: Optio
 mod tests {
     use super::*;
     use crate::segment::SegmentWriter;
+    use crate::segment_record::Evacuated;
+
+    fn written(id: u64) -> SegmentName {
+        SegmentName::written(SegmentId(id))
+    }
 
     fn segments(sealed: u64) -> (tempfile::TempDir, Segments) {
         let folder = tempfile::tempdir().unwrap();
@@ -275,7 +348,7 @@ mod tests {
     fn few_sealed_segments_stay_open() {
         let (_folder, segments) = segments(5);
         for id in 1..=5 {
-            segments.database(SegmentId(id)).unwrap();
+            segments.database(written(id)).unwrap();
         }
         assert_eq!(segments.open_count(), OPEN_SEALED_MAX + 1);
     }
@@ -283,17 +356,17 @@ mod tests {
     #[test]
     fn segment_that_is_read_is_neither_closed_nor_taken_out() {
         let (_folder, segments) = segments(4);
-        let reader = segments.database(SegmentId(1)).unwrap();
+        let reader = segments.database(written(1)).unwrap().unwrap();
         for id in 2..=4 {
-            segments.database(SegmentId(id)).unwrap();
+            segments.database(written(id)).unwrap();
         }
         assert!(Arc::ptr_eq(
             &reader,
-            &segments.database(SegmentId(1)).unwrap()
+            &segments.database(written(1)).unwrap().unwrap()
         ));
-        assert!(!segments.take_out(SegmentId(1)));
+        assert!(!segments.take_out(written(1)));
         drop(reader);
-        assert!(segments.take_out(SegmentId(1)));
+        assert!(segments.take_out(written(1)));
         assert!(!segments.index().sealed.contains_key(&SegmentId(1)));
     }
 
@@ -301,12 +374,9 @@ mod tests {
     #[test]
     fn open_segments_are_counted_while_one_is_being_opened() {
         let (_folder, segments) = segments(1);
-        let segments = Arc::new(segments);
-        let _opening = segments.open_segments();
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let counting = Arc::clone(&segments);
-        std::thread::spawn(move || tell.send(counting.open_count()));
-        assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(1));
+        segments.open_segments().insert(written(1), Slot::Opening);
+        assert_eq!(segments.open_count(), 2);
+        assert!(!segments.take_out(written(1)), "it is about to be read");
     }
 
     #[test]
@@ -317,7 +387,34 @@ mod tests {
             segments.roll(SegmentId(2), next.database().clone()),
             SegmentId(1)
         );
-        segments.database(SegmentId(1)).unwrap();
+        segments.database(written(1)).unwrap().unwrap();
         assert_eq!(segments.index().active.0, SegmentId(2));
+    }
+
+    #[test]
+    fn replaced_segment_is_read_to_its_end_and_not_opened_again() {
+        let (folder, segments) = segments(3);
+        let record = SegmentRecord {
+            evacuated: Some(Evacuated {
+                last: SegmentId(2),
+                generation: 1,
+                commits: 0,
+            }),
+            ..SegmentRecord::created()
+        };
+        let name = record.name(SegmentId(1));
+        drop(SegmentWriter::create_at(&name.path(folder.path()), SegmentId(1)).unwrap());
+        let reader = segments.database(written(1)).unwrap().unwrap();
+        let replaced = segments.replace(SegmentId(1), record);
+        assert_eq!(replaced, [written(1), written(2)]);
+        assert!(!segments.take_out(written(1)), "somebody reads it");
+        assert!(segments.database(written(2)).unwrap().is_none());
+        assert!(segments.database(name).unwrap().is_some());
+        drop(reader);
+        assert!(segments.take_out(written(1)));
+        assert!(
+            segments.index().sealed.contains_key(&SegmentId(1)),
+            "the copy"
+        );
     }
 }

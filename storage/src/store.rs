@@ -5,6 +5,7 @@
 
 mod committer;
 mod counters;
+mod evacuations;
 mod keeper;
 mod open_commit;
 mod opening;
@@ -50,6 +51,8 @@ pub struct StoreOptions {
     pub queue_bytes_max: usize,
     /// Newest commits kept in memory for readers.
     pub ring_bytes_max: usize,
+    /// Bytes a second that evacuation writes at most.
+    pub evacuation_bytes_per_second: u64,
     /// Where times come from.
     pub clock: Arc<dyn ClockSource>,
     /// What tells this machine from others; a folder that moves to another begins a new incarnation.
@@ -64,6 +67,7 @@ impl Default for StoreOptions {
             commit_bytes_max: 1024 * 1024,
             queue_bytes_max: 8 * 1024 * 1024,
             ring_bytes_max: 4 * 1024 * 1024,
+            evacuation_bytes_per_second: 4 * 1024 * 1024,
             clock: SystemClock::new(),
             fingerprint: Fingerprint::of_machine(),
         }

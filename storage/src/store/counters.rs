@@ -12,6 +12,8 @@ pub struct StoreCounters {
     records: AtomicU64,
     commit_bytes: AtomicU64,
     free_bytes: AtomicU64,
+    evacuated_segments: AtomicU64,
+    evacuated_bytes: AtomicU64,
 }
 
 impl StoreCounters {
@@ -25,6 +27,12 @@ impl StoreCounters {
         // Two threads may announce at once, and the slower one must not take anything back: who was
         // told of a commit would wait for it until the next.
         self.durable.fetch_max(commit.0, Ordering::AcqRel);
+    }
+
+    pub(crate) fn evacuated(&self, segments: usize, bytes: u64) {
+        self.evacuated_segments
+            .fetch_add(segments as u64, Ordering::Relaxed);
+        self.evacuated_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn set_free_bytes(&self, bytes: u64) {
@@ -49,6 +57,16 @@ impl StoreCounters {
     /// Bytes of the commits, before sled adds its own.
     pub fn commit_bytes(&self) -> u64 {
         self.commit_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Segments whose live data was copied elsewhere, so that they could go.
+    pub fn evacuated_segments(&self) -> u64 {
+        self.evacuated_segments.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the commits that were copied so.
+    pub fn evacuated_bytes(&self) -> u64 {
+        self.evacuated_bytes.load(Ordering::Relaxed)
     }
 
     /// Free bytes of the file system, as seen last.

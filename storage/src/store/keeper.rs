@@ -3,20 +3,23 @@
 //!
 //! Invariant: whatever it does, a crash in the middle leaves a folder that recovery understands.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::Era;
 use crate::durable_file::remove_directory;
+use crate::evacuation::{self, Candidate};
 use crate::ids::{EraId, LogPartition, Offset, SegmentId};
 use crate::io_threads;
 use crate::journal::Operation;
 use crate::mark::Mark;
 use crate::metadata::{MetadataError, SegmentState};
 use crate::retention::{self, Age, Need};
-use crate::segment;
+use crate::segment_name::SegmentName;
 use crate::store::committer::RetainedOfSegment;
+use crate::store::evacuations::Done;
 use crate::store::{Health, Shared, SyncProblem};
 
 /// How often it looks around when nobody wakes it.
@@ -26,6 +29,9 @@ const ERA_WITHIN: Duration = Duration::from_secs(1);
 /// How long forgetting may wait for one: nothing hangs on it.
 const FORGET_WITHIN: Duration = Duration::from_secs(3600);
 
+/// How long evacuation waits after it failed.
+const EVACUATE_AGAIN: Duration = Duration::from_secs(60);
+
 /// A segment that commits no longer go to.
 #[derive(Debug)]
 pub(crate) struct ToSeal {
@@ -33,8 +39,21 @@ pub(crate) struct ToSeal {
     pub(crate) retained: RetainedOfSegment,
 }
 
+/// What the keeper remembers from round to round.
+#[derive(Debug, Default)]
+struct Upkeep {
+    /// Segments that were copied elsewhere and that somebody may still read.
+    replaced: Vec<SegmentName>,
+    /// Segments that evacuation cannot read; readers find out what of them is left.
+    unreadable: BTreeSet<SegmentName>,
+    /// Not to be tried before, after a failure.
+    evacuate_from: Option<Instant>,
+}
+
 /// Runs until the store is closed.
 pub(crate) fn run(shared: &Arc<Shared>, mut mark: Mark) {
+    let mut upkeep = Upkeep::default();
+    watch_space(shared);
     while shared.wait_as_keeper(INTERVAL) {
         note_durable(shared, &mut mark);
         if io_threads::have_failed() {
@@ -43,7 +62,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut mark: Mark) {
             shared.set_health(Health::Poisoned(SyncProblem::new(what)));
         }
         // sled panics on some damage; upkeep must go on with what is not damaged.
-        let round = panic::catch_unwind(AssertUnwindSafe(|| look_around(shared)));
+        let round = panic::catch_unwind(AssertUnwindSafe(|| look_around(shared, &mut upkeep)));
         let Ok(round) = round else {
             tracing::error!("Upkeep of the store panicked; trying again.");
             continue;
@@ -70,11 +89,14 @@ fn note_durable(shared: &Shared, mark: &mut Mark) {
     }
 }
 
-fn look_around(shared: &Arc<Shared>) -> Result<(), MetadataError> {
+fn look_around(shared: &Arc<Shared>, upkeep: &mut Upkeep) -> Result<(), MetadataError> {
     watch_space(shared);
     watch_clock(shared);
     seal_all(shared)?;
+    switch_evacuated(shared, upkeep)?;
+    remove_replaced(shared, upkeep);
     retain(shared)?;
+    order_evacuation(shared, upkeep);
     forget_old_eras(shared);
     shared.prepare_segment();
     shared.segments.close_idle();
@@ -161,7 +183,7 @@ fn seal(shared: &Shared, to_seal: &ToSeal) -> Result<(), MetadataError> {
         .sealed
         .get(&to_seal.segment)
         .cloned();
-    if let Some(mut record) = record {
+    if let Some(mut record) = record.map(Arc::unwrap_or_clone) {
         record.state = SegmentState::Sealed;
         shared.metadata.put_segment(to_seal.segment, &record)?;
         shared.metadata.flush()?;
@@ -210,8 +232,12 @@ fn forget_old_eras(shared: &Shared) {
 
 fn plan(shared: &Shared) -> (Vec<(LogPartition, Offset)>, Vec<SegmentId>) {
     let clock = shared.options.clock.as_ref();
+    let starts = starts_of(shared);
+    let (sealed, active) = {
+        let index = shared.segments.index();
+        (index.sealed.clone(), index.active.clone())
+    };
     let state = shared.state();
-    let index = shared.segments.index();
     let now_ms = state.current_era().and_then(|(_, era)| {
         let corrected = era.correction.is_some();
         corrected.then(|| era.corrected(era.provisional_ms(clock)).ms)
@@ -224,8 +250,9 @@ fn plan(shared: &Shared) -> (Vec<(LogPartition, Offset)>, Vec<SegmentId>) {
             u64::try_from(now_ms?.saturating_sub(newest_ms)).ok()?,
         ))
     };
-    let segments: Vec<_> = index
-        .all()
+    let all = sealed.iter().map(|(id, record)| (*id, record.as_ref()));
+    let segments: Vec<_> = all
+        .chain([(active.0, &active.1)])
         .map(|(id, record)| {
             let age = age_of(record).map_or(Age::Unknown, Age::Known);
             let sealed = record.state == SegmentState::Sealed;
@@ -238,25 +265,126 @@ fn plan(shared: &Shared) -> (Vec<(LogPartition, Offset)>, Vec<SegmentId>) {
         })
         .collect();
     let is_any_configured = state.logs.values().any(|log| log.options.is_some());
+    let logs = state.logs.iter();
+    let needs: BTreeMap<_, _> = logs
+        .map(|(id, log)| (*id, Need::of(log.options.as_ref(), is_any_configured)))
+        .collect();
+    // Appenders go on while it is worked out.
+    drop(state);
     let needs = |log| {
-        let options = state.logs.get(&log).and_then(|log| log.options.as_ref());
-        Need::of(options, is_any_configured)
+        let unknown = || Need::of(None, is_any_configured);
+        needs.get(&log).copied().unwrap_or_else(unknown)
     };
-    let starts = |partition| state.journal.ends(partition).log_start;
+    let starts = |partition| starts.get(&partition).copied().unwrap_or_default();
     retention::plan(&segments, needs, starts)
 }
 
-fn remove(shared: &Shared, id: SegmentId) -> Result<(), MetadataError> {
-    let Some(mut record) = shared.segments.index().sealed.get(&id).cloned() else {
+/// Puts a finished copy into the index, in the place of what it was made of.
+fn switch_evacuated(shared: &Shared, upkeep: &mut Upkeep) -> Result<(), MetadataError> {
+    let Some(Done { run, outcome }) = shared.evacuations.take_done() else {
         return Ok(());
     };
-    if !shared.segments.take_out(id) {
+    let record = match outcome {
+        Ok(record) => record,
+        Err(error) => {
+            upkeep.unreadable.extend(error.unreadable());
+            upkeep.evacuate_from = Instant::now().checked_add(EVACUATE_AGAIN);
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(segment = %run.target, error, "Segments were not evacuated.");
+            return Ok(());
+        }
+    };
+    let (first, bytes) = (run.target.first, record.bytes);
+    // From here on the index says it, too; if this fails, the next start finds the directory.
+    let replaced = shared.segments.replace(first, record.clone());
+    shared.counters.evacuated(replaced.len(), bytes);
+    let count = replaced.len();
+    tracing::info!(segment = %run.target, count, bytes, "Segments evacuated.");
+    upkeep.replaced.extend(&replaced);
+    shared.metadata.put_segment(first, &record)?;
+    shared.metadata.flush()?;
+    for other in replaced.iter().filter(|name| name.first != first) {
+        shared.metadata.remove_segment(other.first)?;
+    }
+    shared.metadata.flush()
+}
+
+/// Removes the directories of what was evacuated, as soon as nobody reads it.
+fn remove_replaced(shared: &Shared, upkeep: &mut Upkeep) {
+    upkeep.replaced.retain(|name| {
+        if !shared.segments.take_out(*name) {
+            return true;
+        }
+        let removed = remove_directory(&name.path(&shared.segments_path()));
+        if let Err(error) = &removed {
+            tracing::warn!(segment = %name, %error, "Segment could not be removed yet.");
+        }
+        removed.is_err()
+    });
+}
+
+/// Has the run copied that is worth it most, if there is one and room for the copy.
+fn order_evacuation(shared: &Shared, upkeep: &mut Upkeep) {
+    let waits = upkeep
+        .evacuate_from
+        .is_some_and(|from| Instant::now() < from);
+    if waits || !upkeep.replaced.is_empty() || !shared.evacuations.is_idle() {
+        return;
+    }
+    let is_any_configured = {
+        let state = shared.state();
+        state.logs.values().any(|log| log.options.is_some())
+    };
+    if !is_any_configured {
+        return; // Somebody only looks at the folder.
+    }
+    let starts = starts_of(shared);
+    let sealed = shared.segments.index().sealed.clone();
+    let newest = sealed.keys().next_back().copied();
+    let candidates: Vec<_> = sealed
+        .iter()
+        .map(|(id, record)| {
+            let name = record.name(*id);
+            let start = |partition| starts.get(&partition).copied().unwrap_or_default();
+            Candidate {
+                name,
+                bytes: record.bytes,
+                live_bytes: record.live_bytes(start),
+                may_move: Some(*id) != newest
+                    && record.state == SegmentState::Sealed
+                    && !upkeep.unreadable.contains(&name),
+            }
+        })
+        .collect();
+    let Some(run) = evacuation::plan(&candidates, shared.options.segment_bytes) else {
+        return;
+    };
+    // Half of the reserve is left for the journal and for what sled needs to open segments.
+    let reserve = shared.options.free_space_reserve_bytes;
+    let needed = evacuation::disk_bytes(run.live_bytes).saturating_add(reserve / 2);
+    if shared.counters.free_bytes() >= needed {
+        shared.evacuations.order(run);
+    }
+}
+
+fn starts_of(shared: &Shared) -> BTreeMap<LogPartition, Offset> {
+    let states = shared.state().journal.partition_states();
+    states.iter().map(|s| (s.partition, s.log_start)).collect()
+}
+
+fn remove(shared: &Shared, id: SegmentId) -> Result<(), MetadataError> {
+    let record = shared.segments.index().sealed.get(&id).cloned();
+    let Some(mut record) = record.map(Arc::unwrap_or_clone) else {
+        return Ok(());
+    };
+    let name = record.name(id);
+    if shared.evacuations.holds(id) || !shared.segments.take_out(name) {
         return Ok(()); // Somebody reads it; it goes in a later round.
     }
     record.state = SegmentState::Deleting;
     shared.metadata.put_segment(id, &record)?;
     shared.metadata.flush()?;
-    let path = segment::path(&shared.segments_path(), id);
+    let path = name.path(&shared.segments_path());
     if let Err(error) = remove_directory(&path) {
         // The index says that it goes; the next start tries again.
         tracing::warn!(segment = %id, %error, "Segment could not be removed yet.");

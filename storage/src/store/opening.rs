@@ -23,7 +23,7 @@ use crate::store::committer::Committer;
 use crate::store::state::{CommitLimits, State, era_key, gap_key, span_key};
 use crate::store::{
     AppendError, RecoveredRetained, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Shared, Store,
-    StoreOptions, StoreThreads, keeper,
+    StoreOptions, StoreThreads, evacuations, keeper,
 };
 
 /// A data folder that cannot be opened.
@@ -185,10 +185,11 @@ fn start(
             .spawn(run)
             .map_err(OpenError::Thread)
     };
-    let keeper = Arc::clone(shared);
+    let (keeper, evacuator) = (Arc::clone(shared), Arc::clone(shared));
     Ok(vec![
         spawn("committer", Box::new(move || committer.run()))?,
         spawn("keeper", Box::new(move || keeper::run(&keeper, mark)))?,
+        spawn("evacuator", Box::new(move || evacuations::run(&evacuator)))?,
     ])
 }
 

@@ -24,6 +24,7 @@ use crate::segment::SegmentWriter;
 use crate::segments::Segments;
 use crate::store::committer::RetainedOfSegment;
 use crate::store::counters::StoreCounters;
+use crate::store::evacuations::Evacuations;
 use crate::store::keeper::ToSeal;
 use crate::store::state::State;
 use crate::store::{AppendError, Appended, Health, RecoveredRetained, StoreOptions};
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     /// The segment after the active one, if it is made; locked while one is being made.
     ready: Mutex<Option<SegmentWriter>>,
     recovered_retained: Mutex<Vec<RecoveredRetained>>,
+    pub(crate) evacuations: Evacuations,
 }
 
 /// What is between the committer and the keeper.
@@ -118,6 +120,7 @@ impl Shared {
             keeper_wake: Condvar::new(),
             ready: Mutex::new(None),
             recovered_retained: Mutex::new(recovered_retained),
+            evacuations: Evacuations::default(),
         }
     }
 
@@ -269,11 +272,16 @@ impl Shared {
 
     pub(crate) fn begin_close(&self) {
         self.set_health(Health::Closing);
+        self.evacuations.end();
     }
 
     pub(crate) fn end_keeping(&self) {
         locked(&self.keeping).closing = true;
         self.keeper_wake.notify_all();
+    }
+
+    pub(crate) fn wake_keeper(&self) {
+        self.keeper_wake.notify_one();
     }
 
     // Between committer and keeper

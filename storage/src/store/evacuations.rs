@@ -1,0 +1,322 @@
+//! Evacuation: what the keeper and the thread that copies tell each other, and the copying.
+//!
+//! The keeper orders a run, and switches the index when the copy is complete; the thread `evacuator`
+//! only reads sealed segments and fills a directory of its own. It writes at most
+//! `StoreOptions::evacuation_bytes_per_second`, so that commits have the flash to themselves for most
+//! of the time.
+//!
+//! Invariant: one run at a time; nothing of it is removed before the index knows its copy.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::commit::Commit;
+use crate::database::DatabaseError;
+use crate::evacuated::{self, EvacuatedWriter, Manifest, ManifestError, WriteError};
+use crate::evacuation::Run;
+use crate::ids::{CommitNumber, LogPartition, Offset, SegmentId};
+use crate::journal::{self, JournalError, JournalState};
+use crate::metadata::SegmentRecord;
+use crate::segment::{self, ScanError};
+use crate::segment_name::SegmentName;
+use crate::segment_record::Evacuated;
+use crate::store::Shared;
+use crate::sys;
+
+/// So much is copied between two looks at the budget.
+const STEP_BYTES: u64 = 512 * 1024;
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Evacuations {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// What is being copied, or waits for it.
+    run: Option<Run>,
+    taken: bool,
+    done: Option<Done>,
+    closing: bool,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) run: Run,
+    pub(crate) outcome: Result<SegmentRecord, NotEvacuated>,
+}
+
+/// A run that was not copied.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotEvacuated {
+    #[error("the store is closing")]
+    Closing,
+    #[error("segment {0} is no longer there")]
+    Gone(SegmentName),
+    #[error("segment {0} does not hold what the index says")]
+    Differs(SegmentName),
+    #[error("segment {segment} cannot be opened")]
+    Open {
+        segment: SegmentName,
+        source: DatabaseError,
+    },
+    #[error("segment {segment} cannot be read")]
+    Read {
+        segment: SegmentName,
+        source: ScanError,
+    },
+    #[error("segment {segment} cannot be read")]
+    Manifest {
+        segment: SegmentName,
+        source: ManifestError,
+    },
+    #[error("the journal of commit {commit} cannot be read")]
+    Journal {
+        commit: CommitNumber,
+        source: JournalError,
+    },
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("the evacuator panicked")]
+    Panicked,
+}
+
+impl NotEvacuated {
+    /// The segment that is the reason, if it always will be.
+    pub(crate) fn unreadable(&self) -> Option<SegmentName> {
+        match self {
+            Self::Differs(segment)
+            | Self::Open { segment, .. }
+            | Self::Read { segment, .. }
+            | Self::Manifest { segment, .. } => Some(*segment),
+            _ => None,
+        }
+    }
+}
+
+impl Evacuations {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        let inner = self.inner();
+        inner.run.is_none() && inner.done.is_none()
+    }
+
+    /// Whether a segment is part of what is being done.
+    pub(crate) fn holds(&self, id: SegmentId) -> bool {
+        let inner = self.inner();
+        let done = inner.done.as_ref().map(|done| &done.run);
+        inner.run.iter().chain(done).any(|run| run.covers(id))
+    }
+
+    pub(crate) fn order(&self, run: Run) {
+        self.inner().run = Some(run);
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn take_done(&self) -> Option<Done> {
+        self.inner().done.take()
+    }
+
+    pub(crate) fn end(&self) {
+        self.inner().closing = true;
+        self.changed.notify_all();
+    }
+
+    fn next(&self) -> Option<Run> {
+        let mut inner = self.inner();
+        loop {
+            if inner.closing {
+                return None;
+            }
+            if !inner.taken
+                && let Some(run) = inner.run.clone()
+            {
+                inner.taken = true;
+                return Some(run);
+            }
+            let waited = self.changed.wait(inner);
+            inner = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn tell(&self, outcome: Result<SegmentRecord, NotEvacuated>) {
+        let mut inner = self.inner();
+        inner.taken = false;
+        inner.done = inner.run.take().map(|run| Done { run, outcome });
+    }
+
+    /// Waits until `until`; true if the store is closing.
+    fn wait(&self, until: Instant) -> bool {
+        let mut inner = self.inner();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if inner.closing || left.is_zero() {
+                return inner.closing;
+            }
+            let waited = self.changed.wait_timeout(inner, left);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Runs until the store is closed.
+pub(crate) fn run(shared: &Shared) {
+    while let Some(run) = shared.evacuations.next() {
+        // sled panics on some damage; the segment stays as it is then.
+        let copied = panic::catch_unwind(AssertUnwindSafe(|| evacuate(shared, &run)));
+        shared
+            .evacuations
+            .tell(copied.unwrap_or(Err(NotEvacuated::Panicked)));
+        sys::release_free_memory();
+        shared.wake_keeper();
+    }
+}
+
+fn evacuate(shared: &Shared, run: &Run) -> Result<SegmentRecord, NotEvacuated> {
+    let starts: BTreeMap<LogPartition, Offset> = {
+        let states = shared.state().journal.partition_states();
+        states.iter().map(|s| (s.partition, s.log_start)).collect()
+    };
+    let mut copy = Copy {
+        shared,
+        starts,
+        writer: EvacuatedWriter::create(&shared.segments_path(), run.target)?,
+        journal: JournalState::default(),
+        begun: Instant::now(),
+        flushed_bytes: 0,
+    };
+    for source in &run.sources {
+        if let Err(error) = copy.segment(*source) {
+            copy.writer.abandon()?;
+            return Err(error);
+        }
+    }
+    if copy.writer.record().is_empty() {
+        // Retention was faster: what is dead goes without a copy.
+        let name = run.target;
+        copy.writer.abandon()?;
+        return Err(NotEvacuated::Gone(name));
+    }
+    let start = |partition| copy.starts.get(&partition).copied().unwrap_or_default();
+    let journal = evacuated::with_starts(copy.journal, start);
+    Ok(copy.writer.finish(&journal)?)
+}
+
+/// A copy that grows.
+struct Copy<'a> {
+    shared: &'a Shared,
+    /// By which batches are left out.
+    starts: BTreeMap<LogPartition, Offset>,
+    writer: EvacuatedWriter,
+    /// The state after what was read.
+    journal: JournalState,
+    begun: Instant,
+    flushed_bytes: u64,
+}
+
+impl Copy<'_> {
+    fn segment(&mut self, name: SegmentName) -> Result<(), NotEvacuated> {
+        let record = {
+            let index = self.shared.segments.index();
+            let record = index.sealed.get(&name.first);
+            record
+                .filter(|record| record.name(name.first) == name)
+                .cloned()
+        };
+        let opened = self.shared.segments.database(name);
+        let opened = opened.map_err(|source| NotEvacuated::Open {
+            segment: name,
+            source,
+        })?;
+        let (Some(record), Some(database)) = (record, opened) else {
+            return Err(NotEvacuated::Gone(name));
+        };
+        if name.is_evacuated() {
+            let manifest = Manifest::read(&database, name).map_err(|source| {
+                let segment = name;
+                NotEvacuated::Manifest { segment, source }
+            })?;
+            self.journal = manifest.journal;
+        }
+        let mut seen = SegmentRecord {
+            evacuated: record.evacuated.map(|evacuated| Evacuated {
+                commits: 0,
+                ..evacuated
+            }),
+            ..SegmentRecord::created()
+        };
+        let mut failure = None;
+        let scanned = segment::scan(&database, CommitNumber(0), |commit| {
+            if let Err(error) = self.commit(&commit) {
+                failure = Some(error);
+                return ControlFlow::Break(());
+            }
+            seen.add(&commit);
+            // Behind it there may be what recovery cut off.
+            if commit.number() >= record.last_commit {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        scanned.map_err(|source| NotEvacuated::Read {
+            segment: name,
+            source,
+        })?;
+        seen.state = record.state;
+        if seen != *record {
+            return Err(NotEvacuated::Differs(name));
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<(), NotEvacuated> {
+        let number = commit.number();
+        if let Some(encoded) = commit.journal() {
+            let operations = journal::decode(&encoded).map_err(|source| {
+                let commit = number;
+                NotEvacuated::Journal { commit, source }
+            })?;
+            for operation in operations {
+                self.journal.apply(operation);
+            }
+        }
+        for batch in commit.batches() {
+            self.journal.advance(batch.partition, batch.next_offset);
+        }
+        let starts = &self.starts;
+        let kept = commit.keeping(|batch| {
+            let start = starts.get(&batch.partition).copied().unwrap_or_default();
+            batch.next_offset > start
+        });
+        if let Some(kept) = kept.map_err(WriteError::Copy)? {
+            self.writer.add(&kept)?;
+        }
+        let bytes = self.writer.record().bytes;
+        if bytes >= self.flushed_bytes + STEP_BYTES {
+            self.flushed_bytes = bytes;
+            self.writer.flush()?;
+        }
+        let pause = self.begun + self.time_for(self.flushed_bytes);
+        if self.shared.evacuations.wait(pause) {
+            return Err(NotEvacuated::Closing);
+        }
+        Ok(())
+    }
+
+    fn time_for(&self, bytes: u64) -> Duration {
+        let per_second = self.shared.options.evacuation_bytes_per_second.max(1);
+        Duration::from_millis(bytes.saturating_mul(1000) / per_second)
+    }
+}
