@@ -183,6 +183,11 @@ fn every_step_of_an_evacuation_can_be_the_last_before_a_crash() {
         check(folder.path(), 12);
         let left = directories(folder.path());
         assert!(left.iter().all(|name| !name.ends_with(".new")), "{left:?}");
+        for copy in left.iter().filter(|name| name.contains('.')) {
+            let written = left.iter().filter(|name| !name.contains('.'));
+            let twice: Vec<_> = written.filter(|name| is_covered(copy, name)).collect();
+            assert_eq!(twice, [] as [&String; 0], "{name}: {copy} is there");
+        }
     };
     let add_old = |folder: &Path| {
         for name in directories(&before) {

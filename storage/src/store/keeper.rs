@@ -53,7 +53,6 @@ struct Upkeep {
 /// Runs until the store is closed.
 pub(crate) fn run(shared: &Arc<Shared>, mut mark: Mark) {
     let mut upkeep = Upkeep::default();
-    watch_space(shared);
     while shared.wait_as_keeper(INTERVAL) {
         note_durable(shared, &mut mark);
         if io_threads::have_failed() {
@@ -104,7 +103,7 @@ fn look_around(shared: &Arc<Shared>, upkeep: &mut Upkeep) -> Result<(), Metadata
 }
 
 /// Refuses publishes before the disk is full, and takes them again when there is room.
-fn watch_space(shared: &Shared) {
+pub(crate) fn watch_space(shared: &Shared) {
     let Ok(stat) = rustix::fs::statvfs(shared.folder_path()) else {
         return;
     };

@@ -129,6 +129,8 @@ impl Store {
         let shared = Arc::new(Shared::new(
             options, folder, metadata, segments, state, events, retained,
         ));
+        // Before the first message, not half a second after it.
+        keeper::watch_space(&shared);
         let threads = start(&shared, writer, recovered.mark)?;
         if urgent {
             // Offsets leapt or a new incarnation began: that comes before anything that builds on it.

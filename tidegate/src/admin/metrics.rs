@@ -288,6 +288,18 @@ const LOG: &[Plain<Store>] = &[
         |_| storage::fence::calls(),
     ),
     (
+        "tidegate_log_evacuated_segments_total",
+        Kind::Counter,
+        "Segments whose live data was copied elsewhere, so that they could go.",
+        |s| s.counters().evacuated_segments(),
+    ),
+    (
+        "tidegate_log_evacuated_bytes_total",
+        Kind::Counter,
+        "Bytes of commits that evacuation copied.",
+        |s| s.counters().evacuated_bytes(),
+    ),
+    (
         "tidegate_log_free_bytes",
         Kind::Gauge,
         "Free bytes of the data folder's file system.",
