@@ -51,7 +51,7 @@ pub struct StoreOptions {
     pub queue_bytes_max: usize,
     /// Newest commits kept in memory for readers.
     pub ring_bytes_max: usize,
-    /// Bytes a second that evacuation writes at most.
+    /// Bytes a second that evacuation writes at most; 0: segments are never evacuated.
     pub evacuation_bytes_per_second: u64,
     /// Where times come from.
     pub clock: Arc<dyn ClockSource>,

@@ -327,7 +327,8 @@ fn order_evacuation(shared: &Shared, upkeep: &mut Upkeep) {
     let waits = upkeep
         .evacuate_from
         .is_some_and(|from| Instant::now() < from);
-    if waits || !upkeep.replaced.is_empty() || !shared.evacuations.is_idle() {
+    let is_off = shared.options.evacuation_bytes_per_second == 0;
+    if is_off || waits || !upkeep.replaced.is_empty() || !shared.evacuations.is_idle() {
         return;
     }
     let is_any_configured = {
