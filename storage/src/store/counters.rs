@@ -12,6 +12,7 @@ pub struct StoreCounters {
     records: AtomicU64,
     commit_bytes: AtomicU64,
     free_bytes: AtomicU64,
+    upkeep_failures: AtomicU64,
 }
 
 impl StoreCounters {
@@ -25,6 +26,15 @@ impl StoreCounters {
         // Two threads may announce at once, and the slower one must not take anything back: who was
         // told of a commit would wait for it until the next.
         self.durable.fetch_max(commit.0, Ordering::AcqRel);
+    }
+
+    /// Rounds of upkeep (sealing, retention, metadata) that failed; each is tried again.
+    pub fn upkeep_failures(&self) -> u64 {
+        self.upkeep_failures.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_upkeep_failure(&self) {
+        self.upkeep_failures.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn set_free_bytes(&self, bytes: u64) {

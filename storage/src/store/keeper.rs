@@ -15,8 +15,8 @@ use crate::mark::Mark;
 use crate::metadata::{MetadataError, SegmentState};
 use crate::retention::{self, Age, Need};
 use crate::segment;
-use crate::store::committer::RetainedOfSegment;
-use crate::store::{Health, Shared};
+use crate::store::committer::{RetainedOfSegment, poison};
+use crate::store::{Health, Shared, SyncProblem};
 
 /// How often it looks around when nobody wakes it.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -35,18 +35,16 @@ pub(crate) struct ToSeal {
 /// Runs until the store is closed.
 pub(crate) fn run(shared: &Arc<Shared>, mut mark: Mark) {
     while shared.wait_as_keeper(INTERVAL) {
+        watch_folder(shared);
         note_durable(shared, &mut mark);
         // sled panics on some damage; upkeep must go on with what is not damaged.
         let round = panic::catch_unwind(AssertUnwindSafe(|| look_around(shared)));
-        let Ok(round) = round else {
-            tracing::error!("Upkeep of the store panicked; trying again.");
-            continue;
+        let trouble = match round {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(SyncProblem::of(&error).to_string()),
+            Err(_) => Some("upkeep panicked".to_owned()),
         };
-        if let Err(error) = round {
-            // Nothing that was acknowledged hangs on this; the next round tries again.
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "Upkeep of the store failed; trying again.");
-        }
+        tell_upkeep(shared, trouble);
     }
     // Saves the next start some reading; it can do without.
     if let Err(error) = seal_all(shared) {
@@ -55,6 +53,33 @@ pub(crate) fn run(shared: &Arc<Shared>, mut mark: Mark) {
     note_durable(shared, &mut mark);
     if let Err(error) = mark.sync() {
         tracing::warn!(%error, "Mark could not be synced.");
+    }
+}
+
+/// A folder that is no longer where it was (removed, unmounted, mounted over) would go on taking
+/// what nobody will ever find again: the store fails instead.
+fn watch_folder(shared: &Shared) {
+    if matches!(shared.state().health, Health::Poisoned(_)) {
+        return;
+    }
+    if let Err(error) = shared.folder.check_place() {
+        poison(shared, SyncProblem::of(&error));
+    }
+}
+
+/// Nothing that was acknowledged hangs on upkeep, and the next round tries again; but it must be seen.
+/// Told once for each kind of trouble: a round comes twice a second.
+fn tell_upkeep(shared: &Shared, trouble: Option<String>) {
+    if trouble.is_some() {
+        shared.counters.count_upkeep_failure();
+    }
+    let what = trouble.clone();
+    if !shared.note_upkeep(trouble) {
+        return;
+    }
+    match what {
+        Some(what) => tracing::error!(what, "Upkeep of the store fails; trying again."),
+        None => tracing::info!("Upkeep of the store works again."),
     }
 }
 
@@ -77,10 +102,9 @@ fn look_around(shared: &Arc<Shared>) -> Result<(), MetadataError> {
 
 /// Refuses publishes before the disk is full, and takes them again when there is room.
 fn watch_space(shared: &Shared) {
-    let Ok(stat) = rustix::fs::statvfs(shared.folder_path()) else {
+    let Ok(free) = (shared.options.free_space)(shared.folder_path()) else {
         return;
     };
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     shared.counters.set_free_bytes(free);
     let reserve = shared.options.free_space_reserve_bytes;
     let full = matches!(shared.state().health, Health::DiskFull { .. });
