@@ -88,6 +88,10 @@ pub enum RunError {
 impl Broker {
     /// Binds all listeners, and takes up the retained messages that the store found.
     ///
+    /// Without a store the broker is degraded: it keeps nothing and promises nothing. Messages of
+    /// QoS 0, retained ones too, and wills go to the subscribers of the moment, those of QoS 1 that
+    /// belong into a log are refused as those of a full disk are, and nothing is retained.
+    ///
     /// # Errors
     /// See [`StartError`].
     ///
@@ -95,13 +99,16 @@ impl Broker {
     /// Outside of a tokio runtime.
     pub fn start(
         options: BrokerOptions,
-        store: Store,
+        store: impl Into<Option<Store>>,
         authorizer: Rc<dyn Authorizer>,
     ) -> Result<Self, StartError> {
-        let logs = store.logs();
-        let is_there = |id| logs.iter().any(|log| log.id == id && log.options.is_some());
-        if let Some(stored) = options.routing.stored_logs().find(|s| !is_there(s.log)) {
-            return Err(StartError::UnknownLog { log: stored.log });
+        let store = store.into();
+        if let Some(store) = &store {
+            let logs = store.logs();
+            let is_there = |id| logs.iter().any(|log| log.id == id && log.options.is_some());
+            if let Some(stored) = options.routing.stored_logs().find(|s| !is_there(s.log)) {
+                return Err(StartError::UnknownLog { log: stored.log });
+            }
         }
         let client_id_base = getrandom::u64().map_err(StartError::Random)?;
         let listeners = options.listeners.iter().enumerate();

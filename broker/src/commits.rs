@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use mqtt::ReasonCode;
 use mqtt::server::PublishTicket;
-use storage::Health;
+use storage::{CommitNumber, Health};
 
 use crate::broker::RunError;
 use crate::pending::PendingPublish;
@@ -14,13 +14,16 @@ use crate::router::{Router, Stage, now};
 use crate::session::Session;
 
 impl Router {
-    /// Follows the store until the broker ends.
+    /// Follows the store until the broker ends; without one there is nothing to follow.
     pub(crate) async fn follow_store(self: Rc<Self>) {
+        let Some(store) = self.store.clone() else {
+            return self.reached(Stage::Closing).await;
+        };
         while self.stage() < Stage::Closing {
             self.store_changed.notified().await;
-            self.work_off_commits().await;
+            self.work_off_commits(store.durable()).await;
             self.announcements.set(self.announcements.get() + 1);
-            match self.store.health() {
+            match store.health() {
                 Health::Poisoned(problem) => self.fail(RunError::StoreFailed { problem }),
                 Health::Closing => self.fail(RunError::StoreClosed),
                 Health::Ready | Health::DiskFull { .. } => {
@@ -35,8 +38,7 @@ impl Router {
     }
 
     /// One commit at a time; between two of them others have their turn.
-    async fn work_off_commits(&self) {
-        let durable = self.store.durable();
+    async fn work_off_commits(&self, durable: CommitNumber) {
         loop {
             let taken = self.pending.borrow_mut().take_commit(durable);
             let Some((commit, mut taken)) = taken else {

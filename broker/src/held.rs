@@ -3,10 +3,10 @@
 //! Two things keep a publish here:
 //! - Too much is on its way to flash. The connection is paused: nothing more is read from it until
 //!   the next commit.
-//! - The disk or the retained budget is full, and a client of MQTT 3.1.1 cannot be told. Its
-//!   publishes are suspended: reading goes on, so that its other packets are answered, until 16
-//!   publishes or 64 KiB are unacknowledged; after 30 s of that the connection is closed. The bounds
-//!   are those of the state machine.
+//! - The disk or the retained budget is full, or there is no store, and a client of MQTT 3.1.1
+//!   cannot be told. Its publishes are suspended: reading goes on, so that its other packets are
+//!   answered, until 16 publishes or 64 KiB are unacknowledged; after 30 s of that the connection is
+//!   closed. The bounds are those of the state machine.
 //!
 //! Invariant: publishes of QoS 1 leave here in the order in which they came. Nothing is acknowledged
 //! past one that is here.

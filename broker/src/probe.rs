@@ -102,6 +102,8 @@ counted_causes! {
     RefusalCounters:
     /// Its connection ended before the store could take it.
     ConnectionEnded = "connection_ended",
+    /// There is no store: the broker is degraded.
+    Degraded = "degraded",
     /// The disk is full.
     DiskFull = "disk_full",
     /// The client has no permission.
@@ -121,6 +123,8 @@ counted_causes! {
     DropCause,
     /// Dropped messages by cause.
     DropCounters:
+    /// QoS 0: its log takes nothing because there is no store. Subscribers had it.
+    Degraded = "degraded",
     /// QoS 0: its log takes nothing because the disk is full. Subscribers had it.
     DiskFull = "disk_full",
     /// It expired.

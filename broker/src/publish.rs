@@ -5,6 +5,7 @@
 //! - A message of QoS 1 that is logged is delivered and acknowledged after its commit (its publisher
 //!   earlier if the log says so), a retained one of QoS 0 is delivered after its commit, too: what
 //!   is retained and what subscribers saw last must be the same. All others go at once.
+//! - Without a store nothing is promised: QoS 1 that belongs into a log is refused, QoS 0 is live.
 //! - What goes at once never overtakes a retained message of the same client under the same topic
 //!   name: it rides with that one's commit (MQTT 5, 4.6, Message Ordering).
 //!
@@ -81,10 +82,17 @@ impl Router {
             route,
         };
         match destination {
-            Destination::Log(log) if retain => self.publish_retained(&publish, log),
+            // Without a store nothing is retained, and QoS 0 may be discarded instead (3.3.1.3).
+            Destination::Log(log) if retain && self.retains(qos) => {
+                self.publish_retained(&publish, log)
+            }
             Destination::Log(log) => self.publish_logged(&publish, log),
             Destination::Live | Destination::Refused => self.publish_live(&publish),
         }
+    }
+
+    fn retains(&self, qos: QoS) -> bool {
+        self.store.is_some() || qos > QoS::AtMostOnce
     }
 
     /// To subscribers only.
@@ -107,7 +115,8 @@ impl Router {
         }
     }
 
-    /// QoS 0 that a log takes. A full disk does not keep it from its subscribers.
+    /// QoS 0 that a log takes. A full disk does not keep it from its subscribers, nor does a store
+    /// that is not there.
     fn publish_logged_at_once(&self, publish: &Publish<'_>, log: &StoredLog) -> Outcome {
         let ahead = self.not_to_be_overtaken(publish);
         if ahead.is_some() && self.is_full_of_riders() {
@@ -117,6 +126,9 @@ impl Router {
             Ok(_) => {}
             Err(Outcome::Refused(RefusalCause::DiskFull)) => {
                 self.counters.dropped.add(DropCause::DiskFull, 1);
+            }
+            Err(Outcome::Refused(RefusalCause::Degraded)) => {
+                self.counters.dropped.add(DropCause::Degraded, 1);
             }
             Err(outcome) => return outcome,
         }
@@ -162,16 +174,19 @@ impl Router {
 
     /// Gives the message its place in the log.
     fn append(&self, publish: &Publish<'_>, log: &StoredLog) -> Result<Appended, Outcome> {
+        let Some(store) = &self.store else {
+            return Err(Outcome::Refused(RefusalCause::Degraded));
+        };
         let (session, topic) = (publish.session, &publish.route.topic);
         let record = record_of(
             publish.message,
             publish.route.topic_bytes.clone(),
             session.client_id().clone(),
-            || self.store.now_ms(),
+            || store.now_ms(),
         );
         let mut buffer = self.key.borrow_mut();
         let key = log.key.key(session.client_id(), topic, &mut buffer);
-        match self.store.append(log.log, key, &record) {
+        match store.append(log.log, key, &record) {
             Ok(appended) => {
                 self.counters.published.increment();
                 Ok(appended)

@@ -2,7 +2,7 @@
 //!
 //! | | MQTT 5 | MQTT 3.1.1 |
 //! |---|---|---|
-//! | QoS 1, the store or the retained budget is full | PUBACK 0x97 in its place | held and tried again, see [`held`](crate::held) |
+//! | QoS 1, the store or the retained budget is full, or there is no store | PUBACK 0x97 in its place | held and tried again, see [`held`](crate::held) |
 //! | QoS 1, never possible | PUBACK with the code | the connection is closed |
 //! | QoS 0, topic name that nobody may publish to | DISCONNECT with the code | the connection is closed |
 //! | QoS 0, all other causes | dropped and counted | dropped and counted |
@@ -17,7 +17,7 @@ use crate::probe::RefusalCause;
 impl RefusalCause {
     /// Whether the same publish may be taken later.
     pub(crate) fn is_for_now(self) -> bool {
-        matches!(self, Self::DiskFull | Self::RetainedFull)
+        matches!(self, Self::Degraded | Self::DiskFull | Self::RetainedFull)
     }
 
     /// Whether the connection of a client ends that publishes such a thing with QoS 0.
@@ -28,6 +28,10 @@ impl RefusalCause {
     /// What an MQTT 5 client is told.
     pub(crate) fn reason(self) -> Reason {
         let (code, text) = match self {
+            Self::Degraded => (
+                ReasonCode::QuotaExceeded,
+                "the server's store has failed; only QoS 0 is served",
+            ),
             Self::DiskFull => (ReasonCode::QuotaExceeded, "the disk is full"),
             Self::NotAuthorized => (ReasonCode::NotAuthorized, "no permission to publish this"),
             Self::RetainedFull => (

@@ -34,7 +34,8 @@ use crate::will::WaitingWills;
 pub(crate) struct Router {
     pub(crate) options: BrokerOptions,
     pub(crate) machine_options: Arc<MachineOptions>,
-    pub(crate) store: Store,
+    /// Where messages are kept; without it the broker is degraded and keeps none.
+    pub(crate) store: Option<Store>,
     pub(crate) authorizer: Rc<dyn Authorizer>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) log_limits: LogLimits,
@@ -87,7 +88,7 @@ pub(crate) fn now() -> Instant {
 impl Router {
     pub(crate) fn new(
         options: BrokerOptions,
-        store: Store,
+        store: Option<Store>,
         authorizer: Rc<dyn Authorizer>,
         counters: Arc<Counters>,
         client_id_base: u64,
@@ -95,11 +96,14 @@ impl Router {
         let limits = &options.limits;
         let retained = RetainedMessages::new(limits.retained_bytes_max, limits.retained_count_max);
         let store_changed = Arc::new(Notify::new());
-        let notify = Arc::clone(&store_changed);
-        store.subscribe(move || notify.notify_one());
+        if let Some(store) = &store {
+            let notify = Arc::clone(&store_changed);
+            store.subscribe(move || notify.notify_one());
+        }
+        let durable = store.as_ref().map(Store::durable);
         let router = Self {
             machine_options: Arc::new(limits.machine_options()),
-            worked_off: Cell::new(store.durable()),
+            worked_off: Cell::new(durable.unwrap_or_default()),
             retained: RefCell::new(retained),
             store_changed,
             options,
@@ -130,10 +134,13 @@ impl Router {
     }
 
     fn restore_retained(&self) {
+        let Some(store) = &self.store else {
+            return;
+        };
         let now = now();
         let mut retained = self.retained.borrow_mut();
-        for recovered in self.store.take_recovered_retained() {
-            match Publication::recovered(now, &self.store, &recovered) {
+        for recovered in store.take_recovered_retained() {
+            match Publication::recovered(now, store, &recovered) {
                 Ok(Some(publication)) => retained.restore(publication),
                 Ok(None) => {}
                 Err(error) => tracing::error!(error, "Retained message cannot be sent; left out."),
@@ -307,7 +314,7 @@ mod tests {
         };
         let options = BrokerOptions::new(Vec::new(), routing);
         let counters = Arc::new(Counters::new(&[]));
-        let router = Router::new(options, store, Rc::new(AllowAll), counters, 0);
+        let router = Router::new(options, Some(store), Rc::new(AllowAll), counters, 0);
         let [first, second] = [(); 2].map(|()| router.open_connection());
         for connection in [&first, &second, &first] {
             router.await_commit(connection);

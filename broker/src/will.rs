@@ -5,6 +5,7 @@
 //! - It is not published when the broker shuts down: no client has failed then, and a thousand
 //!   reports that one did would be kept and replicated as facts. MQTT 5 allows it (3.1.2.5, a
 //!   server that shuts down may defer wills until it is back); clients that come back bring theirs.
+//! - A degraded broker sends it to the subscribers of the moment.
 //! - It takes the publish path like any message. Nobody sends it again when the store does not take
 //!   it for now, so it waits, within a bound.
 
@@ -41,7 +42,11 @@ impl Router {
     /// Publishes the will of a client that is gone.
     pub(crate) fn publish_will(&self, now: Instant, session: &Rc<Session>, mut will: Message) {
         // A 3.1.1 client is not told that QoS 2 is not served; nobody is granted more anyway.
-        will.qos = will.qos.min(QoS::AtLeastOnce);
+        // Without a store it is live only: nobody waits to be told whether it was kept.
+        will.qos = match self.store {
+            Some(_) => will.qos.min(QoS::AtLeastOnce),
+            None => QoS::AtMostOnce,
+        };
         self.count_received(will.qos);
         self.offer_will(now, session, will);
     }

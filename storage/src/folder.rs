@@ -15,6 +15,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -30,6 +31,14 @@ const NEEDS: Version = Version::new(0, 1, 0);
 const FORMAT_FIRST_LINE: &str = "tidegate data folder";
 const FORMAT_FILE: &str = "FORMAT";
 const LOCK_FILE: &str = "LOCK";
+const RUN_FOLDER: &str = "run";
+/// What the product writes there; see `tidegate/src/addresses.rs` and `tidegate/src/run/`.
+const RUN_FILES: [&str; 4] = [
+    "addresses.json",
+    "addresses.json.new",
+    "store-failure",
+    "store-failure.new",
+];
 const FORMAT_BYTES_MAX: u64 = 4096;
 
 /// A data folder that this process alone has open.
@@ -37,7 +46,18 @@ const FORMAT_BYTES_MAX: u64 = 4096;
 pub(crate) struct Folder {
     path: PathBuf,
     /// Unlocked when the file is closed, also by the death of the process.
-    _lock: File,
+    lock: File,
+}
+
+/// The data folder was removed, unmounted or covered while it was in use.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the data folder {path} was taken away while it was in use ({how}): removed, unmounted, or \
+     something is mounted over it"
+)]
+pub(crate) struct DisplacedError {
+    path: PathBuf,
+    how: &'static str,
 }
 
 /// A data folder that cannot be used.
@@ -140,7 +160,7 @@ impl Folder {
         }
         Ok(Self {
             path: path.to_owned(),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -155,6 +175,35 @@ impl Folder {
         Err(FolderError::Missing {
             path: path.to_owned(),
         })
+    }
+
+    /// Whether the folder is still where it was taken: the LOCK file there is the one that is held.
+    ///
+    /// # Errors
+    /// See [`DisplacedError`]. That it could not be looked at for want of memory or files is none.
+    pub(crate) fn check_place(&self) -> Result<(), DisplacedError> {
+        let displaced = |how: &'static str| DisplacedError {
+            path: self.path.clone(),
+            how,
+        };
+        let there = match fs::metadata(self.path.join(LOCK_FILE)) {
+            Ok(there) => there,
+            Err(error) => {
+                return match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                        Err(displaced("its LOCK file is gone from there"))
+                    }
+                    _ => Ok(()),
+                };
+            }
+        };
+        let Ok(held) = self.lock.metadata() else {
+            return Ok(());
+        };
+        match (there.dev(), there.ino()) == (held.dev(), held.ino()) {
+            true => Ok(()),
+            false => Err(displaced("another LOCK file lies there")),
+        }
     }
 
     /// Where it is.
@@ -229,18 +278,22 @@ fn check_format(path: &Path, text: &str) -> Result<Version, FolderError> {
     }
 }
 
-/// A folder without FORMAT must be empty, but for what an interrupted start of ours leaves.
+/// A folder without FORMAT must be empty, but for what an interrupted start of ours leaves, or one
+/// that found no space: see [`is_of_a_start`].
 fn refuse_foreign(path: &Path) -> Result<(), FolderError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(io_error("read", path)(error)),
     };
-    let harmless = [LOCK_FILE, "FORMAT.new", "lost+found"];
-    let mut found: Vec<String> = entries
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
-        .filter(|name| !harmless.contains(&name.as_str()))
-        .collect();
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(io_error("read", path))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !is_of_a_start(&name, &entry.path()) {
+            found.push(name);
+        }
+    }
     if found.is_empty() {
         return Ok(());
     }
@@ -259,6 +312,25 @@ fn refuse_foreign(path: &Path) -> Result<(), FolderError> {
         path: path.to_owned(),
         found: names,
     })
+}
+
+/// Whether an entry of a folder without FORMAT may come from a start of ours that did not get far:
+/// nothing that holds data, and directories only as we make them.
+fn is_of_a_start(name: &str, path: &Path) -> bool {
+    let is_empty = || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    match name {
+        LOCK_FILE | "FORMAT.new" | "lost+found" => true,
+        "log" | "quarantine" => is_empty(),
+        RUN_FOLDER => fs::read_dir(path).is_ok_and(|mut entries| {
+            entries.all(|entry| {
+                entry.is_ok_and(|entry| {
+                    let name = entry.file_name();
+                    RUN_FILES.iter().any(|known| name == *known)
+                })
+            })
+        }),
+        _ => false,
+    }
 }
 
 fn lock(path: &Path) -> Result<File, FolderError> {
@@ -300,6 +372,45 @@ fn lock(path: &Path) -> Result<File, FolderError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folder_that_was_begun_without_space_is_taken_up_again() {
+        let path = tempfile::tempdir().unwrap();
+        let path = path.path();
+        for name in ["log", "quarantine", "run", "lost+found"] {
+            fs::create_dir(path.join(name)).unwrap();
+        }
+        for name in ["LOCK", "FORMAT.new", "run/addresses.json"] {
+            fs::write(path.join(name), "").unwrap();
+        }
+        Folder::open(path).unwrap();
+        assert!(path.join("FORMAT").exists());
+    }
+
+    #[test]
+    fn folder_with_data_and_without_format_is_not_taken_for_one_that_was_begun() {
+        for (folder, file) in [("log", "log/1"), ("run", "run/1"), ("data", "data/1")] {
+            let path = tempfile::tempdir().unwrap();
+            fs::create_dir(path.path().join(folder)).unwrap();
+            fs::write(path.path().join(file), "").unwrap();
+            let error = Folder::open(path.path()).unwrap_err();
+            assert!(matches!(error, FolderError::Foreign { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn folder_that_was_moved_or_covered_is_noticed() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        let folder = Folder::open(&path).unwrap();
+        folder.check_place().unwrap();
+        fs::rename(&path, parent.path().join("elsewhere")).unwrap();
+        let error = folder.check_place().unwrap_err().to_string();
+        assert!(error.contains("its LOCK file is gone"), "{error}");
+        let _other = Folder::open(&path).unwrap();
+        let error = folder.check_place().unwrap_err().to_string();
+        assert!(error.contains("another LOCK file lies there"), "{error}");
+    }
 
     fn names(path: &Path) -> Vec<String> {
         let entries = fs::read_dir(path).unwrap();

@@ -76,6 +76,32 @@ pub enum RecoveryEvent {
     },
 }
 
+impl RecoveryEvent {
+    /// The kinds of events, one word each, for labels of metrics.
+    pub const KINDS: [&str; 7] = [
+        "metadata_missing",
+        "metadata_quarantined",
+        "segment_quarantined",
+        "segment_cut",
+        "segment_missing",
+        "end_lost",
+        "unfinished_commit",
+    ];
+
+    /// Which of [`Self::KINDS`] it is.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::MetadataMissing => "metadata_missing",
+            Self::MetadataQuarantined { .. } => "metadata_quarantined",
+            Self::SegmentQuarantined { .. } => "segment_quarantined",
+            Self::SegmentCut { .. } => "segment_cut",
+            Self::SegmentMissing { .. } => "segment_missing",
+            Self::EndLost { .. } => "end_lost",
+            Self::UnfinishedCommit { .. } => "unfinished_commit",
+        }
+    }
+}
+
 impl fmt::Display for RecoveryEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -13,6 +13,7 @@ mod shared;
 mod state;
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -55,6 +56,8 @@ pub struct StoreOptions {
     pub evacuation_bytes_per_second: u64,
     /// Where times come from.
     pub clock: Arc<dyn ClockSource>,
+    /// Free bytes of the file system of a path.
+    pub free_space: fn(&Path) -> io::Result<u64>,
     /// What tells this machine from others; a folder that moves to another begins a new incarnation.
     pub fingerprint: Option<Fingerprint>,
 }
@@ -69,9 +72,15 @@ impl Default for StoreOptions {
             ring_bytes_max: 4 * 1024 * 1024,
             evacuation_bytes_per_second: 4 * 1024 * 1024,
             clock: SystemClock::new(),
+            free_space: free_space_of,
             fingerprint: Fingerprint::of_machine(),
         }
     }
+}
+
+fn free_space_of(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 impl fmt::Debug for StoreOptions {

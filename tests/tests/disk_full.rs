@@ -10,6 +10,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, thread};
@@ -17,11 +18,11 @@ use std::{env, thread};
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::command_line::{self, tidegate};
-use tests::deadline::PATIENCE;
-use tests::gateway::{Around, Gateway, LOOPBACK, refused};
+use tests::deadline::{PATIENCE, retry, wait_for};
+use tests::gateway::{Around, Gateway, LOOPBACK};
 use tests::mqtt::{Client, Connect, Packet, Publish, Received, SUCCESS, Version};
 use tests::supervised::ExitCode;
-use tests::{http, program, skip};
+use tests::{http, ports, program, skip};
 
 /// "Quota exceeded" of MQTT 5.
 const QUOTA_EXCEEDED: u8 = 0x97;
@@ -287,15 +288,88 @@ fn it_survives_when_somebody_else_takes_the_last_byte() {
         let code = disk.gateway.wait_end().unwrap();
         assert_eq!(code, ExitCode(0), "{}", disk.gateway.log());
 
-        // Without room for anything it says why it cannot start, and leaves what is there alone.
-        let ended = refused(&disk.configuration).unwrap();
-        assert_eq!(ended.code, ExitCode(74), "{}", ended.stderr);
-        assert!(ended.stderr.contains("No space left"), "{}", ended.stderr);
+        // Without room for anything it serves what needs none, and says why.
+        let [mqtt, admin] =
+            [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], ports::free().unwrap())));
+        let fixed = format!("[[listener]]\nbind = \"{mqtt}\"\n[admin]\nbind = \"{admin}\"\n");
+        let configuration = disk.configuration.replace(LOOPBACK, &fixed);
+        disk.gateway = Gateway::spawn(Around::default(), &configuration).unwrap();
+        let health = || retry("an answer", PATIENCE, || http::get(admin, "/healthz")).unwrap();
+        let said = health();
+        assert_eq!(said.status, 503);
+        assert!(said.body.contains("No space left"), "{}", said.body);
+        let mut client = Client::connect(mqtt, &Connect::new(Version::V5, "c")).unwrap();
+        let code = client.publish_acknowledged(Publish::new("kept/a", "refused"));
+        assert_eq!(code.unwrap(), QUOTA_EXCEEDED);
 
+        // With room it goes on, without being started again.
         drop(greedy);
         fs::remove_file(folder.join("greedy")).unwrap();
         disk.free_space();
-        disk.restart();
+        let process = disk.gateway.process().unwrap();
+        process.signal(Signal::USR1).unwrap();
+        wait_for("the store", PATIENCE, || {
+            Ok((health().status == 200).then_some(()))
+        })
+        .unwrap();
         disk.expect_exactly(&acknowledged);
+    });
+}
+
+/// What is acknowledged before it is committed may be lost, but not in silence.
+#[test]
+fn it_says_so_when_there_is_no_space_for_the_last_commit() {
+    on_a_small_disk(|folder| {
+        let mut disk = Disk::start(folder);
+        disk.configuration = disk.configuration.replace(
+            "filters = [\"kept/#\"]\n",
+            "filters = [\"kept/#\"]\ndurability = \"interval:1m\"\n",
+        );
+        disk.restart();
+        let mut client = disk.client(Version::V5, "c");
+        let payload = "x".repeat(200_000);
+        let code = client.publish_acknowledged(Publish::new("kept/a", &payload));
+        assert_eq!(code.unwrap(), SUCCESS);
+        let mut greedy = File::create(folder.join("greedy")).unwrap();
+        while greedy.write_all(&[1; 4096]).is_ok() {}
+        let code = disk.gateway.end(Signal::TERM).unwrap();
+        assert_eq!(code, ExitCode(74), "{}", disk.gateway.log());
+        let log = disk.gateway.log();
+        assert!(
+            log.contains("the store failed while it was closed"),
+            "{log}"
+        );
+        assert!(!folder.join("data/run/store-failure").exists());
+    });
+}
+
+#[test]
+fn new_folder_without_space_is_served_degraded_and_taken_up_when_there_is_room() {
+    on_a_small_disk(|folder| {
+        let mut greedy = File::create(folder.join("greedy")).unwrap();
+        while greedy.write_all(&[1; 4096]).is_ok() {}
+        let [mqtt, admin] =
+            [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], ports::free().unwrap())));
+        let data_dir = folder.join("data");
+        let configuration = format!(
+            "data_dir = {data_dir:?}\n[[listener]]\nbind = \"{mqtt}\"\n[admin]\nbind = \"{admin}\"\n\
+             [storage]\nfree_space_reserve = {RESERVE_BYTES}\n"
+        );
+        let mut gateway = Gateway::spawn(Around::default(), &configuration).unwrap();
+        let health = || retry("an answer", PATIENCE, || http::get(admin, "/healthz")).unwrap();
+        let said = health();
+        assert_eq!(said.status, 503);
+        assert!(said.body.contains("No space left"), "{}", said.body);
+        drop(greedy);
+        fs::remove_file(folder.join("greedy")).unwrap();
+        gateway.process().unwrap().signal(Signal::USR1).unwrap();
+        wait_for("the store", PATIENCE, || {
+            Ok((health().status == 200).then_some(()))
+        })
+        .unwrap();
+        let mut client = Client::connect(mqtt, &Connect::new(Version::V5, "c")).unwrap();
+        let code = client.publish_acknowledged(Publish::new("a", "taken"));
+        assert_eq!(code.unwrap(), SUCCESS);
+        assert_eq!(gateway.end(Signal::TERM).unwrap(), ExitCode(0));
     });
 }

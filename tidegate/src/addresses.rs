@@ -35,7 +35,11 @@ impl AddressesFile {
         admin: Option<SocketAddr>,
     ) -> io::Result<Self> {
         let folder = data.join("run");
-        fs::create_dir_all(&folder)?;
+        // A data folder that is not there is not begun by this.
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         let listeners = mqtt.iter().map(|address| Listener {
             kind: "mqtt",
             address: *address,

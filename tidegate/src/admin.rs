@@ -14,4 +14,4 @@ pub(crate) mod status_page;
 pub(crate) use client::{fetch, get};
 pub(crate) use log_pages::{LogSummary, Reading, RecordView, read_records, summarise};
 pub(crate) use server::Admin;
-pub(crate) use state::AdminState;
+pub(crate) use state::{AdminState, Degraded, Kept, Serving};

@@ -47,6 +47,10 @@ impl Failure {
         }
     }
 
+    pub(crate) fn status(&self) -> Status {
+        self.status
+    }
+
     /// The same with words in front of it.
     pub(crate) fn context(self, words: &'static str) -> Self {
         Self {

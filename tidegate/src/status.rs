@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use crate::admin::get;
 use crate::admin::status_page::{
-    BrokerPage, GapPage, RoutePage, RoutePartitionPage, StatusPage, StorePage,
+    BrokerPage, DegradedPage, GapPage, LastStartPage, RoutePage, RoutePartitionPage, StatusPage,
+    StorePage,
 };
 use crate::cli::StatusOptions;
 use crate::exit::Failure;
@@ -24,6 +25,9 @@ pub(crate) fn run(options: &StatusOptions) -> Result<(), Failure> {
 
 fn describe(page: &StatusPage) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
+    if let Some(degraded) = &page.degraded {
+        describe_degraded(&mut out, degraded)?;
+    }
     let gateway = page.gateway_id.as_deref().unwrap_or("(no gateway_id)");
     let StatusPage {
         version,
@@ -36,7 +40,12 @@ fn describe(page: &StatusPage) -> Result<String, std::fmt::Error> {
         "tidegate {version} · {gateway} · pid {pid} · up {uptime_seconds} s"
     )?;
     describe_broker(&mut out, &page.broker)?;
-    describe_store(&mut out, &page.store)?;
+    if let Some(store) = &page.store {
+        describe_store(&mut out, store)?;
+    }
+    if let Some(start) = &page.last_start {
+        describe_last_start(&mut out, start)?;
+    }
     match &page.bridge {
         None => writeln!(out, "bridge     none configured")?,
         Some(bridge) => {
@@ -47,6 +56,45 @@ fn describe(page: &StatusPage) -> Result<String, std::fmt::Error> {
         }
     }
     Ok(out)
+}
+
+/// First of all: whoever reads no more than a line is to read this one.
+fn describe_degraded(out: &mut String, degraded: &DegradedPage) -> std::fmt::Result {
+    let DegradedPage {
+        reason,
+        seconds,
+        attempts,
+        remedy,
+        ..
+    } = degraded;
+    let next = match degraded.next_attempt_seconds {
+        Some(seconds) => format!("the next in {seconds} s"),
+        None => "one is under way".to_owned(),
+    };
+    writeln!(out, "DEGRADED   {reason}")?;
+    writeln!(
+        out,
+        "           for {seconds} s: only QoS 0 is served, live; QoS 1 is refused; nothing is stored or \
+         replicated"
+    )?;
+    writeln!(
+        out,
+        "           {attempts} attempts to open the store, {next}"
+    )?;
+    writeln!(out, "           what to do: {remedy}")
+}
+
+fn describe_last_start(out: &mut String, start: &LastStartPage) -> std::fmt::Result {
+    if start.events.is_empty() {
+        return writeln!(out, "last start nothing out of the ordinary");
+    }
+    for event in &start.events {
+        writeln!(out, "last start {}: {}", event.kind, event.what)?;
+    }
+    writeln!(
+        out,
+        "           `tidegate log verify` tells what can be read"
+    )
 }
 
 fn describe_broker(out: &mut String, broker: &BrokerPage) -> std::fmt::Result {
@@ -92,8 +140,8 @@ fn describe_store(out: &mut String, store: &StorePage) -> std::fmt::Result {
         let logs = store.oldest_segment_kept_by.join(", ");
         writeln!(out, "           oldest segment kept by {logs}")?;
     }
-    for event in &store.recovery {
-        writeln!(out, "recovery   {event}")?;
+    if let Some(trouble) = &store.upkeep_trouble {
+        writeln!(out, "           upkeep fails: {trouble}")?;
     }
     for gap in &store.gaps {
         let GapPage {

@@ -11,7 +11,7 @@ use broker::{
 use firmware_config as config;
 use firmware_config::{Config, Durability, LogConfig};
 use mqtt::TopicFilter;
-use storage::{LogOptions, Store, StoreOptions};
+use storage::{LogId, LogOptions, Store, StoreOptions};
 
 /// Name of the log that takes what no other does.
 const DEFAULT_LOG: &str = "default";
@@ -62,8 +62,11 @@ pub(crate) fn log_options(config: &Config) -> Vec<LogOptions> {
     stored.collect()
 }
 
-/// How the broker is to work on `store`, which was opened with [`log_options`].
-pub(crate) fn broker_options(config: &Config, store: &Store) -> anyhow::Result<BrokerOptions> {
+/// How the broker is to work on `store`, which was opened with [`log_options`], or without one.
+pub(crate) fn broker_options(
+    config: &Config,
+    store: Option<&Store>,
+) -> anyhow::Result<BrokerOptions> {
     let listeners = config.listeners.iter().map(|listener| ListenerOptions {
         bind: *listener.bind,
         allow_anonymous: listener.allow_anonymous,
@@ -92,7 +95,7 @@ pub(crate) fn broker_options(config: &Config, store: &Store) -> anyhow::Result<B
     Ok(options)
 }
 
-fn log_route(log: &LogConfig, store: &Store) -> anyhow::Result<LogRoute> {
+fn log_route(log: &LogConfig, store: Option<&Store>) -> anyhow::Result<LogRoute> {
     let filters = log.filters.iter().map(|filter| {
         filter
             .parse::<TopicFilter>()
@@ -106,12 +109,17 @@ fn log_route(log: &LogConfig, store: &Store) -> anyhow::Result<LogRoute> {
     Ok(LogRoute { filters, target })
 }
 
-fn stored_log(log: &LogConfig, store: &Store) -> anyhow::Result<StoredLog> {
+fn stored_log(log: &LogConfig, store: Option<&Store>) -> anyhow::Result<StoredLog> {
     let name = log.name.to_string();
-    let id = store
-        .log(&name)
-        .ok_or_else(|| anyhow!("the store has no log `{name}`"))?
-        .id;
+    let id = match store {
+        Some(store) => {
+            let log = store.log(&name);
+            log.ok_or_else(|| anyhow!("the store has no log `{name}`"))?
+                .id
+        }
+        // Without a store nothing is appended to it.
+        None => LogId::default(),
+    };
     let durability = match log.durability {
         Durability::Interval(_) => broker::Durability::Interval,
         Durability::Commit | Durability::Memory => broker::Durability::Commit,

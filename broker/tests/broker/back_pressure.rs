@@ -1,6 +1,7 @@
 //! What publishers see when the store does not take their messages.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use broker::{DropCause, RefusalCause};
 use mqtt::ProtocolVersion::{V5, V311};
@@ -13,38 +14,38 @@ use crate::support::{
     publish, retained, text, wait_for, with_little_room,
 };
 
-/// A data folder whose file system seems to be full when the test wants it: the path leads to a
-/// file system that has no room at all.
+/// A data folder whose file system seems to be full when the test wants it: while a file lies beside
+/// it that says so.
 struct Disk(TempDir);
+
+fn free_space(path: &Path) -> io::Result<u64> {
+    let is_full = path.parent().unwrap().join("full").exists();
+    Ok(if is_full { 0 } else { 1 << 40 })
+}
 
 impl Disk {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("data")).unwrap();
-        let disk = Self(folder);
-        disk.point_to("data".into());
-        disk
+        Self(tempfile::tempdir().unwrap())
     }
 
     fn path(&self) -> PathBuf {
-        self.0.path().join("current")
+        self.0.path().join("data")
     }
 
-    fn point_to(&self, target: PathBuf) {
-        let new = self.0.path().join("new");
-        std::os::unix::fs::symlink(target, &new).unwrap();
-        std::fs::rename(new, self.path()).unwrap();
+    fn start(&self, mut setup: Setup) -> TestBroker {
+        setup.store.free_space = free_space;
+        TestBroker::start_at(&self.path(), setup)
     }
 
     fn fill(&self, broker: &TestBroker) {
-        self.point_to("/proc".into());
+        std::fs::write(self.0.path().join("full"), "").unwrap();
         wait_for("a full disk", || {
             matches!(broker.store.health(), Health::DiskFull { .. })
         });
     }
 
     fn clean_up(&self, broker: &TestBroker) {
-        self.point_to("data".into());
+        std::fs::remove_file(self.0.path().join("full")).unwrap();
         wait_for("room on the disk", || {
             broker.store.health() == Health::Ready
         });
@@ -58,7 +59,7 @@ fn refused(broker: &TestBroker, cause: RefusalCause) -> u64 {
 #[test]
 fn full_disk_is_told_to_mqtt5_in_the_place_of_the_acknowledgement() {
     let disk = Disk::new();
-    let broker = TestBroker::start_at(&disk.path(), Setup::held());
+    let broker = disk.start(Setup::held());
     let mut subscriber = broker.client(V5, "subscriber");
     subscriber.subscribe("#");
     let mut publisher = broker.client(V5, "publisher");
@@ -87,7 +88,7 @@ fn full_disk_is_told_to_mqtt5_in_the_place_of_the_acknowledgement() {
 #[test]
 fn publishes_of_a_311_client_are_held_while_the_disk_is_full_and_stored_in_order() {
     let disk = Disk::new();
-    let broker = TestBroker::start_at(&disk.path(), Setup::default());
+    let broker = disk.start(Setup::default());
     let mut subscriber = broker.client(V311, "subscriber");
     subscriber.subscribe("#");
     disk.fill(&broker);
@@ -114,7 +115,7 @@ fn publishes_of_a_311_client_are_held_while_the_disk_is_full_and_stored_in_order
 #[test]
 fn no_more_than_sixteen_publishes_of_a_311_client_are_held() {
     let disk = Disk::new();
-    let broker = TestBroker::start_at(&disk.path(), Setup::default());
+    let broker = disk.start(Setup::default());
     disk.fill(&broker);
     let mut publisher = broker.client(V311, "publisher");
     let mut bytes = bytes::BytesMut::new();
@@ -140,7 +141,7 @@ fn no_more_than_sixteen_publishes_of_a_311_client_are_held() {
 #[test]
 fn no_more_than_64_kib_of_publishes_of_a_311_client_are_held() {
     let disk = Disk::new();
-    let broker = TestBroker::start_at(&disk.path(), Setup::default());
+    let broker = disk.start(Setup::default());
     disk.fill(&broker);
     let mut publisher = broker.client(V311, "publisher");
     for number in 1..=6 {
@@ -164,7 +165,7 @@ fn no_more_than_64_kib_of_publishes_of_a_311_client_are_held() {
 #[test]
 fn held_publishes_of_a_client_that_goes_are_refused_and_not_stored() {
     let disk = Disk::new();
-    let broker = TestBroker::start_at(&disk.path(), Setup::default());
+    let broker = disk.start(Setup::default());
     disk.fill(&broker);
     let mut publisher = broker.client(V311, "publisher");
     publisher.publish(publish(1, "a", "x"));
@@ -184,7 +185,7 @@ fn held_publishes_of_a_client_that_goes_are_refused_and_not_stored() {
 #[test]
 fn qos0_reaches_its_subscribers_although_the_disk_is_full_unless_it_is_retained() {
     let disk = Disk::new();
-    let broker = TestBroker::start_at(&disk.path(), Setup::default());
+    let broker = disk.start(Setup::default());
     let mut subscriber = broker.client(V5, "subscriber");
     subscriber.subscribe("#");
     disk.fill(&broker);
@@ -206,7 +207,7 @@ fn qos0_reaches_its_subscribers_although_the_disk_is_full_unless_it_is_retained(
 #[test]
 fn will_waits_until_the_disk_has_room() {
     let disk = Disk::new();
-    let broker = TestBroker::start_at(&disk.path(), Setup::default());
+    let broker = disk.start(Setup::default());
     let mut watcher = broker.client(V5, "watcher");
     watcher.subscribe("#");
     disk.fill(&broker);

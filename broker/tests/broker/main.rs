@@ -8,6 +8,8 @@ mod bad_input;
 #[cfg(test)]
 mod connecting;
 #[cfg(test)]
+mod degraded;
+#[cfg(test)]
 mod ending;
 #[cfg(test)]
 mod publishing;

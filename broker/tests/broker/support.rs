@@ -89,6 +89,8 @@ pub(crate) struct Setup {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) store: StoreOptions,
     pub(crate) authorizer: MakeAuthorizer,
+    /// Only the test has the store; the broker is started without one.
+    pub(crate) is_degraded: bool,
 }
 
 impl Default for Setup {
@@ -108,6 +110,7 @@ impl Default for Setup {
                 ..StoreOptions::default()
             },
             authorizer: Box::new(|| Rc::new(AllowAll)),
+            is_degraded: false,
         }
     }
 }
@@ -195,7 +198,7 @@ impl TestBroker {
         let options = setup.broker_options(&store);
         let (started, starting) = mpsc::sync_channel(1);
         let (shutdown, shut) = oneshot::channel::<()>();
-        let of_broker = store.clone();
+        let of_broker = (!setup.is_degraded).then(|| store.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

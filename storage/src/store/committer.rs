@@ -153,7 +153,8 @@ impl Committer {
     }
 }
 
-fn poison(shared: &Shared, problem: SyncProblem) {
+/// The store has failed for good: everybody is told, and nothing is acknowledged any more.
+pub(crate) fn poison(shared: &Shared, problem: SyncProblem) {
     tracing::error!(%problem, "Store failed; nothing more is acknowledged.");
     shared.set_health(Health::Poisoned(problem));
 }

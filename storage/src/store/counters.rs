@@ -14,6 +14,7 @@ pub struct StoreCounters {
     free_bytes: AtomicU64,
     evacuated_segments: AtomicU64,
     evacuated_bytes: AtomicU64,
+    upkeep_failures: AtomicU64,
 }
 
 impl StoreCounters {
@@ -33,6 +34,15 @@ impl StoreCounters {
         self.evacuated_segments
             .fetch_add(segments as u64, Ordering::Relaxed);
         self.evacuated_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Rounds of upkeep (sealing, retention, metadata) that failed; each is tried again.
+    pub fn upkeep_failures(&self) -> u64 {
+        self.upkeep_failures.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_upkeep_failure(&self) {
+        self.upkeep_failures.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn set_free_bytes(&self, bytes: u64) {

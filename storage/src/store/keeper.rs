@@ -18,7 +18,7 @@ use crate::mark::Mark;
 use crate::metadata::{MetadataError, SegmentState};
 use crate::retention::{self, Age, Need};
 use crate::segment_name::SegmentName;
-use crate::store::committer::RetainedOfSegment;
+use crate::store::committer::{RetainedOfSegment, poison};
 use crate::store::evacuations::Done;
 use crate::store::{Health, Shared, SyncProblem};
 
@@ -54,23 +54,16 @@ struct Upkeep {
 pub(crate) fn run(shared: &Arc<Shared>, mut mark: Mark) {
     let mut upkeep = Upkeep::default();
     while shared.wait_as_keeper(INTERVAL) {
+        watch_for_failure(shared);
         note_durable(shared, &mut mark);
-        if io_threads::have_failed() {
-            // A commit might wait for that thread for ever.
-            let what = "an I/O thread of the databases panicked";
-            shared.set_health(Health::Poisoned(SyncProblem::new(what)));
-        }
         // sled panics on some damage; upkeep must go on with what is not damaged.
         let round = panic::catch_unwind(AssertUnwindSafe(|| look_around(shared, &mut upkeep)));
-        let Ok(round) = round else {
-            tracing::error!("Upkeep of the store panicked; trying again.");
-            continue;
+        let trouble = match round {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(SyncProblem::of(&error).to_string()),
+            Err(_) => Some("upkeep panicked".to_owned()),
         };
-        if let Err(error) = round {
-            // Nothing that was acknowledged hangs on this; the next round tries again.
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "Upkeep of the store failed; trying again.");
-        }
+        tell_upkeep(shared, trouble);
     }
     // Saves the next start some reading; it can do without.
     if let Err(error) = seal_all(shared) {
@@ -79,6 +72,37 @@ pub(crate) fn run(shared: &Arc<Shared>, mut mark: Mark) {
     note_durable(shared, &mut mark);
     if let Err(error) = mark.sync() {
         tracing::warn!(%error, "Mark could not be synced.");
+    }
+}
+
+/// What no commit would notice, or none would ever come back from. A folder that is no longer where
+/// it was (removed, unmounted, mounted over) would go on taking what nobody will find again; a commit
+/// that hangs on one of sled's threads would wait for ever.
+fn watch_for_failure(shared: &Shared) {
+    if matches!(shared.state().health, Health::Poisoned(_)) {
+        return;
+    }
+    if io_threads::have_failed() {
+        let what = "an I/O thread of the databases panicked";
+        poison(shared, SyncProblem::new(what));
+    } else if let Err(error) = shared.folder.check_place() {
+        poison(shared, SyncProblem::of(&error));
+    }
+}
+
+/// Nothing that was acknowledged hangs on upkeep, and the next round tries again; but it must be seen.
+/// Told once for each kind of trouble: a round comes twice a second.
+fn tell_upkeep(shared: &Shared, trouble: Option<String>) {
+    if trouble.is_some() {
+        shared.counters.count_upkeep_failure();
+    }
+    let what = trouble.clone();
+    if !shared.note_upkeep(trouble) {
+        return;
+    }
+    match what {
+        Some(what) => tracing::error!(what, "Upkeep of the store fails; trying again."),
+        None => tracing::info!("Upkeep of the store works again."),
     }
 }
 
@@ -104,10 +128,9 @@ fn look_around(shared: &Arc<Shared>, upkeep: &mut Upkeep) -> Result<(), Metadata
 
 /// Refuses publishes before the disk is full, and takes them again when there is room.
 pub(crate) fn watch_space(shared: &Shared) {
-    let Ok(stat) = rustix::fs::statvfs(shared.folder_path()) else {
+    let Ok(free) = (shared.options.free_space)(shared.folder_path()) else {
         return;
     };
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     shared.counters.set_free_bytes(free);
     let reserve = shared.options.free_space_reserve_bytes;
     let full = matches!(shared.state().health, Health::DiskFull { .. });

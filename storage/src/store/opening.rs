@@ -11,7 +11,7 @@ use crate::encoding::{EncodingError, Stored as _};
 use crate::folder::{Folder, FolderError};
 use crate::gap::{Gap, GapReason};
 use crate::identity::{Fingerprint, Identity, Span, SpanReason};
-use crate::ids::{CommitNumber, EraId, Incarnation, LogId, OFFSET_LEAP, SpanId};
+use crate::ids::{CommitNumber, EraId, Incarnation, LogId, OFFSET_LEAP, SegmentId, SpanId};
 use crate::journal::{JournalKey, JournalKind, JournalState, Operation, PartitionState};
 use crate::logs::{Log, LogIdentity, LogOptions, PARTITIONS_MAX};
 use crate::mark::Mark;
@@ -132,25 +132,34 @@ impl Store {
         // Before the first message, not half a second after it.
         keeper::watch_space(&shared);
         let threads = start(&shared, writer, recovered.mark)?;
-        if urgent {
-            // Offsets leapt or a new incarnation began: that comes before anything that builds on it.
-            let first = shared.hurry_open_commit();
-            shared.wait_durable(first).map_err(OpenError::FirstCommit)?;
-            for (id, record) in recovered.deferred {
-                match record {
-                    Some(record) => shared.metadata.put_segment(id, &record)?,
-                    None => shared.metadata.remove_segment(id)?,
-                }
-            }
-            shared.metadata.flush()?;
+        let threads = StoreThreads {
+            shared: Arc::clone(&shared),
+            threads,
+        };
+        if urgent && let Err(error) = write_down(&shared, recovered.deferred) {
+            // Or they would hold the folder for as long as the process lives.
+            threads.close();
+            return Err(error);
         }
-        Ok((
-            Self {
-                shared: Arc::clone(&shared),
-            },
-            StoreThreads { shared, threads },
-        ))
+        Ok((Self { shared }, threads))
     }
+}
+
+/// Offsets leapt or a new incarnation began: that comes before anything that builds on it.
+fn write_down(
+    shared: &Shared,
+    deferred: Vec<(SegmentId, Option<SegmentRecord>)>,
+) -> Result<(), OpenError> {
+    let first = shared.hurry_open_commit();
+    shared.wait_durable(first).map_err(OpenError::FirstCommit)?;
+    for (id, record) in deferred {
+        match record {
+            Some(record) => shared.metadata.put_segment(id, &record)?,
+            None => shared.metadata.remove_segment(id)?,
+        }
+    }
+    shared.metadata.flush()?;
+    Ok(())
 }
 
 fn check(options: &StoreOptions, logs: &[LogOptions]) -> Result<(), OpenError> {

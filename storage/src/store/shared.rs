@@ -58,6 +58,8 @@ pub(crate) struct Shared {
 struct Keeping {
     to_seal: VecDeque<ToSeal>,
     closing: bool,
+    /// What the last round of upkeep failed of.
+    trouble: Option<String>,
 }
 
 /// State of the store for people and programs.
@@ -65,6 +67,9 @@ struct Keeping {
 pub struct StoreStatus {
     /// Whether it takes records.
     pub health: Health,
+    /// What upkeep fails of now, if it does. Nothing that was acknowledged hangs on it; if it stays,
+    /// no new segment can be begun, and then the store fails.
+    pub upkeep_trouble: Option<String>,
     /// Newest durable commit.
     pub durable: CommitNumber,
     /// Segments on flash.
@@ -347,6 +352,14 @@ impl Shared {
         locked(&self.keeping).to_seal.pop_front()
     }
 
+    /// Notes how the round of upkeep went; whether that is news.
+    pub(crate) fn note_upkeep(&self, trouble: Option<String>) -> bool {
+        let mut keeping = locked(&self.keeping);
+        let is_news = keeping.trouble != trouble;
+        keeping.trouble = trouble;
+        is_news
+    }
+
     /// Waits for something to do or for `interval`; false when it is time to end.
     pub(crate) fn wait_as_keeper(&self, interval: Duration) -> bool {
         let keeping = locked(&self.keeping);
@@ -412,6 +425,7 @@ impl Shared {
     }
 
     pub(crate) fn status(&self) -> StoreStatus {
+        let upkeep_trouble = locked(&self.keeping).trouble.clone();
         let state = self.state();
         let index = self.segments.index();
         let name = |log: LogId| state.logs.get(&log).map(|log| log.name.clone());
@@ -426,6 +440,7 @@ impl Shared {
         });
         StoreStatus {
             health: state.health.clone(),
+            upkeep_trouble,
             durable: state.durable,
             segments: index.sealed.len() + 1,
             bytes: index.all().map(|(_, record)| record.bytes).sum(),

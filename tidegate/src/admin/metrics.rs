@@ -7,7 +7,7 @@ use std::fs;
 
 use bridge::{PartitionStatus, RouteStatus, StreamActivity};
 use broker::{Counters, DropCause, EndCause, ListenerCounters, RefusalCause};
-use storage::{GapReason, Health, Store, StoreStatus, TimeQuality};
+use storage::{GapReason, Health, RecoveryEvent, Store, StoreStatus, TimeQuality};
 
 use crate::admin::state::AdminState;
 
@@ -88,7 +88,7 @@ pub(crate) fn exposition(state: &AdminState) -> Result<String, fmt::Error> {
         state.started.elapsed().as_secs(),
     )?;
     broker(&mut out, state)?;
-    log(&mut out, state)?;
+    store(&mut out, state)?;
     bridge(&mut out, state)?;
     process(&mut out)?;
     Ok(out.text)
@@ -207,7 +207,8 @@ const BROKER: &[Plain<Counters>] = &[
 ];
 
 fn broker(out: &mut Exposition, state: &AdminState) -> fmt::Result {
-    let counters = state.broker.counters();
+    let broker = state.broker();
+    let counters = broker.counters();
     for (name, kind, help, value) in LISTENER {
         let mut metric = out.metric(name, *kind, help)?;
         for listener in &counters.listeners {
@@ -300,6 +301,12 @@ const LOG: &[Plain<Store>] = &[
         |s| s.counters().evacuated_bytes(),
     ),
     (
+        "tidegate_log_upkeep_failures_total",
+        Kind::Counter,
+        "Rounds of sealing, retention and metadata that failed and are tried again.",
+        |s| s.counters().upkeep_failures(),
+    ),
+    (
         "tidegate_log_free_bytes",
         Kind::Gauge,
         "Free bytes of the data folder's file system.",
@@ -346,18 +353,45 @@ const LOG_STATUS: &[Plain<StoreStatus>] = &[
     ),
 ];
 
-fn log(out: &mut Exposition, state: &AdminState) -> fmt::Result {
-    let store = &state.store;
+/// Whether there is a store, and what it says of itself.
+fn store(out: &mut Exposition, state: &AdminState) -> fmt::Result {
+    let store = state.store();
+    out.gauge(
+        "tidegate_degraded",
+        "Whether there is no store and only QoS 0 is served (1).",
+        u64::from(store.is_err()),
+    )?;
+    let name = "tidegate_log_recovery_events";
+    let help = "What was out of the ordinary when the store was last opened, by kind.";
+    let events = state.last_start().map(|start| start.events);
+    let events = events.unwrap_or_default();
+    let mut metric = out.metric(name, Kind::Gauge, help)?;
+    for kind in RecoveryEvent::KINDS {
+        let count = events.iter().filter(|event| event.kind() == kind).count();
+        metric.sample(&[("kind", kind)], count as u64)?;
+    }
+    match store {
+        Ok(store) => log(out, &store),
+        // Alerts hang on this one.
+        Err(_) => out.gauge(
+            "tidegate_log_takes_messages",
+            "Whether the store takes messages (1) or refuses them (0).",
+            0,
+        ),
+    }
+}
+
+fn log(out: &mut Exposition, store: &Store) -> fmt::Result {
     plain(out, LOG, store)?;
     plain(out, LOG_STATUS, &store.status())?;
     let name = "tidegate_log_high_watermark";
     let help = "First offset that is not yet durable.";
-    per_partition(out, name, help, state, |partition| {
+    per_partition(out, name, help, store, |partition| {
         store.high_watermark(partition).0
     })?;
     let name = "tidegate_log_start_offset";
     let help = "First offset that is kept.";
-    per_partition(out, name, help, state, |partition| {
+    per_partition(out, name, help, store, |partition| {
         store.log_start(partition).0
     })?;
     let gaps = store.gaps();
@@ -380,11 +414,11 @@ fn per_partition(
     out: &mut Exposition,
     name: &str,
     help: &str,
-    state: &AdminState,
+    store: &Store,
     value: impl Fn(storage::LogPartition) -> u64,
 ) -> fmt::Result {
     let mut metric = out.metric(name, Kind::Gauge, help)?;
-    for log in state.store.logs() {
+    for log in store.logs() {
         for partition in log.partitions() {
             let number = partition.partition.to_string();
             let labels = [("log", log.name.as_str()), ("partition", number.as_str())];
@@ -464,7 +498,8 @@ fn bridge(out: &mut Exposition, state: &AdminState) -> fmt::Result {
             metric.sample(&[("route", route)], value(status))?;
         }
     }
-    let now_ms = state.store.now().ms;
+    // Without a store there is no bridge.
+    let now_ms = state.store().map_or(0, |store| store.now().ms);
     let name = "tidegate_bridge_lag_seconds";
     let mut metric = out.metric(name, Kind::Gauge, "Age of the oldest record that waits.")?;
     for (route, status) in &routes {

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::log_pages::{Reading, read_records, summarise};
 use crate::admin::metrics::exposition;
-use crate::admin::state::AdminState;
+use crate::admin::state::{AdminState, describe};
 use crate::admin::status_page::StatusPage;
 
 /// Connections at one time; a health check needs one.
@@ -123,7 +123,10 @@ async fn answer(state: &AdminState, request: &Request<Incoming>) -> Answer {
         "/readyz" => verdict(state.readiness()),
         "/metrics" => metrics(state),
         "/status" => json(&StatusPage::of(state)),
-        "/log/list" => json(&summarise(&state.store)),
+        "/log/list" => match state.store() {
+            Ok(store) => json(&summarise(&store)),
+            Err(degraded) => verdict(Err(describe(&degraded))),
+        },
         "/log/read" => log_read(state, query).await,
         path => text(
             StatusCode::NOT_FOUND,
@@ -162,7 +165,10 @@ async fn log_read(state: &AdminState, query: &str) -> Answer {
         Ok(reading) => reading,
         Err(what) => return text(StatusCode::BAD_REQUEST, format!("{what}\n")),
     };
-    let store = state.store.clone();
+    let store = match state.store() {
+        Ok(store) => store,
+        Err(degraded) => return verdict(Err(describe(&degraded))),
+    };
     match tokio::task::spawn_blocking(move || read_records(&store, &reading)).await {
         Ok(Ok(records)) => json(&records),
         Ok(Err(error)) => text(StatusCode::NOT_FOUND, format!("{error:#}\n")),

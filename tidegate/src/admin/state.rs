@@ -1,42 +1,143 @@
-//! What the admin server shows.
+//! What the admin server shows. It outlives the broker: a gateway may become degraded, and normal
+//! again, while the server goes on.
 
-use std::cell::{Cell, RefCell};
-use std::time::Instant;
+use std::cell::{Cell, Ref, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
 
 use bridge::BridgeProbe;
 use broker::Probe;
 use firmware_config::Config;
-use storage::{Health, Store};
+use storage::{Health, RecoveryEvent, Store};
 
 /// Handles on everything that can be looked at.
 #[derive(Debug)]
 pub(crate) struct AdminState {
     pub(crate) config: Config,
-    pub(crate) store: Store,
-    pub(crate) broker: Probe,
     pub(crate) started: Instant,
-    bridge: RefCell<Option<BridgeProbe>>,
+    serving: RefCell<Serving>,
+    last_start: RefCell<Option<LastStart>>,
     ready: Cell<bool>,
 }
 
-impl AdminState {
-    pub(crate) fn new(config: Config, store: Store, broker: Probe) -> Self {
+/// What serves now.
+#[derive(Clone, Debug)]
+pub(crate) struct Serving {
+    pub(crate) broker: Probe,
+    pub(crate) bridge: Option<BridgeProbe>,
+    pub(crate) store: Kept,
+}
+
+/// Where messages are kept.
+#[derive(Clone, Debug)]
+pub(crate) enum Kept {
+    In(Store),
+    /// Nowhere: the gateway is degraded.
+    Nowhere(Rc<Degraded>),
+}
+
+/// Why there is no store, and what is done about it.
+#[derive(Debug)]
+pub(crate) struct Degraded {
+    since: Instant,
+    since_wall: SystemTime,
+    reason: RefCell<String>,
+    attempts: Cell<u32>,
+    /// `None` while one is under way.
+    next_attempt: Cell<Option<Instant>>,
+}
+
+/// How the store was opened the last time that it was.
+#[derive(Clone, Debug)]
+pub(crate) struct LastStart {
+    pub(crate) at: SystemTime,
+    pub(crate) events: Vec<RecoveryEvent>,
+}
+
+impl Degraded {
+    pub(crate) fn new(reason: String) -> Self {
         Self {
-            config,
-            store,
-            broker,
-            started: Instant::now(),
-            bridge: RefCell::new(None),
-            ready: Cell::new(false),
+            since: Instant::now(),
+            since_wall: SystemTime::now(),
+            reason: RefCell::new(reason),
+            attempts: Cell::new(0),
+            next_attempt: Cell::new(None),
         }
     }
 
-    pub(crate) fn set_bridge(&self, probe: BridgeProbe) {
-        *self.bridge.borrow_mut() = Some(probe);
+    pub(crate) fn reason(&self) -> Ref<'_, str> {
+        Ref::map(self.reason.borrow(), String::as_str)
+    }
+
+    pub(crate) fn since(&self) -> (Duration, SystemTime) {
+        (self.since.elapsed(), self.since_wall)
+    }
+
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts.get()
+    }
+
+    pub(crate) fn next_attempt(&self) -> Option<Duration> {
+        let at = self.next_attempt.get()?;
+        Some(at.saturating_duration_since(Instant::now()))
+    }
+
+    pub(crate) fn plan_attempt(&self, wait: Duration) {
+        self.next_attempt.set(Instant::now().checked_add(wait));
+    }
+
+    pub(crate) fn begin_attempt(&self) {
+        self.next_attempt.set(None);
+        self.attempts.set(self.attempts.get().saturating_add(1));
+    }
+
+    pub(crate) fn set_reason(&self, reason: String) {
+        *self.reason.borrow_mut() = reason;
+    }
+}
+
+impl AdminState {
+    pub(crate) fn new(config: Config, serving: Serving) -> Self {
+        let state = Self {
+            config,
+            started: Instant::now(),
+            serving: RefCell::new(serving.clone()),
+            last_start: RefCell::new(None),
+            ready: Cell::new(false),
+        };
+        state.set_serving(serving);
+        state
+    }
+
+    /// Something else serves from now on.
+    pub(crate) fn set_serving(&self, serving: Serving) {
+        if let Kept::In(store) = &serving.store {
+            *self.last_start.borrow_mut() = Some(LastStart {
+                at: SystemTime::now(),
+                events: store.recovery_events().to_vec(),
+            });
+        }
+        *self.serving.borrow_mut() = serving;
     }
 
     pub(crate) fn bridge(&self) -> Option<BridgeProbe> {
-        self.bridge.borrow().clone()
+        self.serving.borrow().bridge.clone()
+    }
+
+    pub(crate) fn broker(&self) -> Probe {
+        self.serving.borrow().broker.clone()
+    }
+
+    /// The store, or why there is none.
+    pub(crate) fn store(&self) -> Result<Store, Rc<Degraded>> {
+        match &self.serving.borrow().store {
+            Kept::In(store) => Ok(store.clone()),
+            Kept::Nowhere(degraded) => Err(Rc::clone(degraded)),
+        }
+    }
+
+    pub(crate) fn last_start(&self) -> Option<LastStart> {
+        self.last_start.borrow().clone()
     }
 
     pub(crate) fn set_ready(&self, ready: bool) {
@@ -45,7 +146,8 @@ impl AdminState {
 
     /// Whether messages are taken, or why not.
     pub(crate) fn readiness(&self) -> Result<(), String> {
-        match self.store.health() {
+        let store = self.store().map_err(|degraded| describe(&degraded))?;
+        match store.health() {
             _ if !self.ready.get() => Err("starting or ending".to_owned()),
             Health::Ready => Ok(()),
             Health::Closing => Err("ending".to_owned()),
@@ -59,11 +161,17 @@ impl AdminState {
         }
     }
 
-    /// Whether the process is of use, or should be started again.
+    /// Whether the process does all of its work, or somebody must look.
     pub(crate) fn liveness(&self) -> Result<(), String> {
-        match self.store.health() {
+        let store = self.store().map_err(|degraded| describe(&degraded))?;
+        match store.health() {
             Health::Poisoned(problem) => Err(format!("the store has failed: {problem}")),
             Health::Ready | Health::Closing | Health::DiskFull { .. } => Ok(()),
         }
     }
+}
+
+/// For whoever asks about a store that is not there.
+pub(crate) fn describe(degraded: &Degraded) -> String {
+    format!("degraded, only QoS 0 is served: {}", degraded.reason())
 }

@@ -1,12 +1,17 @@
 //! `/status`: how the gateway stands, as JSON. The names are kept from version to version.
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bridge::{PartitionStatus, RouteStatus};
 use serde::{Deserialize, Serialize};
-use storage::Health;
+use storage::{Health, RecoveryEvent, Store};
 
-use crate::admin::state::AdminState;
+use crate::admin::state::{AdminState, Degraded, LastStart};
+
+/// What to do about a store that is not there.
+const REMEDY: &str = "see whether the card is there, writable and has space (dmesg, df); the store is \
+                      tried again by itself, and at once after SIGUSR1 or a restart";
 
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct StatusPage {
@@ -14,9 +19,44 @@ pub(crate) struct StatusPage {
     pub(crate) pid: u32,
     pub(crate) uptime_seconds: u64,
     pub(crate) gateway_id: Option<String>,
+    /// There when there is no store.
+    #[serde(default)]
+    pub(crate) degraded: Option<DegradedPage>,
     pub(crate) broker: BrokerPage,
-    pub(crate) store: StorePage,
+    /// Null while the gateway is degraded.
+    pub(crate) store: Option<StorePage>,
+    /// Null until the store has been opened once.
+    #[serde(default)]
+    pub(crate) last_start: Option<LastStartPage>,
     pub(crate) bridge: Option<BridgePage>,
+}
+
+/// Why only QoS 0 is served.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct DegradedPage {
+    pub(crate) reason: String,
+    pub(crate) seconds: u64,
+    /// When it began, milliseconds since 1970 by this machine's clock.
+    pub(crate) since_ms: u64,
+    /// How often it was tried to open the store since.
+    pub(crate) attempts: u32,
+    /// Until the next attempt; null while one is under way.
+    pub(crate) next_attempt_seconds: Option<u64>,
+    pub(crate) remedy: String,
+}
+
+/// How the store was opened the last time that it was; kept while the process lives.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct LastStartPage {
+    /// Milliseconds since 1970 by this machine's clock.
+    pub(crate) at_ms: u64,
+    pub(crate) events: Vec<RecoveryEventPage>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct RecoveryEventPage {
+    pub(crate) kind: String,
+    pub(crate) what: String,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -44,6 +84,9 @@ pub(crate) struct StorePage {
     pub(crate) data_dir: String,
     pub(crate) incarnation: String,
     pub(crate) health: String,
+    /// What sealing, retention or the metadata fail of now.
+    #[serde(default)]
+    pub(crate) upkeep_trouble: Option<String>,
     pub(crate) durable_commit: u64,
     pub(crate) commits: u64,
     pub(crate) syncs: u64,
@@ -109,7 +152,8 @@ pub(crate) struct RoutePartitionPage {
 
 impl StatusPage {
     pub(crate) fn of(state: &AdminState) -> Self {
-        let now_ms = state.store.now().ms;
+        let store = state.store();
+        let now_ms = store.as_ref().map_or(0, |store| store.now().ms);
         let bridge = state
             .bridge()
             .zip(state.config.bridge.as_ref())
@@ -126,17 +170,53 @@ impl StatusPage {
             pid: std::process::id(),
             uptime_seconds: state.started.elapsed().as_secs(),
             gateway_id: state.config.gateway_id.as_ref().map(ToString::to_string),
+            degraded: store.as_ref().err().map(|d| DegradedPage::of(d)),
             broker: BrokerPage::of(state),
-            store: StorePage::of(state),
+            store: store.as_ref().ok().map(StorePage::of),
+            last_start: state.last_start().map(|start| LastStartPage::of(&start)),
             bridge,
+        }
+    }
+}
+
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl DegradedPage {
+    fn of(degraded: &Degraded) -> Self {
+        let (lasts, since) = degraded.since();
+        let next = degraded.next_attempt();
+        Self {
+            reason: degraded.reason().to_owned(),
+            seconds: lasts.as_secs(),
+            since_ms: milliseconds(since),
+            attempts: degraded.attempts(),
+            next_attempt_seconds: next.map(|wait| wait.as_secs()),
+            remedy: REMEDY.to_owned(),
+        }
+    }
+}
+
+impl LastStartPage {
+    fn of(start: &LastStart) -> Self {
+        let event = |event: &RecoveryEvent| RecoveryEventPage {
+            kind: event.kind().to_owned(),
+            what: event.to_string(),
+        };
+        Self {
+            at_ms: milliseconds(start.at),
+            events: start.events.iter().map(event).collect(),
         }
     }
 }
 
 impl BrokerPage {
     fn of(state: &AdminState) -> Self {
-        let status = state.broker.status();
-        let counters = state.broker.counters();
+        let broker = state.broker();
+        let status = broker.status();
+        let counters = broker.counters();
         let listeners = status.listeners.iter().map(|listener| ListenerPage {
             address: listener.address.to_string(),
             connections: listener.connections,
@@ -160,8 +240,7 @@ impl BrokerPage {
 }
 
 impl StorePage {
-    fn of(state: &AdminState) -> Self {
-        let store = &state.store;
+    fn of(store: &Store) -> Self {
         let status = store.status();
         let health = match &status.health {
             Health::Ready => "ready".to_owned(),
@@ -191,6 +270,7 @@ impl StorePage {
                 .to_string(),
             incarnation: store.incarnation().to_string(),
             health,
+            upkeep_trouble: status.upkeep_trouble,
             durable_commit: status.durable.0,
             commits: store.counters().commits(),
             syncs: storage::fence::calls(),

@@ -215,7 +215,7 @@ impl Broker {
             return Ok(None);
         };
         let page: StatusPage = admin::fetch(admin, "/status").await?;
-        Ok(Some(page.store))
+        Ok(page.store)
     }
 
     /// Lets it write what it has not written, and waits until it writes nothing more. What mosquitto

@@ -71,7 +71,7 @@ impl Sample {
             asked,
             sessions: page.broker.sessions,
             on_flash,
-            flash_bytes: page.store.bytes,
+            flash_bytes: page.store.as_ref().map_or(0, |store| store.bytes),
             waiting: u64::saturating_sub(on_flash, acknowledged),
             in_doubt: sum(|route| route.in_doubt),
             replicated: sum(|route| route.replicated),

@@ -1,0 +1,372 @@
+//! What a running gateway does, with a store and without one (docs/decisions/0010).
+//!
+//! ```text
+//!   open ──ok──────────────> normal ──SIGTERM──> 0
+//!    │                        │   ^
+//!    │ trouble of the machine │   │ the store opens again
+//!    v                        │   │
+//!  degraded <──fails again────┘   │     (the first failure ends the process: 74)
+//!    └────────────────────────────┘
+//! ```
+//!
+//! Invariants: the process does not end because of the machine's flash twice in a row; the admin
+//! server goes on through all of it, and the listeners keep their addresses.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::rc::Rc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bridge::Bridge;
+use broker::{AllowAll, Broker, RunError};
+use firmware_config::Config;
+use storage::{Health, Store, StoreThreads};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::addresses::AddressesFile;
+use crate::admin::{Admin, AdminState, Degraded, Kept, Serving};
+use crate::exit::{Failure, Status};
+use crate::run::binding::{explain_bind, explain_start};
+use crate::run::notify_systemd;
+use crate::run::opening::{Opened, Unopened, open_store};
+use crate::run::past_failure::{PROBATION, PastFailure};
+use crate::run::signals::{EndSignals, RetrySignal, listen};
+use crate::wiring;
+
+/// How long an end waits for the uplink's answers. With what the broker may take before, it is less
+/// than what `systemd/tidegate.service` allows (TimeoutStopSec).
+const UPLINK_TIMEOUT: Duration = Duration::from_secs(15);
+/// Pauses between attempts to open the store: the first, and the longest after doubling.
+const ATTEMPT_FIRST: Duration = Duration::from_secs(10);
+const ATTEMPT_LAST: Duration = Duration::from_secs(10 * 60);
+
+/// What serves next.
+enum Mode {
+    Normal(Store, StoreThreads),
+    Degraded(String),
+}
+
+type Begun = (Broker, Option<Bridge>, Rc<AdminState>);
+
+/// How serving with a store ended.
+enum End {
+    Asked,
+    StoreFailed(String),
+}
+
+/// What lasts while modes change.
+struct Gateway<'c> {
+    config: &'c Config,
+    end: EndSignals,
+    retry: RetrySignal,
+    past: PastFailure,
+    /// After which pause the store is tried next.
+    pause: Duration,
+    /// With the ports that the system chose at first.
+    listeners: Vec<std::net::SocketAddr>,
+    state: Option<Rc<AdminState>>,
+    admin: Option<(std::net::SocketAddr, JoinHandle<()>)>,
+    addresses: Option<AddressesFile>,
+}
+
+/// Serves until it is asked to end, or until the store fails for the first time.
+pub(super) async fn serve(
+    config: &Config,
+    opened: Result<Opened, Unopened>,
+) -> Result<(), Failure> {
+    let mut mode = match opened {
+        Ok((store, threads)) => Mode::Normal(store, threads),
+        Err(Unopened::Trouble(reason)) => Mode::Degraded(reason),
+        Err(Unopened::Refused(failure)) => return Err(failure),
+    };
+    // Before anybody is told that we run, who may then tell us to end.
+    let (end, retry) = listen()?;
+    let mut gateway = Gateway {
+        config,
+        end,
+        retry,
+        past: PastFailure::look(&config.data_dir),
+        pause: ATTEMPT_FIRST,
+        listeners: Vec::new(),
+        state: None,
+        admin: None,
+        addresses: None,
+    };
+    loop {
+        mode = match mode {
+            Mode::Normal(store, threads) => {
+                let since = Instant::now();
+                match gateway.serve_normally(store, threads).await? {
+                    End::Asked => return Ok(()),
+                    End::StoreFailed(problem) => {
+                        Mode::Degraded(gateway.after_failure(since.elapsed(), problem)?)
+                    }
+                }
+            }
+            Mode::Degraded(reason) => match gateway.serve_degraded(reason).await? {
+                Some((store, threads)) => Mode::Normal(store, threads),
+                None => return Ok(()),
+            },
+        };
+    }
+}
+
+impl Gateway<'_> {
+    async fn serve_normally(
+        &mut self,
+        store: Store,
+        threads: StoreThreads,
+    ) -> Result<End, Failure> {
+        let (broker, bridge, state) = match self.begin_normally(&store) {
+            Ok(begun) => begun,
+            Err(failure) => {
+                threads.close();
+                return Err(failure);
+            }
+        };
+        state.set_ready(true);
+        notify_systemd(&[sd_notify::NotifyState::Ready]);
+        let asked = Cell::new(false);
+        let shutdown = async {
+            self.end.next().await;
+            asked.set(true);
+        };
+        let probation = async {
+            tokio::time::sleep(PROBATION).await;
+            self.past.forget();
+            std::future::pending().await
+        };
+        let result = tokio::select! {
+            result = broker.run(shutdown) => result,
+            result = probation => result,
+        };
+        state.set_ready(false);
+        if let (Err(RunError::StoreFailed { problem }), false) = (&result, asked.get()) {
+            // Whatever hangs there holds nobody up.
+            thread::spawn(move || {
+                if let Some(bridge) = bridge {
+                    bridge.stop();
+                }
+                threads.close();
+            });
+            return Ok(End::StoreFailed(problem.to_string()));
+        }
+        notify_systemd(&[sd_notify::NotifyState::Stopping]);
+        if let Some(bridge) = bridge {
+            stop(bridge, &mut self.end).await?;
+        }
+        self.close_admin();
+        // Whatever was appended is written, also when serving failed.
+        threads.close();
+        match (result, store.health()) {
+            // Asked to end, so there is no loop to fear; but not all was written.
+            (_, Health::Poisoned(problem)) => {
+                let what = anyhow::anyhow!("the store failed while it was closed: {problem}");
+                Err(Failure::with(Status::StoreFailed, what))
+            }
+            (result, _) => Ok(result.map(|()| End::Asked)?),
+        }
+    }
+
+    fn begin_normally(&mut self, store: &Store) -> Result<Begun, Failure> {
+        let options = wiring::broker_options(self.config, Some(store))?;
+        let broker = self.start_broker(options, Some(store.clone()))?;
+        let bridge = match wiring::bridge_options(self.config) {
+            Some(options) => Some(Bridge::start(options, store).context("start the bridge")?),
+            None => None,
+        };
+        let state = self.show(Serving {
+            broker: broker.probe(),
+            bridge: bridge.as_ref().map(Bridge::probe),
+            store: Kept::In(store.clone()),
+        })?;
+        Ok((broker, bridge, state))
+    }
+
+    /// What a failure of the store leads to: the end of the process, or degraded mode for the reason
+    /// that is returned.
+    fn after_failure(&mut self, worked: Duration, problem: String) -> Result<String, Failure> {
+        self.pause = ATTEMPT_LAST;
+        if worked < PROBATION && self.past.is_noted() {
+            return Ok(format!(
+                "the store failed again soon after a restart: {problem}"
+            ));
+        }
+        match self.past.note(&problem) {
+            Ok(()) => {
+                notify_systemd(&[sd_notify::NotifyState::Stopping]);
+                let what = anyhow::anyhow!("the store has failed: {problem}");
+                Err(Failure::with(Status::StoreFailed, what))
+            }
+            Err(error) => {
+                tracing::error!(%error, "The failure cannot be noted for the next start: no restart.");
+                Ok(format!("the store has failed: {problem}"))
+            }
+        }
+    }
+
+    /// Serves what needs no store until there is one, which is returned, or until it is asked to end.
+    async fn serve_degraded(&mut self, reason: String) -> Result<Option<Opened>, Failure> {
+        let options = wiring::broker_options(self.config, None)?;
+        let broker = self.start_broker(options, None)?;
+        let degraded = Rc::new(Degraded::new(reason));
+        self.show(Serving {
+            broker: broker.probe(),
+            bridge: None,
+            store: Kept::Nowhere(Rc::clone(&degraded)),
+        })?;
+        let text = format!("degraded, only QoS 0 is served: {}", degraded.reason());
+        notify_systemd(&[
+            sd_notify::NotifyState::Ready,
+            sd_notify::NotifyState::Status(&text),
+        ]);
+        let (finish, finished) = oneshot::channel::<()>();
+        let mut running = tokio::task::spawn_local(broker.run(async { drop(finished.await) }));
+        let opened = {
+            let attempts = attempts(self.config, &degraded, &mut self.retry, &mut self.pause);
+            tokio::select! {
+                () = self.end.next() => None,
+                opened = attempts => Some(opened),
+                ended = &mut running => {
+                    ended.context("serve without a store")??;
+                    None
+                }
+            }
+        };
+        drop(finish);
+        if opened.is_none() {
+            notify_systemd(&[sd_notify::NotifyState::Stopping]);
+        }
+        if !running.is_finished() {
+            running.await.context("serve without a store")??;
+        }
+        if opened.is_none() {
+            self.close_admin();
+        } else {
+            tracing::info!("No longer degraded: the store is open.");
+            notify_systemd(&[sd_notify::NotifyState::Status("")]);
+        }
+        Ok(opened)
+    }
+
+    /// Starts a broker on the configured addresses, or where the one before it was.
+    fn start_broker(
+        &mut self,
+        mut options: broker::BrokerOptions,
+        store: Option<Store>,
+    ) -> Result<Broker, Failure> {
+        for (listener, address) in options.listeners.iter_mut().zip(&self.listeners) {
+            listener.bind = *address;
+        }
+        let broker = Broker::start(options, store, Rc::new(AllowAll)).map_err(explain_start)?;
+        self.listeners = broker.addresses();
+        Ok(broker)
+    }
+
+    /// Shows what serves now; the admin server is begun with the first.
+    fn show(&mut self, serving: Serving) -> Result<Rc<AdminState>, Failure> {
+        let state = match &self.state {
+            Some(state) => {
+                state.set_serving(serving);
+                Rc::clone(state)
+            }
+            None => {
+                let state = Rc::new(AdminState::new(self.config.clone(), serving));
+                self.state = Some(Rc::clone(&state));
+                self.bind_admin(&state)?;
+                state
+            }
+        };
+        // For scripts; devices are served without it. The old one is removed first, not afterwards.
+        self.addresses = None;
+        let admin = self.admin.as_ref().map(|(address, _)| *address);
+        self.addresses = AddressesFile::write(&self.config.data_dir, &self.listeners, admin)
+            .inspect_err(|error| tracing::warn!(%error, "run/addresses.json cannot be written."))
+            .ok();
+        Ok(state)
+    }
+
+    fn bind_admin(&mut self, state: &Rc<AdminState>) -> Result<(), Failure> {
+        let bound = Admin::bind(&self.config.admin, Rc::clone(state));
+        let admin = bound.map_err(|(address, error)| {
+            let kind = error.kind();
+            let what = format!("listen for admin requests at {address}");
+            explain_bind(address, kind, anyhow::Error::from(error).context(what))
+        })?;
+        self.admin = admin.map(|admin| {
+            let address = admin.address();
+            (address, tokio::task::spawn_local(admin.serve()))
+        });
+        Ok(())
+    }
+
+    fn close_admin(&mut self) {
+        if let Some((_, task)) = self.admin.take() {
+            task.abort();
+        }
+    }
+}
+
+/// Tries to open the store, again and again, on a thread of its own.
+async fn attempts(
+    config: &Config,
+    degraded: &Degraded,
+    retry: &mut RetrySignal,
+    pause: &mut Duration,
+) -> Opened {
+    loop {
+        let next_seconds = pause.as_secs();
+        let reason = degraded.reason().to_owned();
+        tracing::error!(
+            reason,
+            next_seconds,
+            "DEGRADED: only QoS 0 is served, live; nothing is stored. The store will be tried again."
+        );
+        degraded.plan_attempt(*pause);
+        tokio::select! {
+            () = tokio::time::sleep(*pause) => {}
+            () = retry.next() => {}
+        }
+        degraded.begin_attempt();
+        *pause = (*pause * 2).min(ATTEMPT_LAST);
+        match attempt(config.clone()).await {
+            Ok(opened) => return opened,
+            Err(reason) => degraded.set_reason(reason),
+        }
+    }
+}
+
+fn attempt(config: Config) -> impl Future<Output = Result<Opened, String>> {
+    let (tell, told) = oneshot::channel();
+    let thread = thread::Builder::new()
+        .name("opening".to_owned())
+        .spawn(move || {
+            let opened = open_store(&config).map_err(Unopened::reason);
+            if let Err(Ok((_, threads))) = tell.send(opened) {
+                // Nobody waits any more: the process ends.
+                threads.close();
+            }
+        });
+    async move {
+        thread.map_err(|error| format!("start a thread: {error}"))?;
+        let opened = told.await;
+        opened.unwrap_or_else(|_| Err("the thread that opens the store ended".to_owned()))
+    }
+}
+
+/// Waits for the answers to what is in flight, but not for ever, and not for somebody who is in a
+/// hurry: without them the cluster is asked at the next start.
+async fn stop(bridge: Bridge, signals: &mut EndSignals) -> Result<(), Failure> {
+    let stopping = tokio::task::spawn_blocking(move || bridge.stop());
+    tokio::select! {
+        stopped = stopping => stopped.context("stop the bridge")?,
+        () = signals.next() => tracing::warn!("Not waiting for the uplink."),
+        () = tokio::time::sleep(UPLINK_TIMEOUT) => {
+            tracing::warn!(waited = ?UPLINK_TIMEOUT, "The uplink does not answer: not waiting.");
+        }
+    }
+    Ok(())
+}
