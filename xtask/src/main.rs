@@ -15,6 +15,7 @@ mod ci;
 mod command;
 mod kafka;
 mod newcomer;
+mod power_cut;
 mod report;
 mod setup;
 mod tidy;
@@ -48,6 +49,8 @@ enum Task {
     Tidy,
     /// Kill the product, kill Kafka and cut the link between them while clients publish
     Chaos(chaos::Arguments),
+    /// Recover the store from simulated power cuts and look for what it had acknowledged
+    PowerCut(power_cut::Arguments),
     /// A real Apache Kafka on loopback, in the background
     #[command(subcommand)]
     Kafka(kafka::Task),
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Task::Test { arguments } => ci::run_tests(&arguments),
         Task::Tidy => tidy::run(),
         Task::Chaos(arguments) => chaos::run(&arguments),
+        Task::PowerCut(arguments) => power_cut::run(&arguments),
         Task::Kafka(task) => kafka::run(task),
         Task::Checksums => setup::kafka_jars::write_checksums(),
         Task::Newcomer(arguments) => newcomer::run(&arguments),
