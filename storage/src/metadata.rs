@@ -195,11 +195,15 @@ fn remove(tree: &sled::Tree, key: &[u8]) -> Result<(), MetadataError> {
     remove_pieces(tree, key, 0)
 }
 
-/// Removes the pieces of a value from number `from` on.
+/// Removes the pieces of a value from number `from` on, also those behind a missing one: a power cut
+/// may have interrupted an earlier removal, and what it left would spoil the next value for good.
 fn remove_pieces(tree: &sled::Tree, key: &[u8], from: usize) -> Result<(), MetadataError> {
-    for index in from.. {
-        if tree.remove(piece_key(key, index))?.is_none() {
-            break;
+    let (first, last) = (piece_key(key, from), piece_key(key, usize::MAX));
+    for piece in tree.range(first.as_slice()..=last.as_slice()).keys() {
+        let piece = piece?;
+        // A longer topic may lie between.
+        if piece.len() == first.len() {
+            tree.remove(piece)?;
         }
     }
     Ok(())
@@ -334,6 +338,27 @@ mod tests {
         assert_eq!(all, expected);
         metadata.put_retained(b"a/b", None).unwrap();
         assert_eq!(metadata.retained().count(), 1);
+        assert_eq!(metadata.retained.len(), 1);
+    }
+
+    /// Found by `cargo xtask power-cut`: the rest of the older value made the newer one unreadable.
+    #[test]
+    fn value_is_whole_after_the_removal_of_an_older_one_was_interrupted() {
+        let (_parent, metadata) = metadata();
+        let record = |size| RetainedRecord {
+            commit: CommitNumber(7),
+            era: EraId(1),
+            batch: vec![9; size].into(),
+        };
+        for topic in [b"a".as_slice(), b"b"] {
+            metadata.put_retained(topic, Some(&record(50_000))).unwrap();
+            let second = piece_key(&[topic, &[0]].concat(), 1);
+            assert!(metadata.retained.remove(second).unwrap().is_some());
+        }
+        metadata.put_retained(b"a", Some(&record(10))).unwrap();
+        metadata.put_retained(b"b", None).unwrap();
+        let all: Vec<_> = metadata.retained().map(Result::unwrap).collect();
+        assert_eq!(all, [(Bytes::from("a"), record(10))]);
         assert_eq!(metadata.retained.len(), 1);
     }
 

@@ -16,6 +16,7 @@ mod command;
 mod kafka;
 mod kill_loop;
 mod newcomer;
+mod power_cut;
 mod report;
 mod setup;
 mod tidy;
@@ -51,6 +52,8 @@ enum Task {
     Chaos(chaos::Arguments),
     /// Kill the product under load and while it starts, and look at its logs after each kill
     KillLoop(kill_loop::Arguments),
+    /// Recover the store from simulated power cuts and look for what it had acknowledged
+    PowerCut(power_cut::Arguments),
     /// A real Apache Kafka on loopback, in the background
     #[command(subcommand)]
     Kafka(kafka::Task),
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Chaos(arguments) => chaos::run(&arguments),
         Task::KillLoop(arguments) => kill_loop::run(&arguments),
+        Task::PowerCut(arguments) => power_cut::run(&arguments),
         Task::Kafka(task) => kafka::run(task),
         Task::Checksums => setup::kafka_jars::write_checksums(),
         Task::Newcomer(arguments) => newcomer::run(&arguments),

@@ -25,6 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("kafka", &["record-batch"]),
     ("mqtt", &[]),
+    ("power-cut", &["storage"]),
     ("record-batch", &[]),
     ("storage", &["record-batch"]),
     ("tests", &["firmware-config", "kafka", "record-batch"]),

@@ -1,0 +1,76 @@
+//! The short form of `cargo xtask power-cut`: some images of every workload, and both controls.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may stop at the first surprise, and shows what the simulator printed"
+)]
+
+use std::process::{Command, Output};
+
+/// Runs the simulator; what it printed is shown if the test fails.
+fn run(arguments: &[&str]) -> (Output, String) {
+    let keep = concat!(env!("CARGO_TARGET_TMPDIR"), "/power-cut");
+    let output = Command::new(env!("CARGO_BIN_EXE_power-cut"))
+        .args(["run", "--keep", keep])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    println!("{printed}{}", String::from_utf8_lossy(&output.stderr));
+    (output, printed)
+}
+
+/// The number of bad images that the last lines tell.
+fn bad(printed: &str) -> usize {
+    let line = printed.lines().rfind(|line| line.contains(" bad of "));
+    let number = line.unwrap().split(' ').next().unwrap();
+    number.parse().unwrap()
+}
+
+#[test]
+fn every_promise_is_kept_in_images_of_every_workload() {
+    let (output, printed) = run(&["--images", "120"]);
+    assert!(output.status.success());
+    assert_eq!(bad(&printed), 0);
+    for workload in [
+        "gentle",
+        "rough",
+        "rolling",
+        "retention",
+        "metadata",
+        "recovery",
+    ] {
+        let row = printed.lines().find(|line| line.starts_with(workload));
+        let images = row.unwrap().split_whitespace().nth(1);
+        assert_eq!(images, Some("20"), "{workload}");
+    }
+}
+
+#[test]
+fn images_are_bad_when_the_fence_does_not_count() {
+    let (output, printed) = run(&["--images", "30", "--control", "flush"]);
+    assert!(output.status.success());
+    assert!(bad(&printed) >= 5);
+}
+
+/// sled reuses what it believes stable before such a sync can come.
+#[test]
+fn images_are_bad_when_only_a_sync_after_the_commit_counts() {
+    let (output, printed) = run(&[
+        "--images",
+        "150",
+        "--workload",
+        "retention",
+        "--control",
+        "own-fdatasync",
+    ]);
+    assert!(output.status.success());
+    assert!(bad(&printed) >= 1);
+}
+
+#[test]
+fn workload_that_does_not_exist_is_refused() {
+    let (output, _) = run(&["--workload", "rainy"]);
+    assert_eq!(output.status.code(), Some(2));
+}
