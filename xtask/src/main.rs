@@ -17,6 +17,7 @@ mod kafka;
 mod newcomer;
 mod report;
 mod setup;
+mod soak;
 mod tidy;
 mod workspace;
 
@@ -48,6 +49,12 @@ enum Task {
     Tidy,
     /// Kill the product, kill Kafka and cut the link between them while clients publish
     Chaos(chaos::Arguments),
+    /// Long measurements of the log: `turnover`, `scan`, `plot` (see docs/bench.md)
+    Soak {
+        /// Arguments for `storage-bench`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// A real Apache Kafka on loopback, in the background
     #[command(subcommand)]
     Kafka(kafka::Task),
@@ -64,6 +71,7 @@ fn main() -> ExitCode {
         Task::Test { arguments } => ci::run_tests(&arguments),
         Task::Tidy => tidy::run(),
         Task::Chaos(arguments) => chaos::run(&arguments),
+        Task::Soak { arguments } => soak::run(&arguments),
         Task::Kafka(task) => kafka::run(task),
         Task::Checksums => setup::kafka_jars::write_checksums(),
         Task::Newcomer(arguments) => newcomer::run(&arguments),
