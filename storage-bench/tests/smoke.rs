@@ -1,6 +1,8 @@
 //! The commands run, leave nothing behind, and fail when they should. Seconds, not hours: what they
 //! measure here says nothing.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
