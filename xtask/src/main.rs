@@ -19,6 +19,7 @@ mod newcomer;
 mod power_cut;
 mod report;
 mod setup;
+mod soak;
 mod tidy;
 mod workspace;
 
@@ -54,6 +55,12 @@ enum Task {
     KillLoop(kill_loop::Arguments),
     /// Recover the store from simulated power cuts and look for what it had acknowledged
     PowerCut(power_cut::Arguments),
+    /// Long measurements of the log: `turnover`, `scan`, `plot` (see docs/bench.md)
+    Soak {
+        /// Arguments for `storage-bench`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// A real Apache Kafka on loopback, in the background
     #[command(subcommand)]
     Kafka(kafka::Task),
@@ -72,6 +79,7 @@ fn main() -> ExitCode {
         Task::Chaos(arguments) => chaos::run(&arguments),
         Task::KillLoop(arguments) => kill_loop::run(&arguments),
         Task::PowerCut(arguments) => power_cut::run(&arguments),
+        Task::Soak { arguments } => soak::run(&arguments),
         Task::Kafka(task) => kafka::run(task),
         Task::Checksums => setup::kafka_jars::write_checksums(),
         Task::Newcomer(arguments) => newcomer::run(&arguments),

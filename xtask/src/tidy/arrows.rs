@@ -28,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("power-cut", &["storage"]),
     ("record-batch", &[]),
     ("storage", &["record-batch"]),
+    ("storage-bench", &["storage"]),
     ("tests", &["firmware-config", "kafka", "record-batch"]),
     // `kafka` for the model of a cluster that the demo replicates to, `mqtt` for topic filters in
     // options and names of reason codes.
