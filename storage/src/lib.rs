@@ -38,6 +38,8 @@ mod database;
 mod durable_file;
 mod encoding;
 pub mod fence;
+mod flash;
+mod flash_budget;
 mod folder;
 mod gap;
 mod identity;
@@ -64,6 +66,8 @@ pub use clock::{
 pub use commit::{BatchInCommit, Commit, CommitError};
 pub use database::DatabaseError;
 pub use encoding::EncodingError;
+pub use flash::{FlashStatus, FlashUse, UtcDay};
+pub use flash_budget::{BudgetStatus, LINGER_MAX};
 pub use folder::{FOLDER_FORMAT, FolderError};
 pub use gap::{Gap, GapReason};
 pub use identity::{Fingerprint, Span, SpanReason};

@@ -5,6 +5,7 @@
 
 mod committer;
 mod counters;
+mod flash_account;
 mod keeper;
 mod open_commit;
 mod opening;
@@ -50,6 +51,8 @@ pub struct StoreOptions {
     pub queue_bytes_max: usize,
     /// Newest commits kept in memory for readers.
     pub ring_bytes_max: usize,
+    /// Bytes that may be written to flash in a day; above it, commits linger.
+    pub flash_budget_bytes_per_day: Option<u64>,
     /// Where times come from.
     pub clock: Arc<dyn ClockSource>,
     /// What tells this machine from others; a folder that moves to another begins a new incarnation.
@@ -64,6 +67,7 @@ impl Default for StoreOptions {
             commit_bytes_max: 1024 * 1024,
             queue_bytes_max: 8 * 1024 * 1024,
             ring_bytes_max: 4 * 1024 * 1024,
+            flash_budget_bytes_per_day: None,
             clock: SystemClock::new(),
             fingerprint: Fingerprint::of_machine(),
         }
@@ -238,6 +242,12 @@ impl Store {
     /// must not block.
     pub fn subscribe(&self, listener: impl Fn() + Send + Sync + 'static) {
         self.shared.subscribe(Box::new(listener));
+    }
+
+    /// Ends the linger of the records that wait for company: whoever could bring more is waiting for
+    /// them.
+    pub fn hurry(&self) {
+        self.shared.hurry_records();
     }
 
     /// Whether it takes records.

@@ -20,6 +20,10 @@ use crate::store::{Health, Shared};
 
 /// How often it looks around when nobody wakes it.
 const INTERVAL: Duration = Duration::from_millis(500);
+/// How often when nothing was committed since the last time: a quiet gateway is to sleep.
+const INTERVAL_IDLE: Duration = Duration::from_secs(2);
+/// Bytes of commits that end such a rest, far below what the reserve of free space can take.
+const REST_BYTES: i64 = 64 * 1024;
 /// How long a change of the clock may wait for a commit to ride on.
 const ERA_WITHIN: Duration = Duration::from_secs(1);
 /// How long forgetting may wait for one: nothing hangs on it.
@@ -34,7 +38,14 @@ pub(crate) struct ToSeal {
 
 /// Runs until the store is closed.
 pub(crate) fn run(shared: &Arc<Shared>, mut mark: Mark) {
-    while shared.wait_as_keeper(INTERVAL) {
+    let (mut interval, mut rest_bytes) = (INTERVAL, 0);
+    while shared.wait_as_keeper(interval, rest_bytes) {
+        let is_idle = mark.commit() == shared.counters.durable()
+            && matches!(shared.state().health, Health::Ready);
+        (interval, rest_bytes) = match is_idle {
+            true => (INTERVAL_IDLE, REST_BYTES),
+            false => (INTERVAL, 0),
+        };
         note_durable(shared, &mut mark);
         // sled panics on some damage; upkeep must go on with what is not damaged.
         let round = panic::catch_unwind(AssertUnwindSafe(|| look_around(shared)));
@@ -67,6 +78,7 @@ fn note_durable(shared: &Shared, mark: &mut Mark) {
 fn look_around(shared: &Arc<Shared>) -> Result<(), MetadataError> {
     watch_space(shared);
     watch_clock(shared);
+    shared.keep_flash_account();
     seal_all(shared)?;
     retain(shared)?;
     forget_old_eras(shared);

@@ -8,6 +8,7 @@ use std::thread;
 use crate::clock::{Era, RELEASE_TIME_MS};
 use crate::database::DatabaseError;
 use crate::encoding::{EncodingError, Stored as _};
+use crate::flash::FlashUse;
 use crate::folder::{Folder, FolderError};
 use crate::gap::{Gap, GapReason};
 use crate::identity::{Fingerprint, Identity, Span, SpanReason};
@@ -23,7 +24,7 @@ use crate::store::committer::Committer;
 use crate::store::state::{CommitLimits, State, era_key, gap_key, span_key};
 use crate::store::{
     AppendError, RecoveredRetained, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Shared, Store,
-    StoreOptions, StoreThreads, keeper,
+    StoreCounters, StoreOptions, StoreThreads, keeper,
 };
 
 /// A data folder that cannot be opened.
@@ -95,6 +96,7 @@ impl Store {
         options: StoreOptions,
         logs: &[LogOptions],
     ) -> Result<(Self, StoreThreads), OpenError> {
+        let flash_before = FlashUse::of_process(&StoreCounters::default(), 0);
         let mut recovered = recovery::recover(&folder)?;
         for event in &recovered.events {
             tracing::warn!("Recovery: {event}.");
@@ -129,6 +131,7 @@ impl Store {
         let shared = Arc::new(Shared::new(
             options, folder, metadata, segments, state, events, retained,
         ));
+        shared.begin_flash_account(flash_before);
         let threads = start(&shared, writer, recovered.mark)?;
         if urgent {
             // Offsets leapt or a new incarnation began: that comes before anything that builds on it.
