@@ -214,7 +214,11 @@ impl Router {
         if acknowledge.is_some() || publication.is_some() {
             let mut pending = self.pending.borrow_mut();
             pending.push(appended, acknowledge, publication);
+            let is_everybody_waiting = pending.is_everybody_waiting();
             drop(pending);
+            if is_everybody_waiting {
+                self.store.hurry();
+            }
             self.count_pending();
         }
         outcome

@@ -6,6 +6,7 @@ use bridge::{PartitionStatus, RouteStatus};
 use serde::{Deserialize, Serialize};
 use storage::Health;
 
+use crate::admin::flash_page::FlashPage;
 use crate::admin::state::AdminState;
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -51,6 +52,7 @@ pub(crate) struct StorePage {
     pub(crate) segments_open: usize,
     pub(crate) bytes: u64,
     pub(crate) free_bytes: u64,
+    pub(crate) flash: FlashPage,
     /// The logs whose records keep the oldest segment.
     pub(crate) oldest_segment_kept_by: Vec<String>,
     pub(crate) clock: String,
@@ -198,6 +200,14 @@ impl StorePage {
             segments_open: status.segments_open,
             bytes: status.bytes,
             free_bytes: store.counters().free_bytes(),
+            flash: FlashPage::of(
+                &status.flash,
+                state
+                    .config
+                    .storage
+                    .card_endurance
+                    .map(firmware_config::ByteCount::get),
+            ),
             oldest_segment_kept_by: status
                 .oldest_segment
                 .map_or_else(Vec::new, |(_, logs)| logs),
