@@ -129,7 +129,9 @@ fn describe_flash(out: &mut String, flash: &FlashPage) -> std::fmt::Result {
         ("a day on average", flash.average_day.as_ref()),
     ] {
         let Some(used) = used else { continue };
-        let dirtied = used.dirtied_bytes.map_or_else(|| "unknown".to_owned(), size);
+        let dirtied = used
+            .dirtied_bytes
+            .map_or_else(|| "unknown".to_owned(), size);
         let factor = used
             .dirtied_per_payload_byte
             .map(|factor| format!(" ({factor} a byte)"))
@@ -152,7 +154,9 @@ fn describe_flash(out: &mut String, flash: &FlashPage) -> std::fmt::Result {
         )?;
     }
     if let Some(budget) = &flash.budget {
-        let rate = budget.rate_bytes_per_day.map_or_else(|| "unknown".to_owned(), size);
+        let rate = budget
+            .rate_bytes_per_day
+            .map_or_else(|| "unknown".to_owned(), size);
         let exceeded = if budget.exceeded { ": EXCEEDED" } else { "" };
         writeln!(
             out,

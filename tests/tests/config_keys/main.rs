@@ -53,7 +53,10 @@ const TESTS: &[(&str, fn())] = &[
         "storage.card_endurance",
         storing::status_tells_the_life_of_the_card_only_if_its_endurance_is_set,
     ),
-    ("log[].linger", logs::lone_message_waits_as_long_as_linger_says),
+    (
+        "log[].linger",
+        logs::lone_message_waits_as_long_as_linger_says,
+    ),
     ("log[].name", logs::logs_take_what_their_keys_say),
     ("log[].filters", logs::logs_take_what_their_keys_say),
     ("log[].partitions", logs::logs_take_what_their_keys_say),

@@ -18,6 +18,8 @@ pub(crate) struct FlashPage {
     /// What was written while the clock was not known.
     pub(crate) unknown_day: FlashUsePage,
     pub(crate) budget: Option<FlashBudgetPage>,
+    /// What the owner says that the card takes in its life.
+    pub(crate) card_endurance_bytes: Option<u64>,
     /// Years that the card lasts at the average day, by the endurance that the owner configured.
     pub(crate) card_years: Option<f64>,
 }
@@ -59,6 +61,7 @@ impl FlashPage {
             average_day: page(flash.average_day),
             unknown_day: FlashUsePage::of(&flash.unknown_day),
             budget: flash.budget.map(FlashBudgetPage::of),
+            card_endurance_bytes: card_endurance,
             card_years: years.map(rounded),
         }
     }
