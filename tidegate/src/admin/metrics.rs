@@ -343,15 +343,6 @@ const LOG_STATUS: &[Plain<StoreStatus>] = &[
         },
     ),
     (
-        "tidegate_log_linger_milliseconds",
-        Kind::Gauge,
-        "What commits wait for company because of the flash budget.",
-        |s| {
-            let linger = s.flash.budget.map_or(0, |budget| budget.linger.as_millis());
-            u64::try_from(linger).unwrap_or(u64::MAX)
-        },
-    ),
-    (
         "tidegate_log_queued_bytes",
         Kind::Gauge,
         "Bytes that wait for the committer.",
