@@ -29,6 +29,11 @@ pub(crate) struct PendingPublishes {
     rider_bytes: usize,
     /// How many have a ticket.
     tickets: usize,
+    /// How many a client may have.
+    window: usize,
+    /// Clients that have one, and clients that may have no more.
+    publishers: usize,
+    full_publishers: usize,
 }
 
 /// A publish that waits.
@@ -79,7 +84,9 @@ impl PendingPublishes {
         // The store numbers its commits in the order of the appends; only a rider can be late, and
         // may as well come out with the newest commit.
         let commit = self.queue.back().map_or(commit, |last| last.0.max(commit));
-        self.tickets += usize::from(acknowledge.is_some());
+        if let Some((session, _)) = &acknowledge {
+            self.begin_wait(session);
+        }
         let arrival = self.next_arrival;
         self.next_arrival += 1;
         let pending = PendingPublish {
@@ -91,6 +98,36 @@ impl PendingPublishes {
         };
         self.queue.push_back((commit, pending));
         (commit, partition)
+    }
+
+    /// For clients that may have `window` publishes unacknowledged.
+    pub(crate) fn new(window: usize) -> Self {
+        Self {
+            window,
+            ..Self::default()
+        }
+    }
+
+    fn begin_wait(&mut self, session: &Session) {
+        let before = session.tickets.get();
+        session.tickets.set(before + 1);
+        self.tickets += 1;
+        self.publishers += usize::from(before == 0);
+        self.full_publishers += usize::from(before + 1 == self.window);
+    }
+
+    fn end_wait(&mut self, session: &Session) {
+        let before = session.tickets.get();
+        session.tickets.set(before.saturating_sub(1));
+        self.tickets -= 1;
+        self.publishers -= usize::from(before == 1);
+        self.full_publishers -= usize::from(before == self.window);
+    }
+
+    /// Whether all who wait have as many publishes on their way as they may: waiting for more
+    /// company would be in vain.
+    pub(crate) fn is_everybody_waiting(&self) -> bool {
+        self.publishers > 0 && self.full_publishers == self.publishers
     }
 
     /// How many wait.
@@ -123,7 +160,9 @@ impl PendingPublishes {
             && let Some((_, pending)) = self.queue.pop_front()
         {
             self.rider_bytes -= pending.rider_bytes;
-            self.tickets -= usize::from(pending.acknowledge.is_some());
+            if let Some((session, _)) = &pending.acknowledge {
+                self.end_wait(session);
+            }
             taken.push(pending);
         }
         taken.sort_unstable_by_key(|pending| (pending.partition, pending.arrival));

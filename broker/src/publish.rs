@@ -229,7 +229,11 @@ impl Router {
         if acknowledge.is_some() || publication.is_some() {
             let mut pending = self.pending.borrow_mut();
             pending.push(appended, acknowledge, publication);
+            let is_everybody_waiting = pending.is_everybody_waiting();
             drop(pending);
+            if let Some(store) = self.store.as_ref().filter(|_| is_everybody_waiting) {
+                store.hurry();
+            }
             self.count_pending();
         }
         outcome

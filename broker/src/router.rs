@@ -95,6 +95,7 @@ impl Router {
     ) -> Self {
         let limits = &options.limits;
         let retained = RetainedMessages::new(limits.retained_bytes_max, limits.retained_count_max);
+        let window = usize::from(limits.receive_maximum.get());
         let store_changed = Arc::new(Notify::new());
         if let Some(store) = &store {
             let notify = Arc::clone(&store_changed);
@@ -114,7 +115,7 @@ impl Router {
             sessions: RefCell::default(),
             subscriptions: RefCell::default(),
             routes: RefCell::default(),
-            pending: RefCell::default(),
+            pending: RefCell::new(PendingPublishes::new(window)),
             wills: RefCell::default(),
             key: RefCell::default(),
             read_buffer: RefCell::default(),

@@ -29,6 +29,8 @@ pub(crate) struct Session {
     /// Its publishes that are delivered with their commit although others like them are delivered
     /// at once.
     pub(crate) ahead: RefCell<Ahead>,
+    /// Publishes of it that wait to be acknowledged with a commit.
+    pub(crate) tickets: Cell<usize>,
     pub(crate) has_ended: Cell<bool>,
 }
 
@@ -47,6 +49,7 @@ impl Session {
             client_id_bytes: Bytes::copy_from_slice(client_id.as_bytes()),
             filters: RefCell::default(),
             ahead: RefCell::default(),
+            tickets: Cell::new(0),
             has_ended: Cell::new(false),
         }
     }

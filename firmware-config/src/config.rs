@@ -89,7 +89,6 @@ pub(crate) static SCHEMA: Schema = Schema {
         "board",
         "bundle",
         "device",
-        "flash_budget",
         "kafka",
         "memory_budget",
         "quota",

@@ -46,6 +46,12 @@ impl Config {
             "free_space_reserve = {}",
             quote(self.storage.free_space_reserve)
         )?;
+        if let Some(budget) = self.storage.flash_budget {
+            writeln!(out, "flash_budget = {}", quote(budget))?;
+        }
+        if let Some(endurance) = self.storage.card_endurance {
+            writeln!(out, "card_endurance = {}", quote(endurance))?;
+        }
         for log in &self.logs {
             write_log(out, log)?;
         }
@@ -75,6 +81,9 @@ fn write_log(out: &mut String, log: &LogConfig) -> fmt::Result {
     writeln!(out, "durability = {}", quote(log.durability))?;
     if log.durability == Durability::Memory {
         return Ok(());
+    }
+    if log.durability == Durability::Commit {
+        writeln!(out, "linger = {}", quote(format_duration(log.linger)))?;
     }
     writeln!(out, "partitions = {}", log.partitions)?;
     writeln!(out, "key = {}", quote(&log.key))?;

@@ -55,6 +55,6 @@ pub use problem::{LoadError, Located, Position, Problem, Problems};
 pub use schema::{Availability, Key, keys};
 pub use storage::StorageConfig;
 pub use value::{
-    ByteCount, Durability, GatewayId, HostPort, KafkaClientId, KafkaTopic, KeyPart, KeyTemplate,
-    LogName, Refusal, RouteName, format_duration, parse_duration,
+    ByteCount, BytesPerDay, Durability, GatewayId, HostPort, KafkaClientId, KafkaTopic, KeyPart,
+    KeyTemplate, LogName, Refusal, RouteName, format_duration, parse_duration,
 };

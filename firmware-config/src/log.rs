@@ -20,6 +20,8 @@ use crate::value::{ByteCount, Durability, KeyTemplate, LogName, Refusal, parse_d
 const LOGS_MAX: usize = 64;
 /// Most filters of one log; every publish to a new topic is compared with all of them.
 const FILTERS_MAX: usize = 256;
+/// Longest linger: what a publisher hardly notices.
+const LINGER_MAX: Duration = Duration::from_millis(50);
 /// Most partitions of all logs together: a commit may write a batch for each.
 const PARTITIONS_IN_ALL_MAX: u32 = 1024;
 
@@ -40,6 +42,8 @@ pub struct LogConfig {
     /// When a message is on flash, and when its publisher hears of it. With
     /// [`Durability::Memory`] nothing is kept, and partitions, key and retention mean nothing.
     pub durability: Durability,
+    /// How long a message waits for others to share its commit; only with [`Durability::Commit`].
+    pub linger: Duration,
 }
 
 impl LogConfig {
@@ -53,6 +57,7 @@ impl LogConfig {
             key: KeyTemplate::client_id(),
             retention: Retention::default(),
             durability: Durability::Commit,
+            linger: Duration::ZERO,
         }
     }
 }
@@ -103,6 +108,11 @@ static DURABILITY: TextKey = TextKey {
               \"interval:200ms\"",
     default: r#""commit""#,
 };
+static LINGER: TextKey = TextKey {
+    name: "linger",
+    allowed: r#"whole milliseconds from "1ms" to "50ms", or "0s" for none"#,
+    default: r#""0s""#,
+};
 static RETENTION_BYTES: BytesKey = BytesKey {
     name: "bytes",
     min: ByteCount::mib(2),
@@ -128,9 +138,9 @@ pub(crate) static LOG: TableKey = TableKey {
     name: "log",
     shape: Shape::List,
     schema: &Schema {
-        keys: &[&NAME, &FILTERS, &PARTITIONS, &KEY, &DURABILITY],
+        keys: &[&NAME, &FILTERS, &PARTITIONS, &KEY, &DURABILITY, &LINGER],
         tables: &[&RETENTION],
-        later: &["linger", "on_full", "priority"],
+        later: &["on_full", "priority"],
     },
 };
 
@@ -225,6 +235,11 @@ fn read_log(
     let durability = section.text(&DURABILITY, str::parse::<Durability>);
     let durability = durability.or(|| Located::nowhere(Durability::Commit));
     let durability = durability.map(|durability| durability.value);
+    let linger = section.text(&LINGER, parse_linger);
+    let linger = linger.or(|| Located::nowhere(Duration::ZERO));
+    if let Some(Durability::Interval(_)) = durability {
+        check_interval(section);
+    }
     if let Some(name) = &name {
         claim_name(section, name, earlier);
     }
@@ -245,6 +260,7 @@ fn read_log(
             key: key?.value,
             retention: retention?,
             durability: durability?,
+            linger: linger?.value,
         })
     };
     (known, log())
@@ -317,6 +333,14 @@ fn parse_age(text: &str) -> Result<Option<Duration>, Refusal> {
     }
 }
 
+fn parse_linger(text: &str) -> Result<Duration, Refusal> {
+    let linger = parse_duration(text)?;
+    if linger > LINGER_MAX {
+        return Err(Refusal::new("is out of range"));
+    }
+    Ok(linger)
+}
+
 fn claim_name(section: &Section<'_>, name: &Located<LogName>, earlier: &mut Earlier) {
     let same = earlier.names.iter().find(|(_, other)| other == name);
     if let Some((path, other)) = same {
@@ -345,6 +369,16 @@ fn claim_partitions(section: &Section<'_>, partitions: u16, earlier: &mut Earlie
     }
 }
 
+/// Where nobody waits for the commit, the interval says all about when it comes.
+fn check_interval(section: &Section<'_>) {
+    if section.has(LINGER.name) {
+        let message = "has no meaning in a log with `durability = \"interval:…\"`, whose messages \
+                       wait for company up to that interval; allowed: one of the two"
+            .to_owned();
+        section.conflict(LINGER.name, message);
+    }
+}
+
 /// A log that keeps nothing cannot be told how to keep it.
 fn check_memory(section: &Section<'_>, name: Option<&LogName>) {
     if name.is_some_and(LogName::is_default) {
@@ -355,7 +389,7 @@ fn check_memory(section: &Section<'_>, name: Option<&LogName>) {
                 .to_owned();
         section.conflict(DURABILITY.name, message);
     }
-    for name in [PARTITIONS.name, KEY.name, RETENTION.name] {
+    for name in [PARTITIONS.name, KEY.name, LINGER.name, RETENTION.name] {
         let message =
             "has no meaning in a log with `durability = \"memory\"`, which keeps nothing; \
                        allowed: one of the two"

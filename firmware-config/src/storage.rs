@@ -1,9 +1,10 @@
 //! `[storage]`: how the logs lie on flash.
 
 use crate::found::Found;
-use crate::schema::{BytesKey, Schema, Shape, TableKey};
+use crate::problem::Located;
+use crate::schema::{BytesKey, Schema, Shape, TableKey, TextKey};
 use crate::section::Section;
-use crate::value::ByteCount;
+use crate::value::{ByteCount, BytesPerDay, Refusal};
 
 /// How the logs lie on flash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,11 @@ pub struct StorageConfig {
     pub segment_bytes: ByteCount,
     /// Free space of the file system below which publishes are refused.
     pub free_space_reserve: ByteCount,
+    /// Bytes that may be written to flash in a day. Above that rate, commits wait for company, and
+    /// the status says so.
+    pub flash_budget: Option<BytesPerDay>,
+    /// Bytes that the card's maker promises that it takes in its life (TBW); for an estimate only.
+    pub card_endurance: Option<ByteCount>,
 }
 
 impl Default for StorageConfig {
@@ -20,6 +26,8 @@ impl Default for StorageConfig {
         Self {
             segment_bytes: SEGMENT_BYTES.default,
             free_space_reserve: FREE_SPACE_RESERVE.default,
+            flash_budget: None,
+            card_endurance: None,
         }
     }
 }
@@ -37,13 +45,29 @@ static FREE_SPACE_RESERVE: BytesKey = BytesKey {
     default: ByteCount::mib(64),
 };
 
+static FLASH_BUDGET: TextKey = TextKey {
+    name: "flash_budget",
+    allowed: r#"a size a day such as "2GB/day", from "10MiB/day" to "1024TiB/day""#,
+    default: "no budget",
+};
+static CARD_ENDURANCE: TextKey = TextKey {
+    name: "card_endurance",
+    allowed: r#"a size such as "30TB", at least "1GB""#,
+    default: "not known",
+};
+
 pub(crate) static STORAGE: TableKey = TableKey {
     name: "storage",
     shape: Shape::One,
     schema: &Schema {
-        keys: &[&SEGMENT_BYTES, &FREE_SPACE_RESERVE],
+        keys: &[
+            &SEGMENT_BYTES,
+            &FREE_SPACE_RESERVE,
+            &FLASH_BUDGET,
+            &CARD_ENDURANCE,
+        ],
         tables: &[],
-        later: &["flash_budget"],
+        later: &[],
     },
 };
 
@@ -68,17 +92,31 @@ pub(crate) fn read_storage(file: &Section<'_>) -> StorageRead {
     };
     let segment_bytes = section.bytes(&SEGMENT_BYTES);
     let free_space_reserve = section.bytes(&FREE_SPACE_RESERVE);
-    let storage =
-        segment_bytes
-            .zip(free_space_reserve)
-            .map(|(segment_bytes, free_space_reserve)| StorageConfig {
-                segment_bytes,
-                free_space_reserve,
-            });
+    let budget = |text: &str| text.parse::<BytesPerDay>().map(Some);
+    let flash_budget = section.text(&FLASH_BUDGET, budget);
+    let flash_budget = flash_budget.or(|| Located::nowhere(None));
+    let card_endurance = section.text(&CARD_ENDURANCE, parse_endurance);
+    let card_endurance = card_endurance.or(|| Located::nowhere(None));
+    let storage = || {
+        Some(StorageConfig {
+            segment_bytes: segment_bytes?,
+            free_space_reserve: free_space_reserve?,
+            flash_budget: flash_budget?.value,
+            card_endurance: card_endurance?.value,
+        })
+    };
     StorageRead {
-        storage,
+        storage: storage(),
         segment_bytes,
     }
+}
+
+fn parse_endurance(text: &str) -> Result<Option<ByteCount>, Refusal> {
+    let endurance: ByteCount = text.parse()?;
+    if endurance < ByteCount::new(1_000_000_000) {
+        return Err(Refusal::new("is less than any card takes"));
+    }
+    Ok(Some(endurance))
 }
 
 /// What came out of `[storage]`; the size of a segment on its own, because other tables are

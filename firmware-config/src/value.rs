@@ -7,6 +7,7 @@
 
 mod bind;
 mod byte_count;
+mod bytes_per_day;
 mod durability;
 mod duration;
 mod gateway_id;
@@ -20,6 +21,7 @@ mod route_name;
 
 pub(crate) use bind::parse_bind;
 pub use byte_count::ByteCount;
+pub use bytes_per_day::BytesPerDay;
 pub use durability::Durability;
 pub use duration::{format_duration, parse_duration};
 pub use gateway_id::GatewayId;

@@ -42,6 +42,13 @@ pub fn calls() -> u64 {
     sys::fence_calls()
 }
 
+/// Bytes that the databases of this process wrote and synced since it started: what sled passed to
+/// write calls for its logs. Not in it: what it writes when it opens a database (free space filled
+/// with zeros, snapshots).
+pub fn written_bytes() -> u64 {
+    sys::fence_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

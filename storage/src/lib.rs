@@ -40,6 +40,8 @@ mod encoding;
 mod evacuated;
 mod evacuation;
 pub mod fence;
+mod flash;
+mod flash_budget;
 mod folder;
 mod gap;
 mod identity;
@@ -70,6 +72,8 @@ pub use clock::{
 pub use commit::{BatchInCommit, Commit, CommitError};
 pub use database::DatabaseError;
 pub use encoding::EncodingError;
+pub use flash::{FlashStatus, FlashUse, UtcDay};
+pub use flash_budget::{BudgetStatus, LINGER_MAX};
 pub use folder::{FOLDER_FORMAT, FolderError};
 pub use gap::{Gap, GapReason};
 pub use identity::{Fingerprint, Span, SpanReason};

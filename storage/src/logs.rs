@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::encoding::Stored;
+use crate::flash_budget::LINGER_MAX;
 use crate::ids::{LogId, LogPartition, PartitionId};
 
 /// Most partitions of a log.
@@ -21,8 +22,13 @@ pub struct LogOptions {
     pub retention_bytes: u64,
     /// Age above which they go. Only records of a known clock have an age.
     pub retention_age: Option<Duration>,
-    /// Longest time that a record may wait for its commit; zero commits at once.
+    /// Longest time that a record may wait for its commit when its publisher does not wait for it;
+    /// zero: it does, and [`Self::linger`] says how long a record waits for company.
     pub commit_within: Duration,
+    /// How long a record waits for others to share its commit, at most
+    /// [`crate::LINGER_MAX`]; zero: a commit begins as soon as the one before has ended. The flash
+    /// budget may lengthen it.
+    pub linger: Duration,
 }
 
 impl LogOptions {
@@ -34,6 +40,16 @@ impl LogOptions {
             retention_bytes: 1024 * 1024 * 1024,
             retention_age: None,
             commit_within: Duration::ZERO,
+            linger: Duration::ZERO,
+        }
+    }
+
+    /// How long a record may wait for its commit while the flash budget asks for `linger`. Where a
+    /// time was promised, it holds.
+    pub(crate) fn commit_within(&self, linger: Duration) -> Duration {
+        match self.commit_within.is_zero() {
+            true => self.linger.max(linger).min(LINGER_MAX),
+            false => self.commit_within,
         }
     }
 }

@@ -6,6 +6,7 @@
 mod committer;
 mod counters;
 mod evacuations;
+mod flash_account;
 mod keeper;
 mod open_commit;
 mod opening;
@@ -54,6 +55,8 @@ pub struct StoreOptions {
     pub ring_bytes_max: usize,
     /// Bytes a second that evacuation writes at most; 0: segments are never evacuated.
     pub evacuation_bytes_per_second: u64,
+    /// Bytes that may be written to flash in a day; above it, commits linger.
+    pub flash_budget_bytes_per_day: Option<u64>,
     /// Where times come from.
     pub clock: Arc<dyn ClockSource>,
     /// Free bytes of the file system of a path.
@@ -71,6 +74,7 @@ impl Default for StoreOptions {
             queue_bytes_max: 8 * 1024 * 1024,
             ring_bytes_max: 4 * 1024 * 1024,
             evacuation_bytes_per_second: 4 * 1024 * 1024,
+            flash_budget_bytes_per_day: None,
             clock: SystemClock::new(),
             free_space: free_space_of,
             fingerprint: Fingerprint::of_machine(),
@@ -251,6 +255,12 @@ impl Store {
     /// must not block.
     pub fn subscribe(&self, listener: impl Fn() + Send + Sync + 'static) {
         self.shared.subscribe(Box::new(listener));
+    }
+
+    /// Ends the linger of the records that wait for company: whoever could bring more is waiting for
+    /// them.
+    pub fn hurry(&self) {
+        self.shared.hurry_records();
     }
 
     /// Whether it takes records.

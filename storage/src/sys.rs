@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often the fence below was called since the process started.
 static FENCE_CALLS: AtomicU64 = AtomicU64::new(0);
+/// Bytes that were written before those calls.
+static FENCE_BYTES: AtomicU64 = AtomicU64::new(0);
 
 /// Takes the place of libc's `sync_file_range` in every binary that links this crate.
 ///
@@ -25,10 +27,12 @@ static FENCE_CALLS: AtomicU64 = AtomicU64::new(0);
 unsafe extern "C" fn sync_file_range(
     fd: c_int,
     _offset: i64,
-    _length: i64,
+    length: i64,
     _flags: c_uint,
 ) -> c_int {
     FENCE_CALLS.fetch_add(1, Ordering::Relaxed);
+    // sled asks for exactly the range that it has just written.
+    FENCE_BYTES.fetch_add(u64::try_from(length).unwrap_or(0), Ordering::Relaxed);
     // SAFETY: fdatasync takes any integer and answers one that is no open file with EBADF.
     unsafe { libc::fdatasync(fd) }
 }
@@ -36,6 +40,11 @@ unsafe extern "C" fn sync_file_range(
 /// How often the fence was called since the process started.
 pub(crate) fn fence_calls() -> u64 {
     FENCE_CALLS.load(Ordering::Relaxed)
+}
+
+/// Bytes that sled wrote and brought through the fence since the process started.
+pub(crate) fn fence_bytes() -> u64 {
+    FENCE_BYTES.load(Ordering::Relaxed)
 }
 
 /// A `timex` that asks for nothing to be changed.

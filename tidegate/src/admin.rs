@@ -5,6 +5,7 @@
 //! run a program on the gateway may read what it stores.
 
 mod client;
+pub(crate) mod flash_page;
 mod log_pages;
 mod metrics;
 mod server;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::admin::flash_page::FlashPage;
 use crate::admin::get;
 use crate::admin::status_page::{
     BrokerPage, DegradedPage, GapPage, LastStartPage, RoutePage, RoutePartitionPage, StatusPage,
@@ -136,6 +137,7 @@ fn describe_store(out: &mut String, store: &StorePage) -> std::fmt::Result {
         store.commits,
         store.syncs
     )?;
+    describe_flash(out, &store.flash)?;
     if !store.oldest_segment_kept_by.is_empty() && store.segments > 1 {
         let logs = store.oldest_segment_kept_by.join(", ");
         writeln!(out, "           oldest segment kept by {logs}")?;
@@ -162,6 +164,53 @@ fn describe_store(out: &mut String, store: &StorePage) -> std::fmt::Result {
         writeln!(
             out,
             "gap        {log}-{partition} {from}..{to}: {most}{records} records{route}, {reason}"
+        )?;
+    }
+    Ok(())
+}
+
+fn describe_flash(out: &mut String, flash: &FlashPage) -> std::fmt::Result {
+    for (when, used) in [
+        ("since start", Some(&flash.since_start)),
+        ("today", flash.today.as_ref()),
+        ("yesterday", flash.yesterday.as_ref()),
+        ("a day on average", flash.average_day.as_ref()),
+    ] {
+        let Some(used) = used else { continue };
+        let dirtied = used
+            .dirtied_bytes
+            .map_or_else(|| "unknown".to_owned(), size);
+        let factor = used
+            .dirtied_per_payload_byte
+            .map(|factor| format!(" ({factor} a byte)"))
+            .unwrap_or_default();
+        writeln!(
+            out,
+            "flash      {when}: {} of payload · {} written · {dirtied} dirtied{factor} · {} syncs",
+            size(used.payload_bytes),
+            size(used.written_bytes),
+            used.syncs
+        )?;
+    }
+    if flash.today.is_none() {
+        writeln!(out, "           no days: the clock is not known")?;
+    }
+    if let Some(years) = flash.card_years {
+        writeln!(
+            out,
+            "           the card lasts {years} years at the average day"
+        )?;
+    }
+    if let Some(budget) = &flash.budget {
+        let rate = budget
+            .rate_bytes_per_day
+            .map_or_else(|| "unknown".to_owned(), size);
+        let exceeded = if budget.exceeded { ": EXCEEDED" } else { "" };
+        writeln!(
+            out,
+            "           budget {} a day, now {rate} a day{exceeded} · linger {} ms",
+            size(budget.bytes_per_day),
+            budget.linger_ms
         )?;
     }
     Ok(())

@@ -38,6 +38,7 @@ pub(crate) fn store_options(config: &Config) -> StoreOptions {
     StoreOptions {
         segment_bytes: config.storage.segment_bytes.get(),
         free_space_reserve_bytes: config.storage.free_space_reserve.get(),
+        flash_budget_bytes_per_day: config.storage.flash_budget.map(config::BytesPerDay::get),
         queue_bytes_max: bytes(config.limits.commit_queue_bytes_max),
         ..StoreOptions::default()
     }
@@ -57,6 +58,7 @@ pub(crate) fn log_options(config: &Config) -> Vec<LogOptions> {
             retention_bytes: log.retention.bytes.get(),
             retention_age: log.retention.age,
             commit_within,
+            linger: log.linger,
         })
     });
     stored.collect()

@@ -60,13 +60,17 @@ fn log() -> impl Strategy<Value = LogConfig> {
         "[a-z/]{0,4}\\{topic\\[[0-9]\\]\\}[{]{2}",
         size((64 << 10)..=(1 << 30)),
         option::of(seconds(1..=1_000_000)),
-        durability(),
+        (durability(), 0..=50_u64),
     )
         .prop_map(
-            |(filters, partitions, key, bytes, age, durability)| LogConfig {
+            |(filters, partitions, key, bytes, age, (durability, linger))| LogConfig {
                 partitions,
                 key: key.parse().unwrap(),
                 retention: Retention { bytes, age },
+                linger: match durability {
+                    Durability::Commit => Duration::from_millis(linger),
+                    Durability::Interval(_) | Durability::Memory => Duration::ZERO,
+                },
                 durability,
                 ..LogConfig::new(LogName::default_log(), filters.into_iter().collect())
             },
@@ -169,7 +173,11 @@ fn any_config() -> impl Strategy<Value = Config> {
         prop_oneof![Just(Unmapped::Default), Just(Unmapped::LiveOnly)],
         listeners(),
         admin(),
-        (size((8 << 10)..=(32 << 10)), size(1024..=1 << 40)),
+        (
+            size((8 << 10)..=(32 << 10)),
+            size(1024..=1 << 40),
+            option::of(1..=1_000_u64),
+        ),
         logs(),
         limits(),
         option::of(bridge()),
@@ -184,6 +192,8 @@ fn any_config() -> impl Strategy<Value = Config> {
                 storage: StorageConfig {
                     segment_bytes: sizes.0,
                     free_space_reserve: sizes.1,
+                    flash_budget: sizes.2.map(|gib| format!("{gib}GiB/day").parse().unwrap()),
+                    card_endurance: sizes.2.map(|gib| ByteCount::new(gib << 31)),
                 },
                 logs,
                 limits,

@@ -22,6 +22,8 @@ pub enum JournalKind {
     BridgeStream = 6,
     /// A route's frozen mapping. Owner: the bridge.
     BridgeRoute = 7,
+    /// What the flash took on a day, by the day. Owner: `crate::flash`.
+    Flash = 10,
 }
 
 /// Name of a journal entry: its kind and what tells it from others of its kind.

@@ -104,6 +104,7 @@ impl Committer {
         }
         let (queued_bytes, number) = (open.bytes(), open.number());
         let (records, has_retained) = (open.records(), open.has_retained());
+        let payload_bytes = open.payload_bytes();
         let (span, snapshot) = {
             let state = self.shared.state();
             let begins = self.segment_bytes == 0;
@@ -123,7 +124,8 @@ impl Committer {
             self.retained.extend(retained_records(&commit));
         }
         let counters = &self.shared.counters;
-        counters.committed(records, commit.size_bytes());
+        counters.committed(records, commit.size_bytes(), payload_bytes);
+        self.shared.disturb_keeper(commit.size_bytes());
         self.shared.segments.committed(&commit);
         self.shared.ring().push(commit.clone());
         let mut state = self.shared.state();

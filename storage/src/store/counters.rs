@@ -11,6 +11,7 @@ pub struct StoreCounters {
     commits: AtomicU64,
     records: AtomicU64,
     commit_bytes: AtomicU64,
+    payload_bytes: AtomicU64,
     free_bytes: AtomicU64,
     evacuated_segments: AtomicU64,
     evacuated_bytes: AtomicU64,
@@ -18,10 +19,12 @@ pub struct StoreCounters {
 }
 
 impl StoreCounters {
-    pub(crate) fn committed(&self, records: u64, bytes: usize) {
+    pub(crate) fn committed(&self, records: u64, bytes: usize, payload_bytes: u64) {
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.records.fetch_add(records, Ordering::Relaxed);
         self.commit_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.payload_bytes
+            .fetch_add(payload_bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn set_durable(&self, commit: CommitNumber) {
@@ -77,6 +80,11 @@ impl StoreCounters {
     /// Bytes of the commits that were copied so.
     pub fn evacuated_bytes(&self) -> u64 {
         self.evacuated_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the payloads of those records.
+    pub fn payload_bytes(&self) -> u64 {
+        self.payload_bytes.load(Ordering::Relaxed)
     }
 
     /// Free bytes of the file system, as seen last.

@@ -24,6 +24,10 @@ use crate::store::{Health, Shared, SyncProblem};
 
 /// How often it looks around when nobody wakes it.
 const INTERVAL: Duration = Duration::from_millis(500);
+/// How often when nothing was committed since the last time: a quiet gateway is to sleep.
+const INTERVAL_IDLE: Duration = Duration::from_secs(2);
+/// Bytes of commits that end such a rest, far below what the reserve of free space can take.
+const REST_BYTES: i64 = 64 * 1024;
 /// How long a change of the clock may wait for a commit to ride on.
 const ERA_WITHIN: Duration = Duration::from_secs(1);
 /// How long forgetting may wait for one: nothing hangs on it.
@@ -53,7 +57,15 @@ struct Upkeep {
 /// Runs until the store is closed.
 pub(crate) fn run(shared: &Arc<Shared>, mut mark: Mark) {
     let mut upkeep = Upkeep::default();
-    while shared.wait_as_keeper(INTERVAL) {
+    let (mut interval, mut rest_bytes) = (INTERVAL, 0);
+    while shared.wait_as_keeper(interval, rest_bytes) {
+        let is_idle = mark.commit() == shared.counters.durable()
+            && matches!(shared.state().health, Health::Ready)
+            && shared.evacuations.is_idle();
+        (interval, rest_bytes) = match is_idle {
+            true => (INTERVAL_IDLE, REST_BYTES),
+            false => (INTERVAL, 0),
+        };
         watch_for_failure(shared);
         note_durable(shared, &mut mark);
         // sled panics on some damage; upkeep must go on with what is not damaged.
@@ -115,6 +127,7 @@ fn note_durable(shared: &Shared, mark: &mut Mark) {
 fn look_around(shared: &Arc<Shared>, upkeep: &mut Upkeep) -> Result<(), MetadataError> {
     watch_space(shared);
     watch_clock(shared);
+    shared.keep_flash_account();
     seal_all(shared)?;
     switch_evacuated(shared, upkeep)?;
     remove_replaced(shared, upkeep);

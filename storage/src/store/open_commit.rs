@@ -23,6 +23,7 @@ pub(crate) struct OpenCommit {
     operations: Vec<Operation>,
     bytes: usize,
     records: u64,
+    payload_bytes: u64,
     has_retained: bool,
     /// When it must be on its way at the latest; `None`: nothing in it is urgent.
     due: Option<Instant>,
@@ -38,6 +39,7 @@ impl OpenCommit {
             operations: Vec::new(),
             bytes: 0,
             records: 0,
+            payload_bytes: 0,
             has_retained: false,
             due: None,
         }
@@ -54,6 +56,11 @@ impl OpenCommit {
 
     pub(crate) fn records(&self) -> u64 {
         self.records
+    }
+
+    /// Bytes of the payloads of its records.
+    pub(crate) fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
     }
 
     pub(crate) fn has_retained(&self) -> bool {
@@ -95,6 +102,7 @@ impl OpenCommit {
         };
         self.bytes += batch.len_bytes() - before + header;
         self.records += 1;
+        self.payload_bytes += fields.value.map_or(0, |payload| payload.len() as u64);
         self.has_retained |= retained;
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::thread;
 use crate::clock::{Era, RELEASE_TIME_MS};
 use crate::database::DatabaseError;
 use crate::encoding::{EncodingError, Stored as _};
+use crate::flash::FlashUse;
 use crate::folder::{Folder, FolderError};
 use crate::gap::{Gap, GapReason};
 use crate::identity::{Fingerprint, Identity, Span, SpanReason};
@@ -23,7 +24,7 @@ use crate::store::committer::Committer;
 use crate::store::state::{CommitLimits, State, era_key, gap_key, span_key};
 use crate::store::{
     AppendError, RecoveredRetained, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Shared, Store,
-    StoreOptions, StoreThreads, evacuations, keeper,
+    StoreCounters, StoreOptions, StoreThreads, evacuations, keeper,
 };
 
 /// A data folder that cannot be opened.
@@ -95,6 +96,7 @@ impl Store {
         options: StoreOptions,
         logs: &[LogOptions],
     ) -> Result<(Self, StoreThreads), OpenError> {
+        let flash_before = FlashUse::of_process(&StoreCounters::default(), 0);
         let mut recovered = recovery::recover(&folder)?;
         for event in &recovered.events {
             tracing::warn!("Recovery: {event}.");
@@ -131,6 +133,7 @@ impl Store {
         ));
         // Before the first message, not half a second after it.
         keeper::watch_space(&shared);
+        shared.begin_flash_account(flash_before);
         let threads = start(&shared, writer, recovered.mark)?;
         let threads = StoreThreads {
             shared: Arc::clone(&shared),

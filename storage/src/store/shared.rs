@@ -6,11 +6,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::clock::{CorrectedTime, TimeQuality};
 use crate::database::DatabaseError;
+use crate::flash::{FlashStatus, FlashUse};
 use crate::folder::Folder;
 use crate::gap::Gap;
 use crate::identity::Span;
@@ -25,6 +27,7 @@ use crate::segments::Segments;
 use crate::store::committer::RetainedOfSegment;
 use crate::store::counters::StoreCounters;
 use crate::store::evacuations::Evacuations;
+use crate::store::flash_account::FlashAccount;
 use crate::store::keeper::ToSeal;
 use crate::store::state::State;
 use crate::store::{AppendError, Appended, Health, RecoveredRetained, StoreOptions};
@@ -51,6 +54,9 @@ pub(crate) struct Shared {
     ready: Mutex<Option<SegmentWriter>>,
     recovered_retained: Mutex<Vec<RecoveredRetained>>,
     pub(crate) evacuations: Evacuations,
+    flash: Mutex<FlashAccount>,
+    /// Bytes that may still be committed before a resting keeper is to look; 0: it does not rest.
+    rest_bytes: AtomicI64,
 }
 
 /// What is between the committer and the keeper.
@@ -80,6 +86,8 @@ pub struct StoreStatus {
     pub bytes: u64,
     /// Bytes that wait for the committer.
     pub queued_bytes: usize,
+    /// What the flash takes.
+    pub flash: FlashStatus,
     /// Oldest segment, and the logs whose records keep it.
     pub oldest_segment: Option<(SegmentId, Vec<String>)>,
 }
@@ -109,6 +117,12 @@ impl Shared {
     ) -> Self {
         let counters = StoreCounters::default();
         counters.set_durable(state.durable);
+        let flash = FlashAccount::new(
+            &state.journal,
+            FlashUse::of_process(&counters, 0),
+            options.flash_budget_bytes_per_day,
+            Instant::now(),
+        );
         Self {
             ring: RwLock::new(Ring::new(options.ring_bytes_max)),
             options,
@@ -126,6 +140,8 @@ impl Shared {
             ready: Mutex::new(None),
             recovered_retained: Mutex::new(recovered_retained),
             evacuations: Evacuations::default(),
+            flash: Mutex::new(flash),
+            rest_bytes: AtomicI64::new(0),
         }
     }
 
@@ -163,9 +179,12 @@ impl Shared {
     ) -> Result<Appended, AppendError> {
         let mut state = self.state();
         let timestamp_ms = provisional_now(&state, &self.options);
+        let due = state.next_due();
         let appended = state.append(log, key, message, timestamp_ms, Instant::now());
+        let is_earlier = state.next_due() != due;
         drop(state);
-        if matches!(appended, Ok(_) | Err(AppendError::QueueFull)) {
+        // The committer looks before it sleeps: it need not hear of every record.
+        if is_earlier {
             self.work.notify_one();
         }
         appended
@@ -192,6 +211,12 @@ impl Shared {
         drop(state);
         self.work.notify_one();
         Ok(commit)
+    }
+
+    /// Sends the records of the open commit on their way.
+    pub(crate) fn hurry_records(&self) {
+        self.state().hurry_records(Instant::now());
+        self.work.notify_one();
     }
 
     /// Sends the open commit on its way, whatever is in it.
@@ -276,6 +301,7 @@ impl Shared {
     }
 
     pub(crate) fn begin_close(&self) {
+        self.close_flash_account();
         self.set_health(Health::Closing);
         self.evacuations.end();
     }
@@ -360,8 +386,25 @@ impl Shared {
         is_news
     }
 
-    /// Waits for something to do or for `interval`; false when it is time to end.
-    pub(crate) fn wait_as_keeper(&self, interval: Duration) -> bool {
+    /// The account of the flash.
+    pub(crate) fn flash(&self) -> MutexGuard<'_, FlashAccount> {
+        locked(&self.flash)
+    }
+
+    /// A commit was written: ends the keeper's rest when there have been many.
+    pub(crate) fn disturb_keeper(&self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let before = self.rest_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if before > 0 && before <= bytes {
+            drop(locked(&self.keeping)); // It waits, or it has not looked yet.
+            self.keeper_wake.notify_one();
+        }
+    }
+
+    /// Waits for something to do or for `interval`, not so long if `rest_bytes` are committed first
+    /// (0: that does not count); false when it is time to end.
+    pub(crate) fn wait_as_keeper(&self, interval: Duration, rest_bytes: i64) -> bool {
+        self.rest_bytes.store(rest_bytes, Ordering::Relaxed);
         let keeping = locked(&self.keeping);
         if keeping.closing {
             return false;
@@ -426,6 +469,7 @@ impl Shared {
 
     pub(crate) fn status(&self) -> StoreStatus {
         let upkeep_trouble = locked(&self.keeping).trouble.clone();
+        let flash = self.flash_status();
         let state = self.state();
         let index = self.segments.index();
         let name = |log: LogId| state.logs.get(&log).map(|log| log.name.clone());
@@ -445,6 +489,7 @@ impl Shared {
             segments: index.sealed.len() + 1,
             bytes: index.all().map(|(_, record)| record.bytes).sum(),
             queued_bytes: state.queued_bytes(),
+            flash,
             oldest_segment,
             segments_open: {
                 drop(index);

@@ -43,8 +43,19 @@ pub(crate) struct State {
     spans: BTreeMap<SpanId, Span>,
     /// The gap ledger, likewise.
     gaps: BTreeMap<u64, Gap>,
+    /// What records of logs that commit at once wait for company, by the flash budget.
+    pub(crate) linger: Duration,
     /// With which commit an era was frozen in this process.
     frozen_with: BTreeMap<EraId, CommitNumber>,
+}
+
+/// When the committer has something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NextDue {
+    /// A full commit waits.
+    Now,
+    /// The open commit is due then; `None`: nothing is in it that is ever due.
+    At(Option<Instant>),
 }
 
 /// Bounds of what waits for the committer.
@@ -89,6 +100,7 @@ impl State {
             closed: VecDeque::new(),
             open: OpenCommit::new(last_commit.next(), era),
             queued_bytes: 0,
+            linger: Duration::ZERO,
             frozen_with: BTreeMap::new(),
         }
     }
@@ -113,7 +125,7 @@ impl State {
             log: log.id,
             partition: number,
         };
-        let due = now + options.commit_within;
+        let due = now + options.commit_within(self.linger);
         // What is larger than a commit may wait alone, so that a limit never refuses for good.
         let size = message.size_bytes();
         if self.queued_bytes > 0 && self.queued_bytes + size > self.limits.queue_bytes {
@@ -252,6 +264,21 @@ impl State {
         self.open.number()
     }
 
+    /// Makes the open commit due if a record waits in it.
+    pub(crate) fn hurry_records(&mut self, now: Instant) {
+        if self.open.records() > 0 {
+            self.open.hurry(now);
+        }
+    }
+
+    /// When the next commit is due, as far as it is known now.
+    pub(crate) fn next_due(&self) -> NextDue {
+        match self.closed.is_empty() {
+            false => NextDue::Now,
+            true => NextDue::At(self.open.due().filter(|_| !self.open.is_empty())),
+        }
+    }
+
     fn close_open(&mut self) {
         let next = self.open.number().next();
         let era = self.eras.keys().next_back().copied().unwrap_or_default();
@@ -362,3 +389,6 @@ fn numbered_gap(key: &JournalKey, value: &[u8]) -> Option<(u64, Gap)> {
 pub(crate) fn era_key(id: EraId) -> JournalKey {
     JournalKey::new(JournalKind::Era, &id.0.to_be_bytes())
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,3 +106,16 @@ pub(crate) fn unmapped_messages_go_where_unmapped_says() {
         assert_eq!(live, 1.0 - in_default as f64, "{value}");
     }
 }
+
+/// It may wait longer on a busy machine, but never less.
+#[test]
+pub(crate) fn lone_message_waits_as_long_as_linger_says() {
+    let gateway = Gateway::start(&format!(
+        "{LOOPBACK}[[log]]\nname = \"a\"\nfilters = [\"a\"]\nlinger = \"50ms\"\n"
+    ))
+    .unwrap();
+    let mut client = gateway.client("c").unwrap();
+    let begun = std::time::Instant::now();
+    publish(&mut client, "a");
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(50));
+}

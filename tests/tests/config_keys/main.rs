@@ -45,6 +45,18 @@ const TESTS: &[(&str, fn())] = &[
         "storage.free_space_reserve",
         storing::publishes_are_refused_below_the_free_space_reserve,
     ),
+    (
+        "storage.flash_budget",
+        storing::status_tells_the_flash_budget,
+    ),
+    (
+        "storage.card_endurance",
+        storing::status_tells_the_life_of_the_card_only_if_its_endurance_is_set,
+    ),
+    (
+        "log[].linger",
+        logs::lone_message_waits_as_long_as_linger_says,
+    ),
     ("log[].name", logs::logs_take_what_their_keys_say),
     ("log[].filters", logs::logs_take_what_their_keys_say),
     ("log[].partitions", logs::logs_take_what_their_keys_say),

@@ -136,3 +136,27 @@ pub(crate) fn records_go_beyond_retention_age() {
         1.0
     );
 }
+
+#[test]
+pub(crate) fn status_tells_the_flash_budget() {
+    let without = Gateway::start(LOOPBACK).unwrap();
+    let status = without.json("/status").unwrap();
+    assert!(status["store"]["flash"]["budget"].is_null(), "{status}");
+    let keys = format!("{LOOPBACK}[storage]\nflash_budget = \"2GB/day\"\n");
+    let status = Gateway::start(&keys).unwrap().json("/status").unwrap();
+    let budget = &status["store"]["flash"]["budget"];
+    assert_eq!(budget["bytes_per_day"], 2_000_000_000_u64, "{status}");
+}
+
+#[test]
+pub(crate) fn status_tells_the_life_of_the_card_only_if_its_endurance_is_set() {
+    let keys = format!("{LOOPBACK}[storage]\ncard_endurance = \"30TB\"\n");
+    for (keys, told) in [
+        (LOOPBACK, None),
+        (keys.as_str(), Some(30_000_000_000_000_u64)),
+    ] {
+        let status = Gateway::start(keys).unwrap().json("/status").unwrap();
+        let endurance = &status["store"]["flash"]["card_endurance_bytes"];
+        assert_eq!(endurance.as_u64(), told, "{status}");
+    }
+}

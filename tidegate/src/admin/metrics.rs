@@ -283,6 +283,18 @@ const LOG: &[Plain<Store>] = &[
         |s| s.counters().commit_bytes(),
     ),
     (
+        "tidegate_log_payload_bytes_total",
+        Kind::Counter,
+        "Bytes of the payloads of the records committed.",
+        |s| s.counters().payload_bytes(),
+    ),
+    (
+        "tidegate_log_written_bytes_total",
+        Kind::Counter,
+        "Bytes that the databases of log and metadata wrote.",
+        |_| storage::fence::written_bytes(),
+    ),
+    (
         "tidegate_log_syncs_total",
         Kind::Counter,
         "Syncs of the log and the metadata.",
@@ -338,6 +350,16 @@ const LOG_STATUS: &[Plain<StoreStatus>] = &[
         Kind::Gauge,
         "Bytes of the commits that are kept.",
         |s| s.bytes,
+    ),
+    (
+        "tidegate_log_flash_budget_exceeded",
+        Kind::Gauge,
+        "Whether the flash is written faster than its budget allows (1).",
+        |s| {
+            s.flash
+                .budget
+                .map_or(0, |budget| u64::from(budget.exceeded))
+        },
     ),
     (
         "tidegate_log_queued_bytes",

@@ -7,6 +7,7 @@ use bridge::{PartitionStatus, RouteStatus};
 use serde::{Deserialize, Serialize};
 use storage::{Health, RecoveryEvent, Store};
 
+use crate::admin::flash_page::FlashPage;
 use crate::admin::state::{AdminState, Degraded, LastStart};
 
 /// What to do about a store that is not there.
@@ -94,6 +95,7 @@ pub(crate) struct StorePage {
     pub(crate) segments_open: usize,
     pub(crate) bytes: u64,
     pub(crate) free_bytes: u64,
+    pub(crate) flash: FlashPage,
     /// The logs whose records keep the oldest segment.
     pub(crate) oldest_segment_kept_by: Vec<String>,
     pub(crate) clock: String,
@@ -172,7 +174,7 @@ impl StatusPage {
             gateway_id: state.config.gateway_id.as_ref().map(ToString::to_string),
             degraded: store.as_ref().err().map(|d| DegradedPage::of(d)),
             broker: BrokerPage::of(state),
-            store: store.as_ref().ok().map(StorePage::of),
+            store: store.as_ref().ok().map(|store| StorePage::of(state, store)),
             last_start: state.last_start().map(|start| LastStartPage::of(&start)),
             bridge,
         }
@@ -240,7 +242,7 @@ impl BrokerPage {
 }
 
 impl StorePage {
-    fn of(store: &Store) -> Self {
+    fn of(state: &AdminState, store: &Store) -> Self {
         let status = store.status();
         let health = match &status.health {
             Health::Ready => "ready".to_owned(),
@@ -278,6 +280,14 @@ impl StorePage {
             segments_open: status.segments_open,
             bytes: status.bytes,
             free_bytes: store.counters().free_bytes(),
+            flash: FlashPage::of(
+                &status.flash,
+                state
+                    .config
+                    .storage
+                    .card_endurance
+                    .map(firmware_config::ByteCount::get),
+            ),
             oldest_segment_kept_by: status
                 .oldest_segment
                 .map_or_else(Vec::new, |(_, logs)| logs),
