@@ -38,6 +38,11 @@ pub(crate) fn id_of(name: &str) -> Option<SegmentId> {
     digits.then(|| name.parse().ok().map(SegmentId)).flatten()
 }
 
+/// Whether a directory of this name is a segment's.
+pub(crate) fn is_directory_name(name: &str) -> bool {
+    id_of(name).is_some()
+}
+
 /// The segment that commits go to.
 #[derive(Debug)]
 pub(crate) struct SegmentWriter {
@@ -65,7 +70,12 @@ impl Chunk {
 impl SegmentWriter {
     /// Makes the directory and the database in it, durably.
     pub(crate) fn create(folder: &Path, id: SegmentId) -> Result<Self, DatabaseError> {
-        let database = database::create(&path(folder, id), Purpose::Segment)?;
+        Self::create_at(&path(folder, id), id)
+    }
+
+    /// As [`Self::create`], the directory being `path`.
+    pub(crate) fn create_at(path: &Path, id: SegmentId) -> Result<Self, DatabaseError> {
+        let database = database::create(path, Purpose::Segment)?;
         Ok(Self {
             id,
             database,
@@ -84,9 +94,19 @@ impl SegmentWriter {
 
     /// Writes a commit and makes it durable.
     pub(crate) fn write(&mut self, commit: &Commit) -> Result<(), sled::Error> {
+        self.write_unflushed(commit)?;
+        self.flush()
+    }
+
+    /// Writes a commit, which is durable with the next flush.
+    pub(crate) fn write_unflushed(&mut self, commit: &Commit) -> Result<(), sled::Error> {
         for (key, value) in pieces(commit.number(), commit.body()) {
             self.insert(key, value)?;
         }
+        Ok(())
+    }
+
+    pub(crate) fn flush(&self) -> Result<(), sled::Error> {
         self.database.flush()?;
         Ok(())
     }
@@ -262,7 +282,7 @@ fn scan_pieces(
 }
 
 /// First pieces of the chunks, ascending.
-fn chunks(database: &sled::Db) -> Vec<PieceKey> {
+pub(crate) fn chunks(database: &sled::Db) -> Vec<PieceKey> {
     let mut chunks: Vec<_> = database
         .tree_names()
         .iter()

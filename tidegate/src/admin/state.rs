@@ -8,6 +8,8 @@ use broker::Probe;
 use firmware_config::Config;
 use storage::{Health, Store};
 
+use crate::admin::stream::Streams;
+
 /// Handles on everything that can be looked at.
 #[derive(Debug)]
 pub(crate) struct AdminState {
@@ -15,6 +17,7 @@ pub(crate) struct AdminState {
     pub(crate) store: Store,
     pub(crate) broker: Probe,
     pub(crate) started: Instant,
+    pub(crate) streams: Streams,
     bridge: RefCell<Option<BridgeProbe>>,
     ready: Cell<bool>,
 }
@@ -26,6 +29,7 @@ impl AdminState {
             store,
             broker,
             started: Instant::now(),
+            streams: Streams::default(),
             bridge: RefCell::new(None),
             ready: Cell::new(false),
         }
