@@ -165,6 +165,7 @@ fn look_at_recovery(store: &Store, expected: &Expectation, examined: &mut Examin
     for event in store.recovery_events() {
         let kind = match event {
             RecoveryEvent::UnfinishedCommit { .. } => continue,
+            RecoveryEvent::MetadataMissing => "metadata missing",
             RecoveryEvent::MetadataQuarantined { .. } => "metadata in quarantine",
             RecoveryEvent::SegmentQuarantined { .. } => "segment in quarantine",
             RecoveryEvent::SegmentCut { .. } => "segment cut",

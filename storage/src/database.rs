@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use crate::durable_file::{create_directory, sync_directory};
 use crate::fence;
 use crate::io_threads;
+use crate::view;
 
 /// How long a database that was just closed may take to let go of its file.
 const CLOSING_MAX: Duration = Duration::from_secs(20);
@@ -84,6 +85,7 @@ pub(crate) fn open(path: &Path, purpose: Purpose) -> Result<sled::Db, DatabaseEr
         return Err(io_error(io::ErrorKind::NotFound.into()));
     }
     check_threads()?;
+    view::own(path).map_err(io_error)?;
     // A snapshot that was being written is taken for THE snapshot by sled: it must go first.
     remove_files(path, |name| {
         name.starts_with("snap.") && name.ends_with(".generating")

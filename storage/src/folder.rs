@@ -206,6 +206,25 @@ impl Folder {
         }
     }
 
+    /// Keeps everybody else out of a folder that is only read, and changes nothing in it. `None` if
+    /// it has no LOCK: then no process can have it either.
+    ///
+    /// # Errors
+    /// As [`Self::open_existing`].
+    pub(crate) fn lock_to_look(path: &Path) -> Result<Option<File>, FolderError> {
+        if Self::needs(path)?.is_none() {
+            return Err(FolderError::Missing {
+                path: path.to_owned(),
+            });
+        }
+        let lock = path.join(LOCK_FILE);
+        match File::open(&lock) {
+            Ok(file) => hold(path, &lock, file).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("open", &lock)(error)),
+        }
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -341,9 +360,20 @@ fn lock(path: &Path) -> Result<File, FolderError> {
         .write(true)
         .truncate(false)
         .open(&lock);
-    let mut file = file.map_err(io_error("open", &lock))?;
+    let mut file = hold(path, &lock, file.map_err(io_error("open", &lock))?)?;
+    let command = std::env::args().next().unwrap_or_default();
+    let text = format!("process {} ({command})\n", std::process::id());
+    let write = file
+        .set_len(0)
+        .and_then(|()| file.write_all(text.as_bytes()));
+    write.map_err(io_error("write", &lock))?;
+    Ok(file)
+}
+
+/// Locks the open file LOCK, or says who has it.
+fn hold(path: &Path, lock: &Path, file: File) -> Result<File, FolderError> {
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
+        Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut holder = String::new();
             // Whoever has the lock may be writing this very line: then it is shorter, no more.
@@ -353,20 +383,13 @@ fn lock(path: &Path) -> Result<File, FolderError> {
             } else {
                 holder.trim()
             };
-            return Err(FolderError::Locked {
+            Err(FolderError::Locked {
                 path: path.to_owned(),
                 holder: holder.to_owned(),
-            });
+            })
         }
-        Err(errno) => return Err(io_error("lock", &lock)(errno.into())),
+        Err(errno) => Err(io_error("lock", lock)(errno.into())),
     }
-    let command = std::env::args().next().unwrap_or_default();
-    let text = format!("process {} ({command})\n", std::process::id());
-    let write = file
-        .set_len(0)
-        .and_then(|()| file.write_all(text.as_bytes()));
-    write.map_err(io_error("write", &lock))?;
-    Ok(file)
 }
 
 #[cfg(test)]

@@ -55,16 +55,20 @@ mod metadata;
 mod partitioner;
 mod reader;
 mod recovery;
+mod repair;
 mod retained;
 mod retention;
 mod ring;
+mod salvage;
 mod segment;
 mod segment_name;
 mod segment_record;
 mod segments;
 mod store;
 mod sys;
+mod verify;
 mod version;
+mod view;
 
 pub use clock::{
     ClockSource, CorrectedTime, Correction, Era, RELEASE_TIME_MS, SystemClock, TimeQuality,
@@ -88,8 +92,12 @@ pub use metadata::MetadataError;
 pub use partitioner::partition_for_key;
 pub use reader::{CommitReader, PartitionReader, Read, ReadError, StoredBatch};
 pub use recovery::{RecoveryError, RecoveryEvent};
+pub use repair::{RepairError, RepairStep, plan_repair, repair};
+pub use salvage::{QuarantineError, Salvaged};
 pub use segment::ScanError;
 pub use store::{
     AppendError, Appended, Health, OpenError, RecoveredRetained, SEGMENT_BYTES_MAX,
     SEGMENT_BYTES_MIN, Store, StoreCounters, StoreOptions, StoreStatus, StoreThreads, SyncProblem,
 };
+pub use verify::{Finding, FindingKind, Severity, Verified, VerifyProgress};
+pub use view::View;

@@ -38,6 +38,15 @@ impl Mark {
         Ok(Self { file, written })
     }
 
+    /// What the file says, without making one; `None` if it is missing or damaged.
+    pub(crate) fn look(path: &Path) -> io::Result<Option<CommitNumber>> {
+        match std::fs::read(path) {
+            Ok(content) => Ok(content.try_into().ok().and_then(decode)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The newest commit that was durable for certain.
     pub(crate) fn commit(&self) -> CommitNumber {
         self.written

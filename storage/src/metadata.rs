@@ -142,6 +142,34 @@ impl Metadata {
     }
 }
 
+impl Metadata {
+    /// Reads every retained message: how many there are, and what is wrong with the others.
+    pub(crate) fn check(&self) -> Result<(u64, Vec<String>), MetadataError> {
+        let (mut count, mut problems) = (0, Vec::new());
+        for value in values(&self.retained) {
+            let (mut topic, value) = value?;
+            topic.pop();
+            let record = value
+                .ok_or(Unreadable::Torn)
+                .and_then(|value| RetainedRecord::decode(value).map_err(Unreadable::Encoding));
+            let problem = match record.map(|record| record.message()) {
+                Err(problem) => problem.to_string(),
+                Ok(Some(Err(problem))) => problem.to_string(),
+                Ok(None) => "there is no message in it".to_owned(),
+                Ok(Some(Ok(_))) => {
+                    count += 1;
+                    continue;
+                }
+            };
+            let topic = topic.escape_ascii();
+            problems.push(format!(
+                "the retained message of `{topic}` cannot be read: {problem}"
+            ));
+        }
+        Ok((count, problems))
+    }
+}
+
 /// Why a single value is passed over.
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {

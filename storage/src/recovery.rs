@@ -386,19 +386,20 @@ fn open_and_read_metadata(path: &Path) -> Result<(Metadata, Retained), RecoveryE
     }
 }
 
-/// Moves a directory, or what is in its place, into quarantine, under a name that is free there.
-fn put_aside(folder: &Folder, path: &Path) -> Result<(), RecoveryError> {
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+/// Moves a directory, or what is in its place, into quarantine, under its name or one like it that is free there.
+pub(crate) fn put_aside(folder: &Folder, path: &Path) -> Result<(), RecoveryError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    put_aside_as(folder, path, &name)
+}
+
+/// As [`put_aside`], under `name` or one like it.
+pub(crate) fn put_aside_as(folder: &Folder, path: &Path, name: &str) -> Result<(), RecoveryError> {
     let quarantine = folder.quarantine();
-    let names = std::iter::once(name.clone()).chain((1_u32..).map(|n| format!("{name}.{n}")));
+    let names = std::iter::once(name.to_owned()).chain((1_u32..).map(|n| format!("{name}.{n}")));
     let target = names
         .map(|name| quarantine.join(name))
         .find(|target| !target.exists());
-    let target = target.unwrap_or_else(|| quarantine.join(&name));
+    let target = target.unwrap_or_else(|| quarantine.join(name));
     fs::rename(path, &target).map_err(io_error("put into quarantine", path))?;
     for directory in [Some(quarantine.as_path()), path.parent()]
         .into_iter()

@@ -194,7 +194,7 @@ fn scan_pieces(
 }
 
 /// First pieces of the chunks, ascending.
-fn chunks(database: &sled::Db) -> Vec<PieceKey> {
+pub(crate) fn chunks(database: &sled::Db) -> Vec<PieceKey> {
     let mut chunks: Vec<_> = database
         .tree_names()
         .iter()

@@ -296,6 +296,16 @@ impl Store {
         self.shared.log_start(partition)
     }
 
+    /// What a partition takes on flash: bytes of its batches, and segments that hold any. Whole
+    /// segments count, also what lies before the log start.
+    pub fn partition_usage(&self, partition: LogPartition) -> (u64, usize) {
+        let index = self.shared.segments.index();
+        let parts = index.all().filter_map(|(_, record)| record.part(partition));
+        parts.fold((0, 0), |(bytes, segments), part| {
+            (bytes + part.bytes, segments + 1)
+        })
+    }
+
     /// First offset of a partition that is not yet durable; nothing behind it is ever shown.
     pub fn high_watermark(&self, partition: LogPartition) -> Offset {
         self.shared.state().journal.ends(partition).next_offset
@@ -423,6 +433,10 @@ impl Store {
     /// State for people and programs to look at.
     pub fn status(&self) -> StoreStatus {
         self.shared.status()
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     /// The data folder.

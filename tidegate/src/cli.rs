@@ -3,12 +3,12 @@
 pub(crate) mod bench;
 pub(crate) mod client;
 pub(crate) mod demo;
+pub(crate) mod log;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use firmware_config::LogName;
 
 /// Edge broker for gateways: MQTT in, partitioned logs on flash, exactly once into Kafka.
 #[derive(Debug, Parser)]
@@ -26,8 +26,8 @@ pub(crate) enum Command {
     Check(CheckOptions),
     /// Show what the gateway promises: cut its uplink, kill it, and count every message
     Demo(demo::DemoOptions),
-    /// Look into the logs, of a running gateway or of a data folder
-    Log(LogOptions),
+    /// Look into the logs of a running gateway or of a data folder, check, export and repair them
+    Log(log::LogOptions),
     /// Publish messages to a broker
     Pub(client::PubOptions),
     /// Run the broker, and the bridge if one is configured
@@ -87,84 +87,10 @@ pub(crate) struct AdminAddress {
     pub(crate) admin: SocketAddr,
 }
 
-#[derive(Args, Debug)]
-pub(crate) struct LogOptions {
-    #[command(subcommand)]
-    pub(crate) command: LogCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum LogCommand {
-    /// List logs, partitions and offsets
-    List(LogListOptions),
-    /// Print the records of a log
-    Read(LogReadOptions),
-}
-
-/// A running gateway, or the data folder of one that does not run.
-#[derive(Args, Debug)]
-pub(crate) struct LogSource {
-    /// Data folder of a gateway that does not run
-    #[arg(long, value_name = "DIR", conflicts_with = "admin")]
-    pub(crate) data: Option<PathBuf>,
-    /// Admin address of a running gateway
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9080")]
-    #[arg(value_parser = admin_address)]
-    pub(crate) admin: SocketAddr,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct LogListOptions {
-    #[command(flatten)]
-    pub(crate) source: LogSource,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct LogReadOptions {
-    /// Name of the log
-    #[arg(value_parser = log_name)]
-    pub(crate) log: String,
-    #[command(flatten)]
-    pub(crate) source: LogSource,
-    /// Only this partition
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(crate) partition: Option<u16>,
-    /// First offset; without it the oldest that is kept
-    #[arg(
-        long,
-        value_name = "OFFSET",
-        requires = "partition",
-        allow_negative_numbers = true
-    )]
-    pub(crate) from: Option<u64>,
-    /// Most records to print
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 100,
-        allow_negative_numbers = true
-    )]
-    pub(crate) count: u64,
-    /// Print one JSON object a record
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 /// The admin server is on this machine: an address, no name.
 fn admin_address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse()
         .map_err(|_| "allowed: an IP address and a port, such as 127.0.0.1:9080 or [::1]:9080")
-}
-
-/// What no log can be called never reaches the gateway, where it would be part of an address.
-fn log_name(text: &str) -> Result<String, String> {
-    match text.parse::<LogName>() {
-        Ok(name) => Ok(name.to_string()),
-        Err(why) => Err(format!("{why}; allowed: 1 to 64 of a-z, 0-9, _ and -")),
-    }
 }
 
 #[cfg(test)]
@@ -183,6 +109,11 @@ mod tests {
                 "'&' is not allowed in it; allowed: 1 to 64 of",
             ),
             ("log read a --partition 0 --from -1", "invalid value '-1'"),
+            ("log export a --to 7", "--partition <N>"),
+            ("log export a --since yesterday", "2026-11-22T12:00:00Z"),
+            ("log export a --format kafka", "--output <PATH>"),
+            ("log export a --quarantined x", "--data <DIR>"),
+            ("log repair", "--data <DIR>"),
         ] {
             let line = format!("tidegate {line}");
             let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();

@@ -18,6 +18,7 @@ mod log;
 mod port_holder;
 mod run;
 mod status;
+mod stderr;
 mod stdout;
 mod wiring;
 

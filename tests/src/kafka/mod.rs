@@ -4,6 +4,7 @@
 //! same ports and data.
 
 pub mod admin;
+pub mod dump_log;
 pub mod node;
 pub mod records;
 

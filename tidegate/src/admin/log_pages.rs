@@ -2,7 +2,7 @@
 
 use anyhow::{anyhow, bail};
 use serde::{Deserialize, Serialize};
-use storage::{Log, LogPartition, Message, Offset, PartitionId, Read, Store};
+use storage::{Gap, Log, LogPartition, Message, Offset, PartitionId, Read, Store};
 
 const READ_BYTES: usize = 256 * 1024;
 /// Payload bytes after which a reading ends early; the reader asks again from there. In an answer
@@ -26,6 +26,16 @@ pub(crate) struct PartitionSummary {
     pub(crate) partition: u16,
     pub(crate) log_start_offset: u64,
     pub(crate) high_watermark: u64,
+    /// Bytes on flash, in whole segments, and how many of these hold any.
+    pub(crate) bytes: u64,
+    pub(crate) segments: usize,
+    /// Gaps of every reader that are written down.
+    pub(crate) gaps: usize,
+    /// Time of the oldest and of the newest record, in milliseconds since 1970, corrected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) oldest_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) newest_ms: Option<i64>,
 }
 
 /// Which records are wanted.
@@ -61,42 +71,94 @@ pub(crate) struct RecordView {
     pub(crate) user_properties: Vec<(String, String)>,
 }
 
-/// All logs of a store.
-pub(crate) fn summarise(store: &Store) -> Vec<LogSummary> {
-    let partition = |partition: LogPartition| PartitionSummary {
-        partition: partition.partition.0,
-        log_start_offset: store.log_start(partition).0,
-        high_watermark: store.high_watermark(partition).0,
-    };
+/// All logs of a store. Blocks: the oldest and newest records are read.
+pub(crate) fn summarise(store: &Store) -> anyhow::Result<Vec<LogSummary>> {
+    let gaps = store.gaps();
     let logs = store.logs();
     let is_any_configured = logs.iter().any(|log| log.options.is_some());
-    let log = |log: Log| LogSummary {
-        configured: is_any_configured.then_some(log.options.is_some()),
-        partitions: log.partitions().map(partition).collect(),
-        name: log.name,
+    let log = |log: Log| {
+        let partitions = log
+            .partitions()
+            .map(|partition| of_partition(store, partition, &gaps));
+        anyhow::Ok(LogSummary {
+            configured: is_any_configured.then_some(log.options.is_some()),
+            partitions: partitions.collect::<anyhow::Result<_>>()?,
+            name: log.name,
+        })
     };
     logs.into_iter().map(log).collect()
 }
 
-/// The records that `reading` asks for, partition by partition, but not many more than
-/// [`PAYLOAD_BYTES_MAX`]. Of a single partition there is at least one, if there is one.
-pub(crate) fn read_records(store: &Store, reading: &Reading) -> anyhow::Result<Vec<RecordView>> {
-    let log = store.log(&reading.log).ok_or_else(|| {
-        let names: Vec<_> = store.logs().into_iter().map(|log| log.name).collect();
-        anyhow!(
-            "there is no log `{}`; there are: {}",
-            reading.log,
-            names.join(", ")
-        )
-    })?;
-    let partitions: Vec<LogPartition> = match reading.partition {
-        None => log.partitions().collect(),
-        Some(number) if number < log.partitions => {
-            vec![LogPartition {
-                log: log.id,
-                partition: PartitionId(number),
-            }]
+fn of_partition(
+    store: &Store,
+    partition: LogPartition,
+    gaps: &[Gap],
+) -> anyhow::Result<PartitionSummary> {
+    let (start, end) = (store.log_start(partition), store.high_watermark(partition));
+    let (bytes, segments) = store.partition_usage(partition);
+    let of_all = gaps.iter().filter(|gap| gap.partition == partition);
+    let last = Offset(end.0.saturating_sub(1));
+    let (oldest, newest) = match start < end {
+        true => (
+            times_at(store, partition, start)?,
+            times_at(store, partition, last)?,
+        ),
+        false => (None, None),
+    };
+    Ok(PartitionSummary {
+        partition: partition.partition.0,
+        log_start_offset: start.0,
+        high_watermark: end.0,
+        bytes,
+        segments,
+        gaps: of_all.filter(|gap| gap.route.is_none()).count(),
+        oldest_ms: oldest.map(|(first, _)| first),
+        newest_ms: newest.map(|(_, last)| last),
+    })
+}
+
+/// First and newest time in the batch that has `offset` or follows it.
+fn times_at(
+    store: &Store,
+    partition: LogPartition,
+    offset: Offset,
+) -> anyhow::Result<Option<(i64, i64)>> {
+    let mut reader = store.partition_reader(partition, offset);
+    loop {
+        match reader.read(1)? {
+            Read::Batches(batches) => {
+                if let Some(stored) = batches.first() {
+                    let header = stored.batch.header();
+                    let era = store.era(stored.era);
+                    let corrected = |ms| era.map_or(ms, |era| era.corrected(ms).ms);
+                    return Ok(Some((
+                        corrected(header.base_timestamp_ms),
+                        corrected(header.max_timestamp_ms),
+                    )));
+                }
+            }
+            Read::Gap { .. } => {}
+            Read::UpToDate => return Ok(None),
         }
+    }
+}
+
+/// The log of this name.
+pub(crate) fn find_log(store: &Store, name: &str) -> anyhow::Result<Log> {
+    store.log(name).ok_or_else(|| {
+        let names: Vec<_> = store.logs().into_iter().map(|log| log.name).collect();
+        anyhow!("there is no log `{name}`; there are: {}", names.join(", "))
+    })
+}
+
+/// The partition of this number, or all.
+pub(crate) fn partitions_of(log: &Log, number: Option<u16>) -> anyhow::Result<Vec<LogPartition>> {
+    match number {
+        None => Ok(log.partitions().collect()),
+        Some(number) if number < log.partitions => Ok(vec![LogPartition {
+            log: log.id,
+            partition: PartitionId(number),
+        }]),
         Some(number) => {
             let last = log.partitions.saturating_sub(1);
             bail!(
@@ -104,7 +166,14 @@ pub(crate) fn read_records(store: &Store, reading: &Reading) -> anyhow::Result<V
                 log.name
             )
         }
-    };
+    }
+}
+
+/// The records that `reading` asks for, partition by partition, but not many more than
+/// [`PAYLOAD_BYTES_MAX`]. Of a single partition there is at least one, if there is one.
+pub(crate) fn read_records(store: &Store, reading: &Reading) -> anyhow::Result<Vec<RecordView>> {
+    let log = find_log(store, &reading.log)?;
+    let partitions = partitions_of(&log, reading.partition)?;
     let mut page = Page::default();
     for partition in partitions {
         read_partition(store, partition, reading, &mut page)?;

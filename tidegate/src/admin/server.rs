@@ -1,10 +1,11 @@
 //! The HTTP side of the admin server.
 
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use firmware_config::AdminConfig;
@@ -15,19 +16,24 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::admin::export_pages::{ExportLine, ExportRequest, export};
 use crate::admin::log_pages::{Reading, read_records, summarise};
 use crate::admin::metrics::exposition;
+use crate::admin::query::Query;
 use crate::admin::state::{AdminState, describe};
 use crate::admin::status_page::StatusPage;
+use crate::admin::stream::{AnswerBody, LastTaken, STREAMS_MAX};
+use crate::admin::verify_pages::{check_log, verify};
 
 /// Connections at one time; a health check needs one.
 const CONNECTIONS_MAX: usize = 32;
 /// For the request head to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// For everything on one connection: whoever does not read the answer must not keep others out.
+/// For everything on one connection, or for the next piece of an answer that comes in pieces:
+/// whoever does not read must not keep others out.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
 /// Records that one request may ask for.
 const RECORDS_MAX: u64 = 10_000;
@@ -39,7 +45,7 @@ pub(crate) struct Admin {
     state: Rc<AdminState>,
 }
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<AnswerBody>;
 
 impl Admin {
     /// Binds the configured address; `None` if there is to be no admin server.
@@ -86,27 +92,42 @@ impl Admin {
                 }
             };
             let state = Rc::clone(&self.state);
-            connections.spawn_local(async move {
-                let service = service_fn(move |request| {
-                    let state = Rc::clone(&state);
-                    async move { Ok::<_, Infallible>(answer(&state, &request).await) }
-                });
-                let served = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service);
-                match tokio::time::timeout(CONNECTION_TIMEOUT, served).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::debug!(%error, "Admin connection ended."),
-                    Err(_) => tracing::debug!("Admin connection took too long and was closed."),
-                }
-            });
+            connections.spawn_local(serve_connection(state, stream));
             while connections.try_join_next().is_some() {}
         }
     }
 }
 
-async fn answer(state: &AdminState, request: &Request<Incoming>) -> Answer {
+async fn serve_connection(state: Rc<AdminState>, stream: TcpStream) {
+    let taken: LastTaken = Rc::new(Cell::new(Some(Instant::now())));
+    let of_service = Rc::clone(&taken);
+    let service = service_fn(move |request| {
+        let (state, taken) = (Rc::clone(&state), Rc::clone(&of_service));
+        async move { Ok::<_, Infallible>(answer(&state, &request, &taken).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = pin!(served);
+    loop {
+        // While a stream waits for the flash, it is not the client's fault.
+        let end = taken.get().unwrap_or_else(Instant::now) + CONNECTION_TIMEOUT;
+        match tokio::time::timeout_at(end.into(), &mut served).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => return tracing::debug!(%error, "Admin connection ended."),
+            Err(_)
+                if taken
+                    .get()
+                    .is_none_or(|last| last + CONNECTION_TIMEOUT > end) => {}
+            Err(_) => {
+                return tracing::debug!("Admin connection took too long and was closed.");
+            }
+        }
+    }
+}
+
+async fn answer(state: &AdminState, request: &Request<Incoming>, taken: &LastTaken) -> Answer {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut refused = text(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -123,16 +144,17 @@ async fn answer(state: &AdminState, request: &Request<Incoming>) -> Answer {
         "/readyz" => verdict(state.readiness()),
         "/metrics" => metrics(state),
         "/status" => json(&StatusPage::of(state)),
-        "/log/list" => match state.store() {
-            Ok(store) => json(&summarise(&store)),
-            Err(degraded) => verdict(Err(describe(&degraded))),
-        },
+        "/log/list" => log_list(state).await,
         "/log/read" => log_read(state, query).await,
+        "/log/verify" => log_verify(state, query, taken),
+        "/log/export" => log_export(state, query, taken),
         path => text(
             StatusCode::NOT_FOUND,
             format!(
-                "there is no {path}; there are /healthz, /readyz, /metrics, /status, /log/list and \
-                 /log/read?log=NAME[&partition=N][&from=OFFSET][&count=N]\n"
+                "there is no {path}; there are /healthz, /readyz, /metrics, /status, /log/list, \
+                 /log/read?log=NAME[&partition=N][&from=OFFSET][&count=N], /log/verify[?log=NAME] \
+                 and /log/export?log=NAME[&partition=N][&from=OFFSET][&to=OFFSET][&since_ms=T]\
+                 [&until_ms=T]\n"
             ),
         ),
     }
@@ -159,6 +181,22 @@ fn metrics(state: &AdminState) -> Answer {
     }
 }
 
+/// Lists the logs on a blocking thread: segments may have to be opened for the times.
+async fn log_list(state: &AdminState) -> Answer {
+    let store = match state.store() {
+        Ok(store) => store,
+        Err(degraded) => return verdict(Err(describe(&degraded))),
+    };
+    match tokio::task::spawn_blocking(move || summarise(&store)).await {
+        Ok(Ok(logs)) => json(&logs),
+        Ok(Err(error)) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")),
+        Err(_) => text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "reading failed\n".to_owned(),
+        ),
+    }
+}
+
 /// Reads records on a blocking thread: a segment may have to be opened.
 async fn log_read(state: &AdminState, query: &str) -> Answer {
     let reading = match parse_reading(query) {
@@ -180,40 +218,73 @@ async fn log_read(state: &AdminState, query: &str) -> Answer {
 }
 
 fn parse_reading(query: &str) -> Result<Reading, String> {
-    let mut fields: HashMap<&str, &str> = HashMap::new();
-    for field in query.split('&').filter(|field| !field.is_empty()) {
-        let (name, value) = field
-            .split_once('=')
-            .ok_or_else(|| format!("`{field}` has no value"))?;
-        fields.insert(name, value);
+    let mut query = Query::parse(query)?;
+    let reading = Reading {
+        log: query.log()?,
+        partition: query.number("partition")?,
+        from: query.number("from")?,
+        count: query.number("count")?.unwrap_or(100).min(RECORDS_MAX),
+    };
+    query.finish("log, partition, from, count")?;
+    Ok(reading)
+}
+
+/// Begins to verify; what is found follows line by line.
+fn log_verify(state: &AdminState, query: &str, taken: &LastTaken) -> Answer {
+    let parse = || {
+        let mut query = Query::parse(query)?;
+        let log = query.text("log");
+        query.finish("log").map(|()| log)
+    };
+    let log: Option<String> = match parse() {
+        Ok(log) => log,
+        Err(what) => return text(StatusCode::BAD_REQUEST, format!("{what}\n")),
+    };
+    let store = match state.store() {
+        Ok(store) => store,
+        Err(degraded) => return verdict(Err(describe(&degraded))),
+    };
+    if let Err(error) = check_log(&store, log.as_deref()) {
+        return text(StatusCode::NOT_FOUND, format!("{error:#}\n"));
     }
-    fn number<T: std::str::FromStr>(name: &str, value: Option<&str>) -> Result<Option<T>, String> {
-        let parse = |value: &str| {
-            value
-                .parse()
-                .map_err(|_| format!("{name}={value} is no number"))
-        };
-        value.map(parse).transpose()
+    streamed(state.streams.start(taken, move |tell| {
+        verify(&store, log.as_deref(), tell);
+    }))
+}
+
+/// Begins to export; the batches follow line by line.
+fn log_export(state: &AdminState, query: &str, taken: &LastTaken) -> Answer {
+    let request = match ExportRequest::parse(query) {
+        Ok(request) => request,
+        Err(what) => return text(StatusCode::BAD_REQUEST, format!("{what}\n")),
+    };
+    let store = match state.store() {
+        Ok(store) => store,
+        Err(degraded) => return verdict(Err(describe(&degraded))),
+    };
+    if let Err(error) = request.check(&store) {
+        return text(StatusCode::NOT_FOUND, format!("{error:#}\n"));
     }
-    let log = fields
-        .remove("log")
-        .ok_or("log=NAME is missing")?
-        .to_owned();
-    let partition = number("partition", fields.remove("partition"))?;
-    let from = number("from", fields.remove("from"))?;
-    let count = number("count", fields.remove("count"))?
-        .unwrap_or(100)
-        .min(RECORDS_MAX);
-    match fields.keys().next() {
-        Some(unknown) => Err(format!(
-            "`{unknown}` is unknown; there are log, partition, from, count"
-        )),
-        None => Ok(Reading {
-            log,
-            partition,
-            from,
-            count,
-        }),
+    streamed(state.streams.start(taken, move |tell| {
+        if let Err(error) = export(&store, &request, &mut |line| tell(&line)) {
+            let _ = tell(&ExportLine::Failed(format!("{error:#}")));
+        }
+    }))
+}
+
+fn streamed(body: std::io::Result<Option<AnswerBody>>) -> Answer {
+    match body {
+        Ok(Some(body)) => {
+            let mut answer = Response::new(body);
+            let kind = hyper::header::HeaderValue::from_static("application/jsonl");
+            answer.headers_mut().insert(CONTENT_TYPE, kind);
+            answer
+        }
+        Ok(None) => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the log is being read by {STREAMS_MAX} others already; try again later\n"),
+        ),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 
@@ -230,7 +301,7 @@ fn json(value: &impl serde::Serialize) -> Answer {
 }
 
 fn text(status: StatusCode, body: String) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    let mut answer = Response::new(AnswerBody::Whole(Full::new(Bytes::from(body))));
     *answer.status_mut() = status;
     // Said, so that nobody guesses HTML: the text may repeat what was asked.
     let kind = hyper::header::HeaderValue::from_static("text/plain; charset=utf-8");

@@ -10,6 +10,8 @@ use broker::Probe;
 use firmware_config::Config;
 use storage::{Health, RecoveryEvent, Store};
 
+use crate::admin::stream::Streams;
+
 /// Handles on everything that can be looked at.
 #[derive(Debug)]
 pub(crate) struct AdminState {
@@ -17,6 +19,7 @@ pub(crate) struct AdminState {
     pub(crate) started: Instant,
     serving: RefCell<Serving>,
     last_start: RefCell<Option<LastStart>>,
+    pub(crate) streams: Streams,
     ready: Cell<bool>,
 }
 
@@ -101,6 +104,7 @@ impl AdminState {
         let state = Self {
             config,
             started: Instant::now(),
+            streams: Streams::default(),
             serving: RefCell::new(serving.clone()),
             last_start: RefCell::new(None),
             ready: Cell::new(false),

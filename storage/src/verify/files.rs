@@ -1,0 +1,131 @@
+//! The files of a data folder, by their names alone: what sled must never have made, what does not
+//! belong there, what stands in quarantine, and MARK.
+
+use std::fs;
+use std::path::Path;
+
+use crate::ids::CommitNumber;
+use crate::mark::Mark;
+use crate::segment_name::SegmentName;
+use crate::verify::{Finding, FindingKind, Severity};
+
+/// What a data folder has in it, and what a mount point may.
+const KNOWN: [&str; 9] = [
+    "FORMAT",
+    "FORMAT.new",
+    "LOCK",
+    "MARK",
+    "log",
+    "lost+found",
+    "meta",
+    "quarantine",
+    "run",
+];
+/// Things of one kind that are told one by one; a folder full of rubbish needs no more.
+const TOLD_MAX: usize = 100;
+
+/// What is found in the data folder `path`, of which a store knows that `durable` is.
+pub(super) fn findings(path: &Path, durable: CommitNumber) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for name in names(path, &mut found) {
+        if !KNOWN.contains(&name.as_str()) {
+            found.push(unknown(&name));
+        }
+    }
+    database(&path.join("meta"), "meta", &mut found);
+    for name in names(&path.join("log"), &mut found) {
+        let shown = format!("log/{name}");
+        if SegmentName::parse(&name).is_some() {
+            database(&path.join("log").join(&name), &shown, &mut found);
+        } else {
+            found.push(unknown(&shown));
+        }
+    }
+    for name in names(&path.join("quarantine"), &mut found) {
+        let what = format!(
+            "quarantine/{name} was put aside; `tidegate log export --quarantined {name}` reads what \
+             can still be read of a segment"
+        );
+        found.push(Finding::new(
+            Severity::Warning,
+            FindingKind::Quarantine,
+            what,
+        ));
+    }
+    mark(path, durable, &mut found);
+    found
+}
+
+fn mark(path: &Path, durable: CommitNumber, found: &mut Vec<Finding>) {
+    let wrong = |severity, what: String| Finding::new(severity, FindingKind::Mark, what);
+    match Mark::look(&path.join("MARK")) {
+        Ok(Some(mark)) if mark > durable => found.push(wrong(
+            Severity::Error,
+            format!("MARK says that commit {mark} was durable; the log ends at commit {durable}"),
+        )),
+        Ok(Some(_)) => {}
+        Ok(None) if durable == CommitNumber(0) => {}
+        Ok(None) => found.push(wrong(
+            Severity::Warning,
+            "MARK is missing or damaged: an end of the log that is lost would not be noticed; the \
+             next start makes it again"
+                .to_owned(),
+        )),
+        Err(error) => found.push(wrong(
+            Severity::Error,
+            format!("MARK cannot be read: {error}"),
+        )),
+    }
+}
+
+/// The files of a database of sled's.
+fn database(path: &Path, shown: &str, found: &mut Vec<Finding>) {
+    for name in names(path, found) {
+        let shown = format!("{shown}/{name}");
+        match name.as_str() {
+            "conf" | "db" => {}
+            "blobs" => {
+                let blobs = names(&path.join("blobs"), found).len();
+                if blobs > 0 {
+                    let what = format!(
+                        "{shown} holds {blobs} files: values that sled never syncs; please report it"
+                    );
+                    found.push(Finding::new(Severity::Error, FindingKind::Blob, what));
+                }
+            }
+            name if name.starts_with("snap.") && name.ends_with(".generating") => {
+                let what = format!("{shown} was left behind; the next opening removes it");
+                found.push(Finding::new(Severity::Note, FindingKind::Unknown, what));
+            }
+            name if name.starts_with("snap.") => {}
+            _ => found.push(unknown(&shown)),
+        }
+    }
+}
+
+fn unknown(shown: &str) -> Finding {
+    let what = format!("{shown} does not belong there; nothing of tidegate's touches it");
+    Finding::new(Severity::Warning, FindingKind::Unknown, what)
+}
+
+/// The names in a directory, ascending; none if it is not there.
+fn names(path: &Path, found: &mut Vec<Finding>) -> Vec<String> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) => {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                let what = format!("{} cannot be read: {error}", path.display());
+                found.push(Finding::new(Severity::Error, FindingKind::Unknown, what));
+            }
+            return Vec::new();
+        }
+    };
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    if path.ends_with("quarantine") {
+        names.truncate(TOLD_MAX);
+    }
+    names
+}
