@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::durable_file::{create_directory, sync_directory};
 use crate::fence;
+use crate::guard::{self, Extent};
 use crate::io_threads;
 use crate::view;
 
@@ -31,15 +32,22 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
+    /// Bytes of sled's own segments: a page may have a quarter before it would become a blob.
+    pub(crate) fn segment_bytes(self) -> usize {
+        match self {
+            Self::Segment => 1024 * 1024,
+            Self::Metadata => 512 * 1024,
+        }
+    }
+
     fn config(self, path: &Path) -> sled::Config {
-        // sled's own segment: a page may have a quarter of it before it would become a blob.
-        let (segment_bytes, cache_bytes) = match self {
-            Self::Segment => (1024 * 1024, 8 * 1024 * 1024),
-            Self::Metadata => (512 * 1024, 2 * 1024 * 1024),
+        let cache_bytes = match self {
+            Self::Segment => 8 * 1024 * 1024,
+            Self::Metadata => 2 * 1024 * 1024,
         };
         sled::Config::new()
             .path(path)
-            .segment_size(segment_bytes)
+            .segment_size(self.segment_bytes())
             .cache_capacity(cache_bytes)
             .flush_every_ms(None)
     }
@@ -91,6 +99,7 @@ pub(crate) fn open(path: &Path, purpose: Purpose) -> Result<sled::Db, DatabaseEr
         name.starts_with("snap.") && name.ends_with(".generating")
     })
     .map_err(io_error)?;
+    keep(path, purpose, Extent::Tail)?;
     let mut last = match attempt(path, purpose) {
         Ok(database) => return Ok(database),
         Err(failure) => failure,
@@ -109,6 +118,7 @@ pub(crate) fn open(path: &Path, purpose: Purpose) -> Result<sled::Db, DatabaseEr
         if io_threads::have_failed() {
             break; // By this database: there were none before, and there is no second attempt.
         }
+        keep(path, purpose, Extent::Whole)?;
         tracing::warn!(path = %path.display(), problem = %last, "Opening without {what}.");
         remove_files(path, stale).map_err(io_error)?;
         last = match attempt(path, purpose) {
@@ -123,6 +133,22 @@ pub(crate) fn open(path: &Path, purpose: Purpose) -> Result<sled::Db, DatabaseEr
             what,
         }),
     }
+}
+
+/// Keeps what sled would destroy. A damaged database of which there is no room for a copy is as one
+/// that cannot be opened: putting it aside takes no room.
+fn keep(path: &Path, purpose: Purpose, extent: Extent) -> Result<(), DatabaseError> {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    let path = path.to_owned();
+    guard::keep(&path, purpose, extent).map_err(|source| match source.kind() {
+        StorageFull | QuotaExceeded => DatabaseError::Damaged {
+            path,
+            what: format!(
+                "there is no room to copy it before what follows the damage is lost: {source}"
+            ),
+        },
+        _ => DatabaseError::Io { path, source },
+    })
 }
 
 /// Makes a database at `path`, where nothing may be, so that it is there after a power cut.

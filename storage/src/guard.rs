@@ -1,0 +1,342 @@
+//! Keeping what a damaged database still holds before sled opens it.
+//!
+//! sled takes damage for the end of its log and overwrites with zeros what follows. So what it is
+//! about to read is looked at first, and if something is damaged that was durable, and something can
+//! be read behind it, the database is copied into quarantine as it is
+//! (`docs/decisions/0017-reading-before-sled.md`).
+//!
+//! Invariants: what a crash leaves of the commit that was being written is no damage; a database is
+//! not copied when quarantine has all its pieces already; a copy in quarantine is whole and durable
+//! or has a name that ends in `.copy`.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use crate::commit::is_intact;
+use crate::database::Purpose;
+use crate::durable_file::sync_directory;
+use crate::ids::CommitNumber;
+use crate::raw::{Found, RawLog, RawPieces};
+use crate::view;
+
+/// Ending of a copy that is being made.
+const UNFINISHED: &str = "copy";
+/// Copies of the metadata are not compared with each other; more than this are not made.
+const METADATA_COPIES_MAX: usize = 4;
+
+/// What sled will read of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What is not in its snapshot, if that is whole.
+    Tail,
+    /// All.
+    Whole,
+}
+
+/// Copies the database at `path` into the quarantine of its data folder if sled, reading `extent`,
+/// would destroy something. A database that is in no data folder is a copy itself and left alone.
+///
+/// # Errors
+/// If the copy cannot be made; sled must not open the database then.
+pub(crate) fn keep(path: &Path, purpose: Purpose, extent: Extent) -> io::Result<()> {
+    let Some(quarantine) = quarantine_of(path, purpose) else {
+        return Ok(());
+    };
+    let from = match extent {
+        Extent::Tail => snapshot_lsn(path),
+        Extent::Whole => 0,
+    };
+    // What is no file is sled's to refuse.
+    let Ok(log) = RawLog::open(&path.join("db"), purpose.segment_bytes()) else {
+        return Ok(());
+    };
+    if !is_damaged(&log, purpose, from)? || is_kept(path, purpose, &quarantine)? {
+        return Ok(());
+    }
+    let kept = copy(path, &quarantine)?;
+    tracing::warn!(
+        path = %path.display(), copy = %kept.display(),
+        "A database is damaged; it was copied into quarantine as it is."
+    );
+    Ok(())
+}
+
+fn quarantine_of(path: &Path, purpose: Purpose) -> Option<PathBuf> {
+    let root = match purpose {
+        Purpose::Segment => {
+            let log = path.parent()?;
+            log.parent().filter(|_| log.ends_with("log"))?
+        }
+        Purpose::Metadata => path.parent()?,
+    };
+    let quarantine = root.join("quarantine");
+    (quarantine.is_dir() && !view::is_view(root)).then_some(quarantine)
+}
+
+/// Up to where sled has a snapshot of a database; 0 if it is damaged or there is none.
+fn snapshot_lsn(path: &Path) -> i64 {
+    let newest = || {
+        let names = fs::read_dir(path).ok()?.filter_map(Result::ok);
+        let paths = names.map(|entry| entry.path());
+        let is_snapshot = |path: &PathBuf| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("snap."))
+        };
+        let bytes = fs::read(paths.filter(is_snapshot).max()?).ok()?;
+        let (rest, checksum) = bytes.split_last_chunk::<4>()?;
+        let (content, _) = rest.split_last_chunk::<8>()?;
+        // One more than the number, so that none is 0.
+        let lsn = i64::from_le_bytes(*content.first_chunk::<8>()?);
+        (crc32fast::hash(content) == u32::from_le_bytes(*checksum)).then_some(lsn - 1)
+    };
+    newest().unwrap_or(0).max(0)
+}
+
+/// Whether something that was durable is damaged, and something can be read behind it.
+fn is_damaged(log: &RawLog, purpose: Purpose, from: i64) -> io::Result<bool> {
+    let (mut evidence, mut found) = (Evidence::default(), false);
+    log.walk(from, |place| {
+        match place {
+            Found::Nothing { lsn } => evidence.nothing_at(lsn),
+            Found::Message { message, .. } => {
+                let is_behind = evidence.damage.is_some();
+                found |= is_behind && purpose == Purpose::Metadata;
+                found |= evidence.damage.is_some_and(|lsn| lsn < log.stable_lsn());
+                message.pieces(|key, _, value| {
+                    if let Some(is_last) = is_intact(key, value) {
+                        found |= evidence.piece(key.commit, is_last);
+                    }
+                });
+            }
+        }
+        match found {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    })?;
+    Ok(found)
+}
+
+/// What tells damage from what a crash leaves: a commit is begun when all before it are durable.
+#[derive(Debug, Default)]
+struct Evidence {
+    /// The first damaged place.
+    damage: Option<i64>,
+    /// The newest commit before it, or among what follows, and whether its last piece was there.
+    newest: Option<(CommitNumber, bool)>,
+    /// The newest one before it.
+    before: Option<(CommitNumber, bool)>,
+    /// The first one behind it.
+    behind: Option<CommitNumber>,
+}
+
+impl Evidence {
+    fn nothing_at(&mut self, lsn: i64) {
+        if self.damage.is_none() {
+            (self.damage, self.before) = (Some(lsn), self.newest);
+        }
+    }
+
+    /// Whether this piece proves that what is damaged was durable.
+    fn piece(&mut self, commit: CommitNumber, is_last: bool) -> bool {
+        if self.newest.is_none_or(|(newest, _)| newest <= commit) {
+            self.newest = Some((commit, is_last));
+        }
+        if self.damage.is_none() {
+            return false;
+        }
+        match self.before {
+            Some((before, true)) => commit.0 > before.0.saturating_add(1),
+            Some((before, false)) => commit > before,
+            None => commit > *self.behind.get_or_insert(commit),
+        }
+    }
+}
+
+/// Whether quarantine has all that can be read of a segment.
+fn is_kept(path: &Path, purpose: Purpose, quarantine: &Path) -> io::Result<bool> {
+    let copies = copies(path, quarantine)?;
+    if purpose == Purpose::Metadata {
+        return Ok(copies.len() >= METADATA_COPIES_MAX);
+    }
+    let wanted = RawPieces::read(path)?.keys();
+    Ok(copies
+        .iter()
+        .any(|copy| RawPieces::read(copy).is_ok_and(|pieces| pieces.keys().is_superset(&wanted))))
+}
+
+/// What is in quarantine under the name of `path`, or one that was made of it.
+fn copies(path: &Path, quarantine: &Path) -> io::Result<Vec<PathBuf>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut copies = Vec::new();
+    for entry in fs::read_dir(quarantine)? {
+        let entry = entry?;
+        let found = entry.file_name().to_string_lossy().into_owned();
+        let rest = found.strip_prefix(name.as_ref());
+        let number = rest.map(|rest| rest.strip_prefix('.').unwrap_or(rest));
+        if number.is_some_and(|n| n.is_empty() || n.parse::<u32>().is_ok()) {
+            copies.push(entry.path());
+        }
+    }
+    Ok(copies)
+}
+
+fn copy(path: &Path, quarantine: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let unfinished = quarantine.join(format!("{name}.{UNFINISHED}"));
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished)?;
+    }
+    let copied = view::copy_all(path, &unfinished).and_then(|()| {
+        File::open(unfinished.join("db"))?.sync_all()?;
+        sync_directory(&unfinished)
+    });
+    if let Err(error) = copied {
+        // What was copied so far only takes the room that is missing.
+        let _ = fs::remove_dir_all(&unfinished);
+        return Err(error);
+    }
+    let names = std::iter::once(name.to_string()).chain((1_u32..).map(|n| format!("{name}.{n}")));
+    let mut targets = names.map(|name| quarantine.join(name));
+    let target = targets.find(|target| !target.exists());
+    let target = target.unwrap_or_else(|| unfinished.clone());
+    fs::rename(&unfinished, &target)?;
+    sync_directory(quarantine)?;
+    Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::{BodyBuilder, Commit};
+    use crate::ids::{EraId, LogId, LogPartition, PartitionId, SegmentId};
+    use crate::segment::SegmentWriter;
+
+    const COMMITS: u64 = 30;
+
+    fn commit(number: u64) -> Commit {
+        let mut body = BodyBuilder::new(EraId(1));
+        let journal = LogPartition {
+            log: LogId::JOURNAL,
+            partition: PartitionId(0),
+        };
+        // The last one has pieces enough to be torn.
+        let size = if number == COMMITS { 250_000 } else { 9_000 };
+        body.entry(journal, |out| out.resize(out.len() + size, 7));
+        Commit::parse(CommitNumber(number), body.finish()).unwrap()
+    }
+
+    /// A data folder with a segment; the places at which its commits begin.
+    fn folder() -> (tempfile::TempDir, PathBuf, Vec<usize>) {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["log", "quarantine"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let path = folder.path().join("log/1");
+        let mut writer = SegmentWriter::create_at(&path, SegmentId(1)).unwrap();
+        let mut begins = Vec::new();
+        for number in 1..=COMMITS {
+            begins.push(usize::try_from(end_of_log(&path)).unwrap());
+            writer.write(&commit(number)).unwrap();
+        }
+        drop(writer);
+        (folder, path, begins)
+    }
+
+    /// Where the first commits are not yet.
+    fn end_of_log(path: &Path) -> u64 {
+        fs::metadata(path.join("db")).unwrap().len()
+    }
+
+    fn zero(path: &Path, at: usize, count: usize) {
+        let mut bytes = fs::read(path.join("db")).unwrap();
+        let end = (at + count).min(bytes.len());
+        bytes[at..end].fill(0);
+        fs::write(path.join("db"), bytes).unwrap();
+    }
+
+    fn quarantined(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder.join("quarantine")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_is_whole_or_torn_at_its_end_is_not_copied() {
+        let (folder, path, begins) = folder();
+        let last = begins[usize::try_from(COMMITS).unwrap() - 1];
+        let end = usize::try_from(end_of_log(&path)).unwrap();
+        // Nothing; the beginning, the middle and the end of the commit that was being written.
+        for (at, count) in [
+            (0, 0),
+            (last + 10, 4096),
+            (last + 90_000, 4096),
+            (end - 9000, 9000),
+        ] {
+            zero(&path, at, count);
+            keep(&path, Purpose::Segment, Extent::Tail).unwrap();
+            assert_eq!(
+                quarantined(folder.path()),
+                [] as [&str; 0],
+                "{count} at {at}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_before_its_end_is_copied_once_as_it_is() {
+        for number in [0, 1, 12, 27, 28] {
+            let (folder, path, begins) = folder();
+            zero(&path, begins[number] + 100, 4096);
+            let damaged = fs::read(path.join("db")).unwrap();
+            keep(&path, Purpose::Segment, Extent::Tail).unwrap();
+            assert_eq!(quarantined(folder.path()), ["1"], "commit {}", number + 1);
+            let copy = fs::read(folder.path().join("quarantine/1/db")).unwrap();
+            assert!(copy == damaged);
+            // Even when sled has been at it.
+            for _ in 0..2 {
+                keep(&path, Purpose::Segment, Extent::Whole).unwrap();
+                assert_eq!(quarantined(folder.path()), ["1"]);
+                let end = usize::try_from(end_of_log(&path)).unwrap();
+                zero(&path, begins[number] + 20_000, end);
+            }
+        }
+    }
+
+    #[test]
+    fn other_damage_is_copied_under_another_name() {
+        let (folder, path, begins) = folder();
+        let whole = fs::read(path.join("db")).unwrap();
+        for number in [3, 9] {
+            fs::write(path.join("db"), &whole).unwrap();
+            zero(&path, begins[number] + 100, 4096);
+            keep(&path, Purpose::Segment, Extent::Tail).unwrap();
+        }
+        assert_eq!(quarantined(folder.path()), ["1", "1.1"]);
+    }
+
+    #[test]
+    fn database_outside_of_a_data_folder_is_left_alone() {
+        let (folder, path, begins) = folder();
+        zero(&path, begins[3] + 100, 4096);
+        let elsewhere = folder.path().join("aside");
+        fs::create_dir(&elsewhere).unwrap();
+        let copy = elsewhere.join("1");
+        view::copy_all(&path, &copy).unwrap();
+        keep(&copy, Purpose::Segment, Extent::Whole).unwrap();
+        assert_eq!(quarantined(folder.path()), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn unfinished_copy_is_begun_again() {
+        let (folder, path, begins) = folder();
+        fs::create_dir(folder.path().join("quarantine/1.copy")).unwrap();
+        zero(&path, begins[3] + 100, 4096);
+        keep(&path, Purpose::Segment, Extent::Whole).unwrap();
+        assert_eq!(quarantined(folder.path()), ["1"]);
+    }
+}
