@@ -301,7 +301,10 @@ impl Shared {
     }
 
     pub(crate) fn begin_close(&self) {
-        self.close_flash_account();
+        // Statistics are not worth a commit for which there may be no room.
+        if matches!(self.state().health, Health::Ready) {
+            self.close_flash_account();
+        }
         self.set_health(Health::Closing);
         self.evacuations.end();
     }
