@@ -91,14 +91,19 @@ async fn measure_in_place(facts: &mut Facts) -> anyhow::Result<()> {
     let mut hang_up = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let free = facts.space.map_or(0, |space| space.free_bytes);
     if free < FREE_BYTES_LEAST {
-        let why = format!("only {} are free", mebibytes(free));
-        facts.measured = Measured::NotAllowed(why);
+        facts.measured = Measured::NotBegun {
+            why: format!("only {} are free", mebibytes(free)),
+            remedy: "free space",
+        };
         return Ok(());
     }
     let temporary = match temporary_folder(&facts.data_dir, &facts.folder.presence) {
         Ok(folder) => folder,
         Err(error) => {
-            facts.measured = Measured::NotAllowed(error.to_string());
+            facts.measured = Measured::NotBegun {
+                why: error.to_string(),
+                remedy: "call it as the user that the gateway runs as, or as root",
+            };
             return Ok(());
         }
     };

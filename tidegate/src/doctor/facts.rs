@@ -51,7 +51,10 @@ impl Facts {
         let device = mount.as_ref().and_then(read_device);
         Self {
             measured_in: None,
-            measured: Measured::NotAllowed(String::from("not begun")),
+            measured: Measured::NotBegun {
+                why: String::from("nobody asked for it"),
+                remedy: "",
+            },
             fence: None,
             device,
             mount,

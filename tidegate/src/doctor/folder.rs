@@ -28,6 +28,8 @@ pub(super) enum Presence {
     Ours(String),
     /// Something else is in it, beginning with this name.
     Foreign(String),
+    /// A file, or the path leads through one.
+    NoFolder,
     /// It cannot be looked at; why.
     Hidden(String),
 }
@@ -56,8 +58,13 @@ pub(super) fn look(path: &Path, locks: &str) -> Folder {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Folder::default(),
         Err(error) => {
+            let is_file = error.kind() == io::ErrorKind::NotADirectory;
             return Folder {
-                presence: Presence::Hidden(error.to_string()),
+                presence: if is_file {
+                    Presence::NoFolder
+                } else {
+                    Presence::Hidden(error.to_string())
+                },
                 ..Folder::default()
             };
         }
@@ -232,6 +239,9 @@ fn judge_presence(presence: &Presence) -> Finding {
                 .meaning("it is no data folder of Tidegate, which will refuse it (status 78)")
                 .remedy("name an empty or a new folder")
         }
+        Presence::NoFolder => finding(Level::Problem, String::from("it is no folder"))
+            .meaning("the gateway refuses it (status 78)")
+            .remedy("name an empty or a new folder"),
         Presence::Hidden(why) => finding(Level::Warning, format!("it cannot be looked at: {why}"))
             .remedy("call it as the user that the gateway runs as, or as root"),
         Presence::Ours(text) => judge_format(text),
@@ -285,6 +295,7 @@ mod tests {
         );
         fs::write(path.join("photo"), "").unwrap();
         assert_eq!(levels(path), Level::Problem);
+        assert_eq!(levels(&path.join("photo")), Level::Problem);
         fs::remove_dir(path.join(".tidegate-doctor-x")).unwrap();
         for (text, level) in [
             (

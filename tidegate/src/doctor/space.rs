@@ -98,15 +98,20 @@ fn room(space: &Space, budget: &Budget) -> Finding {
             .meaning("it can never fit: the disk is full before retention removes anything")
             .remedy(remedy);
     }
-    if needed > space.free_bytes.saturating_add(used) {
-        return Finding::new("space", Level::Problem, seen)
-            .meaning(
-                "it does not fit beside what else is there: the disk is full before retention \
-                 removes anything, and publishes are refused",
-            )
-            .remedy("free space, or lower log[].retention.bytes");
+    if needed <= space.free_bytes.saturating_add(used) {
+        return Finding::ok("space", seen);
     }
-    Finding::ok("space", seen)
+    if space.used_bytes.is_none() {
+        return Finding::new("space", Level::Note, seen)
+            .meaning("whether it fits depends on what the folder has already")
+            .remedy("call it as the user that the gateway runs as, or as root");
+    }
+    Finding::new("space", Level::Problem, seen)
+        .meaning(
+            "it does not fit beside what else is there: the disk is full before retention removes \
+             anything, and publishes are refused",
+        )
+        .remedy("free space, or lower log[].retention.bytes")
 }
 
 fn inodes(space: &Space, budget: &Budget) -> Finding {
@@ -164,6 +169,11 @@ mod tests {
             let findings = judge(Some(&space(total, free, used)), &BUDGET);
             assert_eq!(find(&findings, word).level, level, "{total} {free} {used}");
         }
+        let hidden = Space {
+            used_bytes: None,
+            ..space(8 * GIB, GIB, 0)
+        };
+        assert_eq!(worst(&judge(Some(&hidden), &BUDGET)), Level::Note);
         assert_eq!(worst(&judge(None, &BUDGET)), Level::Warning);
     }
 

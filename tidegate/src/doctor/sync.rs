@@ -20,8 +20,11 @@ const IMPOSSIBLE_US: u64 = 5;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Measured {
     Figures(Figures),
-    /// It was not begun, and why.
-    NotAllowed(String),
+    /// It was not begun.
+    NotBegun {
+        why: String,
+        remedy: &'static str,
+    },
     /// A write or sync failed.
     Failed(String),
 }
@@ -30,7 +33,7 @@ impl Measured {
     pub(super) fn figures(&self) -> Option<&Figures> {
         match self {
             Self::Figures(figures) => Some(figures),
-            Self::NotAllowed(_) | Self::Failed(_) => None,
+            Self::NotBegun { .. } | Self::Failed(_) => None,
         }
     }
 }
@@ -39,15 +42,12 @@ impl Measured {
 pub(super) fn judge(measured: &Measured, device: Option<&Device>, is_memory: bool) -> Vec<Finding> {
     let figures = match measured {
         Measured::Figures(figures) => figures,
-        Measured::NotAllowed(why) => {
+        Measured::NotBegun { why, remedy } => {
+            let seen = format!("nothing was measured: {why}");
             return vec![
-                Finding::new(
-                    "sync",
-                    Level::Warning,
-                    format!("nothing was measured: {why}"),
-                )
-                .meaning("how long a sync takes here is not known")
-                .remedy("call it as the user that the gateway runs as, or as root"),
+                Finding::new("sync", Level::Warning, seen)
+                    .meaning("how long a sync takes here is not known")
+                    .remedy(*remedy),
             ];
         }
         Measured::Failed(why) => {
@@ -264,15 +264,13 @@ mod tests {
         figures.sequential_bytes_per_second = 1_999_999;
         let findings = judge(&Measured::Figures(figures), None, false);
         assert_eq!(find(&findings, "2.0 MB/s").level, Level::Warning);
-        let why = || String::from("permission denied");
-        assert_eq!(
-            worst(&judge(&Measured::NotAllowed(why()), None, false)),
-            Level::Warning
-        );
-        assert_eq!(
-            worst(&judge(&Measured::Failed(why()), None, false)),
-            Level::Problem
-        );
+        let not_begun = Measured::NotBegun {
+            why: String::from("permission denied"),
+            remedy: "",
+        };
+        assert_eq!(worst(&judge(&not_begun, None, false)), Level::Warning);
+        let failed = Measured::Failed(String::from("input/output error"));
+        assert_eq!(worst(&judge(&failed, None, false)), Level::Problem);
     }
 
     #[test]
