@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::linux::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 use serde::Serialize;
@@ -13,6 +13,9 @@ use super::finding::{Finding, Level};
 
 /// How the names of the doctor's own temporary folders begin.
 pub(super) const TEMPORARY_PREFIX: &str = ".tidegate-doctor-";
+/// The data folder of the unit in systemd/, and where that unit keeps what must survive a restart.
+const UNIT: (&str, &str) = ("/var/lib/tidegate", "/run/tidegate");
+const STORE_FAILURE: &str = "store-failure";
 const TEXT_BYTES_MAX: u64 = 4096;
 const ENTRIES_MAX: usize = 10_000;
 
@@ -46,7 +49,7 @@ pub(super) struct Folder {
     pub(super) held_by: Option<u32>,
     /// Entries of quarantine/; `None` if they cannot be seen.
     pub(super) quarantined: Option<usize>,
-    /// What run/store-failure says.
+    /// What the file `store-failure` says that a gateway leaves whose store failed.
     pub(super) store_failure: Option<String>,
     /// Temporary folders that a doctor left behind.
     pub(super) leftovers: Vec<String>,
@@ -86,7 +89,7 @@ pub(super) fn look(path: &Path, locks: &str) -> Folder {
             |error| (error.kind() == io::ErrorKind::NotFound).then_some(0),
             |names| Some(names.len()),
         ),
-        store_failure: text(&path.join("run/store-failure")).ok(),
+        store_failure: store_failure_files(path).find_map(|file| text(&file).ok()),
         leftovers,
     }
 }
@@ -121,6 +124,15 @@ fn presence(path: &Path, names: &[String]) -> Presence {
         }
         Err(error) => Presence::Hidden(error.to_string()),
     }
+}
+
+fn store_failure_files(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let (data, runtime) = UNIT;
+    let of_unit = path.starts_with(data).then(|| PathBuf::from(runtime));
+    [path.join("run")]
+        .into_iter()
+        .chain(of_unit)
+        .map(|folder| folder.join(STORE_FAILURE))
 }
 
 fn lock_holder(path: &Path, locks: &str) -> Option<u32> {
@@ -209,13 +221,9 @@ fn judge_past(folder: &Folder) -> Vec<Finding> {
     }
     if let Some(text) = &folder.store_failure {
         findings.push(
-            Finding::new(
-                "folder",
-                Level::Warning,
-                format!("run/store-failure: {text}"),
-            )
-            .meaning("a write or sync failed lately; when it fails again, nothing is stored")
-            .remedy("look into the kernel's log; if the disk is not full, replace the card"),
+            Finding::new("folder", Level::Warning, format!("{STORE_FAILURE}: {text}"))
+                .meaning("a write or sync failed lately; when it fails again, nothing is stored")
+                .remedy("look into the kernel's log; if the disk is not full, replace the card"),
         );
     }
     if !folder.leftovers.is_empty() {
@@ -329,6 +337,17 @@ mod tests {
         let findings = judge(&look(path, ""));
         assert_eq!(find(&findings, "quarantine/ has 1").level, Level::Warning);
         assert_eq!(find(&findings, "sync failed").level, Level::Warning);
+    }
+
+    #[test]
+    fn failure_of_the_unit_is_looked_for_where_it_keeps_it() {
+        let files = |path: &str| store_failure_files(Path::new(path)).collect::<Vec<_>>();
+        assert_eq!(files("/data"), [Path::new("/data/run/store-failure")]);
+        let expected = [
+            "/var/lib/tidegate/run/store-failure",
+            "/run/tidegate/store-failure",
+        ];
+        assert_eq!(files("/var/lib/tidegate"), expected.map(PathBuf::from));
     }
 
     #[test]
