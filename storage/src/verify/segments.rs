@@ -209,7 +209,7 @@ impl Verifier<'_> {
         }
         for batch in commit.batches() {
             let place = (batch.partition, batch.base_offset, batch.next_offset);
-            if let Some(finding) = self.accounts.take(self.shared, segment, number, place) {
+            for finding in self.accounts.take(self.shared, segment, number, place) {
                 self.find(finding)?;
             }
             self.one_batch(segment, commit, batch)?;
@@ -323,7 +323,7 @@ impl Verifier<'_> {
                 continue;
             }
             let place = (part.partition, part.next_offset, part.next_offset);
-            if let Some(hole) = self.accounts.take(self.shared, id, read.last_commit, place) {
+            for hole in self.accounts.take(self.shared, id, read.last_commit, place) {
                 self.find(hole)?;
             }
         }
