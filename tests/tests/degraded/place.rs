@@ -61,7 +61,12 @@ impl Place {
     pub(crate) fn supervised(&self, mut around: Around) -> Around {
         let runtime = self.runtime().to_str().unwrap().to_owned();
         around.data_dir = Some(self.data.clone());
-        around.environment = vec![("RUNTIME_DIRECTORY".to_owned(), runtime)];
+        around.environment = vec![
+            ("RUNTIME_DIRECTORY".to_owned(), runtime),
+            // Cargo's folders, in which the loader looks for each library before the right one: files
+            // that are opened are to be as many however this test is started.
+            ("LD_LIBRARY_PATH".to_owned(), String::new()),
+        ];
         around
     }
 
