@@ -85,6 +85,7 @@ pub use ids::{
     CommitNumber, EraId, Incarnation, LogId, LogPartition, OFFSET_LEAP, Offset, PartitionId,
     SegmentId, SpanId,
 };
+pub use io_threads::have_failed as io_threads_have_failed;
 pub use journal::{JournalError, JournalKey, JournalKind};
 pub use logs::{Log, LogOptions, PARTITIONS_MAX};
 pub use message::{Message, MessageError, SessionPublish};

@@ -70,6 +70,7 @@ fn describe_degraded(out: &mut String, degraded: &DegradedPage) -> std::fmt::Res
     } = degraded;
     let next = match degraded.next_attempt_seconds {
         Some(seconds) => format!("the next in {seconds} s"),
+        None if degraded.needs_new_process => "no more: start the process again".to_owned(),
         None => "one is under way".to_owned(),
     };
     writeln!(out, "DEGRADED   {reason}")?;

@@ -41,8 +41,11 @@ pub(crate) struct DegradedPage {
     pub(crate) since_ms: u64,
     /// How often it was tried to open the store since.
     pub(crate) attempts: u32,
-    /// Until the next attempt; null while one is under way.
+    /// Until the next attempt; null while one is under way, or if there will be none.
     pub(crate) next_attempt_seconds: Option<u64>,
+    /// Only another process can open the store.
+    #[serde(default)]
+    pub(crate) needs_new_process: bool,
     pub(crate) remedy: String,
 }
 
@@ -196,6 +199,7 @@ impl DegradedPage {
             since_ms: milliseconds(since),
             attempts: degraded.attempts(),
             next_attempt_seconds: next.map(|wait| wait.as_secs()),
+            needs_new_process: degraded.needs_new_process(),
             remedy: REMEDY.to_owned(),
         }
     }
