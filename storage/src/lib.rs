@@ -32,6 +32,7 @@
 //! # }
 //! ```
 
+mod age;
 mod clock;
 mod commit;
 mod database;

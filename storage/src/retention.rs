@@ -6,7 +6,7 @@
 //! Not for: whether lost records had been replicated; whoever reads behind the start finds a gap
 //! and writes it down.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::ids::{LogId, LogPartition, Offset, SegmentId};
@@ -59,6 +59,34 @@ impl Need {
     }
 }
 
+/// How far a log was followed from its oldest segment on.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    need: Need,
+    /// What is left of it.
+    bytes: u64,
+    /// It needs the segment that was reached, and with it all later ones.
+    is_over: bool,
+}
+
+impl Walk {
+    fn of(need: Need) -> Self {
+        Self {
+            need,
+            bytes: 0,
+            is_over: false,
+        }
+    }
+
+    fn gives_up(&self, age: Age) -> bool {
+        let too_old = match (self.need.age, age) {
+            (Some(limit), Age::Known(age)) => age > limit,
+            _ => false,
+        };
+        too_old || self.bytes > self.need.bytes
+    }
+}
+
 /// New starts for the partitions whose log gives up segments, and the segments in which, by the
 /// starts that are in force already, nothing is left. `segments` go from old to new.
 pub(crate) fn plan(
@@ -67,44 +95,40 @@ pub(crate) fn plan(
     start: impl Fn(LogPartition) -> Offset,
 ) -> (Vec<(LogPartition, Offset)>, Vec<SegmentId>) {
     let live = |part: &SegmentPartition| start(part.partition) < part.next_offset;
-    let logs: BTreeSet<LogId> = segments
-        .iter()
-        .flat_map(|segment| segment.parts)
-        .map(|part| part.partition.log)
-        .collect();
-    let mut starts = BTreeMap::new();
-    for log in logs {
-        let parts_of = |segment: &Segment<'_>| {
-            let parts = segment
-                .parts
-                .iter()
-                .filter(|part| part.partition.log == log && live(part));
-            parts.copied().collect::<Vec<_>>()
-        };
-        let need = needs(log);
-        let mut bytes: u64 = segments
-            .iter()
-            .flat_map(parts_of)
-            .map(|part| part.bytes)
-            .sum();
-        for segment in segments.iter().take_while(|segment| segment.sealed) {
-            let parts = parts_of(segment);
-            let too_old = match (need.age, segment.age) {
-                (Some(limit), Age::Known(age)) => age > limit,
-                _ => false,
+    let mut logs: BTreeMap<LogId, Walk> = BTreeMap::new();
+    for part in segments.iter().flat_map(|segment| segment.parts) {
+        if live(part) {
+            let log = part.partition.log;
+            let walk = logs.entry(log).or_insert_with(|| Walk::of(needs(log)));
+            walk.bytes += part.bytes;
+        }
+    }
+    let mut starts = Vec::new();
+    for segment in segments.iter().take_while(|segment| segment.sealed) {
+        // A segment lists its partitions in order, so those of a log stand together.
+        let parts_of_logs = segment
+            .parts
+            .chunk_by(|a, b| a.partition.log == b.partition.log);
+        for parts in parts_of_logs {
+            let mut parts = parts.iter().filter(|part| live(part)).peekable();
+            let Some(first) = parts.peek() else {
+                continue;
             };
-            if parts.is_empty() {
+            let Some(walk) = logs.get_mut(&first.partition.log) else {
+                continue;
+            };
+            walk.is_over = walk.is_over || !walk.gives_up(segment.age);
+            if walk.is_over {
                 continue;
             }
-            if bytes <= need.bytes && !too_old {
-                break;
-            }
             for part in parts {
-                bytes -= part.bytes;
-                starts.insert(part.partition, part.next_offset);
+                walk.bytes -= part.bytes;
+                starts.push((part.partition, part.next_offset));
             }
         }
     }
+    // Of several ends in a row the last one is where the partition begins.
+    let starts: BTreeMap<_, _> = starts.into_iter().collect();
     // The newest sealed segment stays: while the active one is empty, its journal is the state.
     let newest_sealed = segments
         .iter()

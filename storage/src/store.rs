@@ -10,6 +10,7 @@ mod flash_account;
 mod keeper;
 mod open_commit;
 mod opening;
+mod retaining;
 mod shared;
 mod state;
 
