@@ -15,8 +15,9 @@ use crate::clock::Era;
 use crate::durable_file::remove_directory;
 use crate::ids::{EraId, LogId, LogPartition, Offset, SegmentId};
 use crate::journal::Operation;
+use crate::logs::OnFull;
 use crate::metadata::{MetadataError, SegmentRecord, SegmentState};
-use crate::retention::{self, Age, Need};
+use crate::retention::{self, Age, Need, Plan};
 use crate::store::Shared;
 
 /// A plan is made again after this time since boot though nothing else changed: records grow older.
@@ -37,12 +38,7 @@ struct Planned {
     index_version: u64,
     active_growth: u64,
     ages: Option<i64>,
-}
-
-/// What is to be done.
-struct Plan {
-    starts: Vec<(LogPartition, Offset)>,
-    removable: Vec<SegmentId>,
+    pins_version: u64,
 }
 
 /// Moves log starts and removes segments of which nothing is left.
@@ -52,9 +48,19 @@ pub(crate) fn retain(shared: &Shared, retaining: &mut Retaining) -> Result<(), M
     if retaining.planned == Some(now) {
         return Ok(());
     }
-    let Plan { starts, removable } = plan(shared, ages, &mut retaining.clock);
-    let has_nothing = starts.is_empty() && removable.is_empty();
+    let Plan {
+        starts,
+        removable,
+        full,
+    } = plan(shared, ages, &mut retaining.clock);
+    let has_nothing = starts.is_empty() && removable.is_empty() && full.is_empty();
     retaining.planned = has_nothing.then_some(now);
+    if !full.is_empty() {
+        // A position that would make room must not wait for a commit that nobody may bring.
+        shared.hurry_open_commit();
+    }
+    tell_full(shared, &full);
+    shared.set_full_logs(full);
     if !starts.is_empty() {
         let now = Instant::now();
         let mut state = shared.state();
@@ -77,12 +83,28 @@ pub(crate) fn retain(shared: &Shared, retaining: &mut Retaining) -> Result<(), M
     Ok(())
 }
 
+fn tell_full(shared: &Shared, full: &BTreeMap<LogId, u64>) {
+    let state = shared.state();
+    let name = |id| state.logs.get(id).map_or("", |log| log.name.as_str());
+    for (id, bytes) in full.iter().filter(|(id, _)| !state.full.contains_key(id)) {
+        tracing::error!(
+            log = name(id),
+            bytes,
+            "Log is full: its publishes are refused."
+        );
+    }
+    for id in state.full.keys().filter(|id| !full.contains_key(id)) {
+        tracing::info!(log = name(id), "Log has room again: publishes are taken.");
+    }
+}
+
 fn planned_of(shared: &Shared, ages: Option<Ages>) -> Planned {
     let index = shared.segments.index();
     Planned {
         index_version: index.version,
         active_growth: index.active.1.bytes / (shared.options.segment_bytes / GROWTH).max(1),
         ages: ages.map(|_| shared.options.clock.since_boot_ms() / AGAIN_MS),
+        pins_version: shared.pins.version(),
     }
 }
 
@@ -145,6 +167,14 @@ fn plan(shared: &Shared, ages: Option<Ages>, clock: &mut AgeClock) -> Plan {
         .iter()
         .map(|(id, log)| (*id, Need::of(log.options.as_ref(), is_any_configured)))
         .collect();
+    let pins: BTreeMap<_, _> = state
+        .logs
+        .iter()
+        .filter_map(|(id, log)| match &log.options.as_ref()?.on_full {
+            OnFull::Reject { pins } => Some((*id, pins.clone())),
+            OnFull::DropOldest => None,
+        })
+        .collect();
     let all = sealed.iter().map(|(id, record)| (*id, record.as_ref()));
     let records: Vec<_> = all.chain([(active.0, &active.1)]).collect();
     let boot_id = source.boot_id();
@@ -182,8 +212,11 @@ fn plan(shared: &Shared, ages: Option<Ages>, clock: &mut AgeClock) -> Plan {
             parts: &record.partitions,
         })
         .collect();
-    let (starts, removable) = retention::plan(&segments, needs, start);
-    Plan { starts, removable }
+    let replicated = |partition: LogPartition| {
+        let pins = pins.get(&partition.log).map_or(&[][..], Vec::as_slice);
+        shared.pins.floor(pins, partition)
+    };
+    retention::plan(&segments, needs, start, replicated)
 }
 
 /// Whether a log has records there that are too old only because the clock made a step.
