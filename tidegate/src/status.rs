@@ -139,6 +139,20 @@ fn describe_store(out: &mut String, store: &StorePage) -> std::fmt::Result {
         store.syncs
     )?;
     describe_flash(out, &store.flash)?;
+    for log in &store.full_logs {
+        writeln!(
+            out,
+            "           log {log} is full: its publishes are refused, nothing of it may go"
+        )?;
+    }
+    if store.evacuated_segments > 0 {
+        writeln!(
+            out,
+            "           {} segments evacuated since the start, {} copied",
+            store.evacuated_segments,
+            size(store.evacuated_bytes)
+        )?;
+    }
     if !store.oldest_segment_kept_by.is_empty() && store.segments > 1 {
         let logs = store.oldest_segment_kept_by.join(", ");
         writeln!(out, "           oldest segment kept by {logs}")?;

@@ -187,5 +187,12 @@ pub(crate) fn full_log_forgets_or_refuses_as_on_full_says() {
             .any(|code| code == QUOTA_EXCEEDED || (!may_refuse && start() > 0.0));
         assert!(refused, "neither refused nor dropped: {on_full}");
         assert_eq!(start() > 0.0, !may_refuse, "{on_full}");
+        let status = gateway.json("/status").unwrap();
+        let full = if may_refuse { &["small"][..] } else { &[] };
+        assert_eq!(
+            status["store"]["full_logs"],
+            serde_json::json!(full),
+            "{on_full}"
+        );
     }
 }
