@@ -49,11 +49,13 @@ pub(crate) struct Recovered {
     pub(crate) retained: BTreeMap<Bytes, RetainedRecord>,
     /// Ranges that are gone for good.
     pub(crate) lost: Vec<LostRange>,
+    /// Ranges that nothing explains but a segment that ends too early: the last one before them.
+    unexplained: Vec<(Option<SegmentId>, LostRange)>,
     /// How many segments at the end of the log were lost, or cut: the end is not proven.
     pub(crate) lost_ends: u32,
-    /// Changes of the index that must wait until the losses are written down: until then they are
-    /// the proof of them. `None` removes the segment.
-    pub(crate) deferred: Vec<(SegmentId, Option<SegmentRecord>)>,
+    /// Changes of the index; `None` removes the segment. If anything was lost, they must wait until
+    /// that is written down: until then the index is the proof of it.
+    pub(crate) deferred: BTreeMap<SegmentId, Option<SegmentRecord>>,
     pub(crate) events: Vec<RecoveryEvent>,
 }
 
@@ -107,8 +109,9 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
         last_commit: CommitNumber(0),
         retained,
         lost: Vec::new(),
+        unexplained: Vec::new(),
         lost_ends: 0,
-        deferred: Vec::new(),
+        deferred: BTreeMap::new(),
         events,
     };
     let has_index = !recovered.metadata.segments()?.is_empty();
@@ -138,9 +141,12 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
             Found::Sealed(record) => {
                 recovered.read_segment(folder, record.name(id), in_doubt)?;
             }
-            Found::Evacuated(name) => recovered.read_segment(folder, name, true)?,
-            Found::Unsealed => {
-                recovered.read_segment(folder, SegmentName::written(id), true)?;
+            Found::Evacuated(_) | Found::Unsealed => {
+                let name = match found {
+                    Found::Evacuated(name) => name,
+                    _ => SegmentName::written(id),
+                };
+                recovered.read_segment(folder, name, true)?;
                 // What it sets or clears in the metadata, later segments may have changed since: all
                 // of them are read, in order.
                 in_doubt |= recovered.sealed.contains_key(&id);
@@ -149,7 +155,8 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
     }
     recovered.catch_up_journal(folder)?;
     recovered.compare_with_mark();
-    recovered.forget_what_retention_took();
+    recovered.settle_losses();
+    recovered.settle_index()?;
     let told = |event: &RecoveryEvent| matches!(event, RecoveryEvent::MetadataQuarantined { .. });
     if !has_index && !recovered.sealed.is_empty() && !recovered.events.iter().any(told) {
         recovered.events.push(RecoveryEvent::MetadataMissing);
@@ -175,14 +182,30 @@ type Retained = BTreeMap<Bytes, RetainedRecord>;
 impl Recovered {
     /// Reads the journal of the newest sealed segment, if that was not done.
     fn catch_up_journal(&mut self, folder: &Folder) -> Result<(), RecoveryError> {
-        if !self.journal_is_current
-            && let Some((id, record)) = self.sealed.last_key_value()
-        {
-            let newest = record.name(*id);
-            // What it begins with says nothing of losses after it.
-            let lost_ends = std::mem::take(&mut self.lost_ends);
-            self.read_segment(folder, newest, false)?;
-            self.lost_ends += lost_ends;
+        if self.journal_is_current {
+            return Ok(());
+        }
+        let Some((id, record)) = self.sealed.last_key_value() else {
+            self.journal_is_current = true;
+            return Ok(());
+        };
+        let newest = record.name(*id);
+        // What it begins with says nothing of losses after it.
+        let lost_ends = std::mem::take(&mut self.lost_ends);
+        self.read_segment(folder, newest, false)?;
+        self.lost_ends += lost_ends;
+        Ok(())
+    }
+
+    /// Tells the index what was found, unless it must still prove what was lost.
+    fn settle_index(&mut self) -> Result<(), RecoveryError> {
+        if self.lost.is_empty() && self.lost_ends == 0 {
+            for (id, record) in std::mem::take(&mut self.deferred) {
+                match record {
+                    Some(record) => self.metadata.put_segment(id, &record)?,
+                    None => self.metadata.remove_segment(id)?,
+                }
+            }
         }
         Ok(())
     }

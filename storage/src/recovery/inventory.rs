@@ -138,10 +138,12 @@ impl Recovered {
             if !names.contains(&name) || is_settled || is_unknown {
                 continue;
             }
-            let (is_switched, record) = match known {
-                Some(record) => (true, record),
-                None => match read_manifest(folder, name)? {
-                    Ok(manifest) => (false, manifest.record),
+            let is_switched = known.is_some();
+            let record = match known {
+                // What it was made of goes only when it is certain to be a copy.
+                Some(record) if superseded.is_empty() => record,
+                known => match read_manifest(folder, name)? {
+                    Ok(manifest) => known.unwrap_or(manifest.record),
                     // What it was made of is better than a copy that cannot be read.
                     Err(reason) if !superseded.is_empty() => {
                         put_aside(folder, &name.path(&folder.segments()))?;
@@ -169,8 +171,15 @@ impl Recovered {
                 names.retain(|name| *name != other);
             }
             tracing::info!(segment = %name, "Evacuation of a segment was completed.");
-            if !covered.is_empty() && !is_deleting {
-                found.insert(name.first, Found::Sealed(record));
+            if !covered.is_empty() {
+                if is_deleting {
+                    let path = name.path(&folder.segments());
+                    remove_directory(&path).map_err(io_error("remove", &path))?;
+                    self.metadata.remove_segment(name.first)?;
+                    names.retain(|other| *other != name);
+                } else {
+                    found.insert(name.first, Found::Sealed(record));
+                }
                 settled.push(name);
             }
         }

@@ -45,7 +45,7 @@ impl Recovered {
             self.lose_parts(&record);
         }
         self.catch_up_journal(folder)?;
-        self.deferred.push((segment, None));
+        self.deferred.insert(segment, None);
         self.lost_ends += 1;
         self.events
             .push(RecoveryEvent::SegmentQuarantined { segment, reason });

@@ -77,7 +77,7 @@ impl Reading {
             let is_snapshot = matches!(operation, Operation::Snapshot(_));
             recovered.journal.apply(operation);
             if is_snapshot {
-                recovered.account_loss(before);
+                recovered.account_loss_before(self.name.first, before);
             }
         }
         for batch in commit.batches() {
@@ -207,7 +207,7 @@ impl Recovered {
                 .part(wanted.partition)
                 .map_or(wanted.base_offset, |part| part.next_offset);
             if from < wanted.next_offset {
-                self.lost.push(LostRange {
+                self.lose(LostRange {
                     partition: wanted.partition,
                     from,
                     to: wanted.next_offset,
@@ -215,19 +215,17 @@ impl Recovered {
                 });
             }
         }
-        if self.lost_ends > 0 {
-            self.account_loss_before(&manifest);
-        }
+        self.account_loss_before_copy(name.first, &manifest);
         self.journal = manifest.journal;
         self.journal_is_current = true;
-        if record == manifest.record {
+        if record == manifest.record || self.sealed.get(&name.first) == Some(&record) {
             return self.keep_sealed(name, record, sets_retained);
         }
         let reason = damage.map_or_else(|| "commits are missing".to_owned(), |d| d.to_string());
         if record.is_empty() {
             put_aside(folder, &name.path(&folder.segments()))?;
             self.sealed.remove(&name.first);
-            self.deferred.push((name.first, None));
+            self.deferred.insert(name.first, None);
             let segment = name.first;
             self.events
                 .push(RecoveryEvent::SegmentQuarantined { segment, reason });
@@ -238,9 +236,7 @@ impl Recovered {
             last_commit: record.last_commit,
             reason,
         });
-        self.deferred.push((name.first, Some(record.clone())));
-        self.sealed.insert(name.first, record);
-        Ok(())
+        self.keep_sealed(name, record, sets_retained)
     }
 
     fn keep_sealed(
@@ -254,7 +250,7 @@ impl Recovered {
                 self.metadata.put_retained(topic, retained.kept())?;
             }
         }
-        self.metadata.put_segment(name.first, &record)?;
+        self.deferred.insert(name.first, Some(record.clone()));
         self.sealed.insert(name.first, record);
         Ok(())
     }
@@ -267,9 +263,17 @@ impl Recovered {
             sets_retained,
         } = reading;
         let segment = name.first;
+        record.state = SegmentState::Sealed;
+        let known = self.sealed.get(&segment);
+        let is_as_known = known == Some(&record);
+        let known_to = known.map(|known| known.last_commit);
+        let short = known_to.filter(|last| record.last_commit < *last);
+        // sled cuts off an end that it does not recognise, without a word.
+        let short = short.map(|last| format!("the index knows of commits up to {last}"));
+        let damage = damage.map(|damage| damage.to_string()).or(short);
         if record.is_empty() {
             return match damage {
-                Some(damage) => self.quarantine(folder, name, damage.to_string()),
+                Some(reason) => self.quarantine(folder, name, reason),
                 // sled takes a file in which it recognises nothing for a new one.
                 None if self.lost_ends == 0 && self.last_commit < self.mark.commit() => {
                     let reason = format!("it is empty, but {} was durable", self.mark.commit());
@@ -279,17 +283,13 @@ impl Recovered {
             };
         }
         self.journal_is_current = true;
-        record.state = SegmentState::Sealed;
-        if let Some(damage) = damage {
+        if let Some(reason) = damage.filter(|_| !is_as_known) {
             self.lost_ends += 1;
             self.events.push(RecoveryEvent::SegmentCut {
                 segment,
                 last_commit: record.last_commit,
-                reason: damage.to_string(),
+                reason,
             });
-            self.deferred.push((segment, Some(record.clone())));
-            self.sealed.insert(segment, record);
-            return Ok(());
         }
         self.keep_sealed(name, record, sets_retained)
     }
