@@ -65,6 +65,10 @@ pub(crate) struct TurnoverOptions {
     /// Pause after every segment, for the store's upkeep, which in reality has hours
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     pub(crate) pause_ms: u64,
+    /// MiB a second that evacuation may copy; unlimited without it: a soak writes in seconds what a
+    /// gateway writes in hours, and the default limit is for the latter
+    #[arg(long, value_parser = clap::value_parser!(u64).range(0..=1 << 20))]
+    pub(crate) evacuation_mib: Option<u64>,
     /// Where the samples go
     #[arg(long)]
     pub(crate) csv: Option<PathBuf>,

@@ -18,6 +18,7 @@ mod raw;
 mod records;
 mod scan;
 mod sys;
+mod threads;
 mod turnover;
 mod usage;
 

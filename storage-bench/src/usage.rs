@@ -40,10 +40,8 @@ impl Usage {
 
     /// Of the calling thread.
     pub(crate) fn of_thread() -> anyhow::Result<Self> {
-        let time = rustix::time::clock_gettime(ClockId::ThreadCPUTime);
-        let cpu = Duration::try_from(time).unwrap_or_default();
         Ok(Self {
-            cpu,
+            cpu: cpu_of_thread(),
             ..Self::of_io("/proc/thread-self/io")?
         })
     }
@@ -73,6 +71,12 @@ impl Sub for Usage {
             syncs: self.syncs.saturating_sub(earlier.syncs),
         }
     }
+}
+
+/// User and system time of the calling thread.
+pub(crate) fn cpu_of_thread() -> Duration {
+    let time = rustix::time::clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Memory of this process, in bytes: now, and at its most.
