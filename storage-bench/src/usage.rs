@@ -88,7 +88,7 @@ pub(crate) fn memory() -> anyhow::Result<(u64, u64)> {
 }
 
 /// The number in the line `name: number`, with or without a unit behind it.
-fn value(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn value(text: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.split_once(':'));
     let (_, value) = lines.find(|(found, _)| *found == name)?;
     value.split_whitespace().next()?.parse().ok()

@@ -10,6 +10,7 @@ use super::Source;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("bridge", &["kafka", "mqtt", "record-batch", "storage"]),
     ("broker", &["mqtt", "record-batch", "storage"]),
+    ("engines", &["storage"]),
     ("firmware-config", &[]),
     (
         "fuzz",
