@@ -10,7 +10,6 @@ use super::Source;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("bridge", &["kafka", "mqtt", "record-batch", "storage"]),
     ("broker", &["mqtt", "record-batch", "storage"]),
-    ("engines", &["storage"]),
     ("firmware-config", &[]),
     (
         "fuzz",
@@ -46,6 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     // The tests' Kafka is also a person's: `cargo xtask kafka`.
+    ("storage-bench/engines", &["storage"]),
     ("xtask", &["tests"]),
 ];
 
