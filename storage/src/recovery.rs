@@ -99,6 +99,7 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
     }
     let mark = Mark::open(&folder.mark()).map_err(io_error("open", &folder.mark()))?;
     let (metadata, retained) = open_metadata(folder, &mut events)?;
+    tracing::debug!(target: "start", step = "metadata", "Start goes on.");
     let mut recovered = Recovered {
         metadata,
         mark,
@@ -116,6 +117,7 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
     };
     let has_index = !recovered.metadata.segments()?.is_empty();
     let found = recovered.find_segments(folder)?;
+    tracing::debug!(target: "start", step = "index", "Start goes on.");
     if let Some(last) = found.keys().next_back() {
         recovered.next_segment = SegmentId(last.0 + 1);
     }
@@ -154,6 +156,7 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
         }
     }
     recovered.catch_up_journal(folder)?;
+    tracing::debug!(target: "start", step = "segments", "Start goes on.");
     recovered.compare_with_mark();
     recovered.settle_losses();
     recovered.settle_index()?;

@@ -97,6 +97,7 @@ impl Store {
         logs: &[LogOptions],
     ) -> Result<(Self, StoreThreads), OpenError> {
         let flash_before = FlashUse::of_process(&StoreCounters::default(), 0);
+        tracing::debug!(target: "start", step = "lock", "Start goes on.");
         let mut recovered = recovery::recover(&folder)?;
         for event in &recovered.events {
             tracing::warn!("Recovery: {event}.");
@@ -144,6 +145,7 @@ impl Store {
             threads.close();
             return Err(error);
         }
+        tracing::debug!(target: "start", step = "store", "Start goes on.");
         Ok((Self { shared }, threads))
     }
 }

@@ -131,6 +131,7 @@ impl Gateway<'_> {
             }
         };
         state.set_ready(true);
+        tracing::debug!(target: "start", step = "listeners", "Start goes on.");
         notify_systemd(&[sd_notify::NotifyState::Ready]);
         let asked = Cell::new(false);
         let shutdown = async {
