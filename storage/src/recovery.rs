@@ -118,43 +118,8 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
     let has_index = !recovered.metadata.segments()?.is_empty();
     let found = recovered.find_segments(folder)?;
     tracing::debug!(target: "start", step = "index", "Start goes on.");
-    if let Some(last) = found.keys().next_back() {
-        recovered.next_segment = SegmentId(last.0 + 1);
-    }
-    for found in found.values() {
-        let last = match found {
-            Found::Evacuated(name) => name.last,
-            Found::Sealed(record) | Found::Missing(record) => record
-                .evacuated
-                .map_or(SegmentId(0), |evacuated| evacuated.last),
-            Found::Unsealed => SegmentId(0),
-        };
-        recovered.next_segment = recovered.next_segment.max(SegmentId(last.0 + 1));
-    }
-    let mut in_doubt = false;
-    for (id, found) in found {
-        match found {
-            Found::Missing(record) => recovered.note_missing(folder, id, &record)?,
-            Found::Sealed(record) if recovered.lost_ends == 0 && !in_doubt => {
-                recovered.last_commit = recovered.last_commit.max(record.last_commit);
-                recovered.sealed.insert(id, record);
-                recovered.journal_is_current = false;
-            }
-            Found::Sealed(record) => {
-                recovered.read_segment(folder, record.name(id), in_doubt)?;
-            }
-            Found::Evacuated(_) | Found::Unsealed => {
-                let name = match found {
-                    Found::Evacuated(name) => name,
-                    _ => SegmentName::written(id),
-                };
-                recovered.read_segment(folder, name, true)?;
-                // What it sets or clears in the metadata, later segments may have changed since: all
-                // of them are read, in order.
-                in_doubt |= recovered.sealed.contains_key(&id);
-            }
-        }
-    }
+    recovered.next_segment = next_after(&found);
+    recovered.read_all(folder, found)?;
     recovered.catch_up_journal(folder)?;
     tracing::debug!(target: "start", step = "segments", "Start goes on.");
     recovered.compare_with_mark();
@@ -166,6 +131,21 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
     }
     recovered.metadata.flush()?;
     Ok(recovered)
+}
+
+/// The id that no segment has had, nor one of those that an evacuated one stands for.
+fn next_after(found: &BTreeMap<SegmentId, Found>) -> SegmentId {
+    let last = found.iter().map(|(id, found)| {
+        let stands_for = match found {
+            Found::Evacuated(name) => name.last,
+            Found::Sealed(record) | Found::Missing(record) => record
+                .evacuated
+                .map_or(SegmentId(0), |evacuated| evacuated.last),
+            Found::Unsealed => SegmentId(0),
+        };
+        stands_for.max(*id)
+    });
+    SegmentId(last.max().map_or(1, |last| last.0 + 1))
 }
 
 fn io_error<'a>(
@@ -183,6 +163,39 @@ fn io_error<'a>(
 type Retained = BTreeMap<Bytes, RetainedRecord>;
 
 impl Recovered {
+    /// Reads, from old to new, every segment of which the index does not say for certain what is in it.
+    fn read_all(
+        &mut self,
+        folder: &Folder,
+        found: BTreeMap<SegmentId, Found>,
+    ) -> Result<(), RecoveryError> {
+        let mut in_doubt = false;
+        for (id, found) in found {
+            match found {
+                Found::Missing(record) => self.note_missing(folder, id, &record)?,
+                Found::Sealed(record) if self.lost_ends == 0 && !in_doubt => {
+                    self.last_commit = self.last_commit.max(record.last_commit);
+                    self.sealed.insert(id, record);
+                    self.journal_is_current = false;
+                }
+                Found::Sealed(record) => {
+                    self.read_segment(folder, record.name(id), in_doubt)?;
+                }
+                Found::Evacuated(_) | Found::Unsealed => {
+                    let name = match found {
+                        Found::Evacuated(name) => name,
+                        _ => SegmentName::written(id),
+                    };
+                    self.read_segment(folder, name, true)?;
+                    // What it sets or clears in the metadata, later segments may have changed since: all
+                    // of them are read, in order.
+                    in_doubt |= self.sealed.contains_key(&id);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the journal of the newest sealed segment, if that was not done.
     fn catch_up_journal(&mut self, folder: &Folder) -> Result<(), RecoveryError> {
         if self.journal_is_current {
