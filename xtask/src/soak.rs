@@ -41,7 +41,8 @@ fn product() -> Result<PathBuf> {
     build.args(["build", "--locked", "--release", "--quiet"]);
     build.args(["--package", "tidegate"]);
     anyhow::ensure!(succeeds(&mut build)?, "tidegate was not built");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     Ok(workspace::root().join(target).join("release/tidegate"))
 }
 

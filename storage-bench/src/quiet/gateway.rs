@@ -141,8 +141,8 @@ impl Gateway {
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         let lines = text.lines().filter_map(|line| line.split_once(' '));
-        let syncs = lines.filter(|(name, _)| *name == SYNCS).map(|(_, n)| n);
-        let syncs = syncs.last().with_context(|| format!("no {SYNCS}"))?;
+        let mut syncs = lines.filter(|(name, _)| *name == SYNCS).map(|(_, n)| n);
+        let syncs = syncs.next_back().with_context(|| format!("no {SYNCS}"))?;
         syncs.trim().parse().context("a count")
     }
 }
