@@ -33,8 +33,12 @@ impl Mark {
             .write(true)
             .open(path)?;
         let mut content = [0; 12];
-        let read = file.read_exact_at(&mut content, 0);
-        let written = read.ok().and_then(|()| decode(content)).unwrap_or_default();
+        let written = match file.read_exact_at(&mut content, 0) {
+            Ok(()) => decode(content).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => CommitNumber::default(),
+            // It may say what nothing else does.
+            Err(error) => return Err(error),
+        };
         Ok(Self { file, written })
     }
 

@@ -97,7 +97,7 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
     if folder.mark().is_dir() {
         put_aside(folder, &folder.mark())?;
     }
-    let mark = Mark::open(&folder.mark()).map_err(io_error("open", &folder.mark()))?;
+    let mark = open_mark(folder)?;
     let (metadata, retained) = open_metadata(folder, &mut events)?;
     tracing::debug!(target: "start", step = "metadata", "Start goes on.");
     let mut recovered = Recovered {
@@ -131,6 +131,20 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
     }
     recovered.metadata.flush()?;
     Ok(recovered)
+}
+
+/// Opens MARK; one that the card cannot read any more is put aside, and a new one begun.
+fn open_mark(folder: &Folder) -> Result<Mark, RecoveryError> {
+    let path = folder.mark();
+    match Mark::open(&path) {
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => {
+            tracing::warn!(%error, "MARK cannot be read; it is put aside.");
+            put_aside(folder, &path)?;
+            Mark::open(&path)
+        }
+        opened => opened,
+    }
+    .map_err(io_error("open", &path))
 }
 
 /// The id that no segment has had, nor one of those that an evacuated one stands for.

@@ -30,7 +30,7 @@ fn read_manifest(
     folder: &Folder,
     name: SegmentName,
 ) -> Result<Result<Manifest, String>, RecoveryError> {
-    match database::open(&name.path(&folder.segments()), Purpose::Segment) {
+    match database::open_readable(&name.path(&folder.segments()), Purpose::Segment) {
         Ok(database) => Ok(Manifest::read(&database, name).map_err(|error| error.to_string())),
         Err(DatabaseError::Damaged { what, .. }) => Ok(Err(what)),
         Err(error) => Err(error.into()),

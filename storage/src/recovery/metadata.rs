@@ -36,7 +36,7 @@ pub(super) fn open_metadata(
 /// Opens the metadata and reads all of it once: sled opens many a database of which it cannot read
 /// every page, and panics at some.
 fn open_and_read_metadata(path: &Path) -> Result<(Metadata, Retained), RecoveryError> {
-    let database = database::open(path, Purpose::Metadata)?;
+    let database = database::open_readable(path, Purpose::Metadata)?;
     let read = panic::catch_unwind(AssertUnwindSafe(|| {
         let metadata = Metadata::new(database)?;
         metadata.verify_fence().map_err(DatabaseError::Fence)?;

@@ -123,7 +123,7 @@ impl Recovered {
         sets_retained: bool,
     ) -> Result<(), RecoveryError> {
         let path = name.path(&folder.segments());
-        let database = match database::open(&path, Purpose::Segment) {
+        let database = match database::open_readable(&path, Purpose::Segment) {
             Ok(database) => database,
             Err(DatabaseError::Damaged { what, .. }) => {
                 return self.quarantine(folder, name, what);

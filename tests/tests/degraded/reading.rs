@@ -3,11 +3,12 @@
 use std::fs;
 
 use tests::command_line::{Ended, tidegate};
+use tests::deadline::{PATIENCE, wait_for};
 use tests::gateway::{Around, Gateway};
 use tests::mqtt::{Publish, SUCCESS, Version};
 use tests::supervised::ExitCode;
 
-use crate::place::{Place, end};
+use crate::place::{Place, end, failing};
 
 fn start(place: &Place) -> Gateway {
     let configuration = format!(
@@ -60,4 +61,51 @@ fn reader_is_told_of_a_segment_that_cannot_be_read_and_the_broker_goes_on() {
     let ended = read(&place);
     assert!(ended.stdout.contains("\"0-xxx"), "{}", ended.stdout);
     end(&mut gateway);
+}
+
+/// The bytes of every database of the log, wherever it lies now.
+fn databases(place: &Place) -> Vec<Vec<u8>> {
+    let folders = ["log", "quarantine"].map(|name| place.data.join(name));
+    let directories = folders
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).unwrap());
+    let files = directories.map(|entry| entry.unwrap().path().join("db"));
+    files.filter_map(|file| fs::read(file).ok()).collect()
+}
+
+/// sled takes a block that it gets no answer for as empty: a start must not believe it.
+#[test]
+fn card_that_cannot_be_read_at_the_start_is_not_taken_for_an_empty_one() {
+    // The loader of the program has the first ones.
+    for first in [8, 20, 60] {
+        let Some(around) = failing("pread64", "EIO", first) else {
+            return;
+        };
+        let place = Place::new();
+        let mut gateway = start(&place);
+        fill(&place);
+        end(&mut gateway);
+        let before = databases(&place);
+
+        let configuration = format!(
+            "{}[storage]\nsegment_bytes = \"1MiB\"\n",
+            place.configuration()
+        );
+        let mut gateway = Gateway::spawn(place.supervised(around), &configuration).unwrap();
+        wait_for("what is wrong", PATIENCE, || {
+            let status = place.status();
+            let told = &status["last_start"]["events"];
+            let is_told = told.as_array().is_some_and(|events| !events.is_empty());
+            Ok((is_told || !status["degraded"].is_null()).then_some(()))
+        })
+        .unwrap();
+        end(&mut gateway);
+        let after = databases(&place);
+        let holds = |bytes: &Vec<u8>| bytes.iter().filter(|byte| **byte == b'x').count() > 100_000;
+        let [had, has] = [before, after].map(|all| all.into_iter().filter(holds).count());
+        assert!(
+            has >= had,
+            "{first}: {has} of {had} databases are still there"
+        );
+    }
 }
