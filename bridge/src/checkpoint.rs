@@ -1,7 +1,7 @@
 //! What the bridge keeps in the journal: a route's mapping and the state of its streams.
 
 use serde::{Deserialize, Serialize};
-use storage::{JournalKey, JournalKind, Store};
+use storage::{JournalKey, JournalKind, Log, Offset, Store};
 
 use crate::stream::StreamState;
 
@@ -62,6 +62,17 @@ pub(crate) fn stream(
         .journal_entry(&stream_key(route, partition))
         .map(|value| decode(&value))
         .transpose()
+}
+
+/// Tells the store up to where a route has everything, as far as that is durable. What it has of a
+/// partition that it never saw, or whose entry cannot be read, is not known: all of it stays.
+pub(crate) fn set_pins(store: &Store, route: &str, log: &Log) {
+    let pin = store.pin(route);
+    for partition in log.partitions() {
+        if let Ok(Some(state)) = stream(store, route, partition.partition.0) {
+            pin.set(partition, Offset(state.acknowledged));
+        }
+    }
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {

@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::{AppendError, Gap, LogPartition, Store};
+use storage::{AppendError, CommitNumber, Gap, LogPartition, Pin, Store};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -116,6 +116,9 @@ pub(crate) struct Driver {
     old_requests_until: Instant,
     last_checkpoint: Instant,
     checkpointed: u64,
+    /// What the log may let go of when this commit is durable.
+    pin: Pin,
+    unpinned: Option<(CommitNumber, u64)>,
     batch_limit: usize,
     batch_target: usize,
     restamp: bool,
@@ -141,6 +144,8 @@ impl Driver {
             rest_until: now,
             old_requests_until: now + shared.request_timeout * 2,
             checkpointed: stream.acknowledged(),
+            pin: shared.store.pin(&place.route),
+            unpinned: None,
             span_starts: feed.span_starts(),
             feed: Some(feed),
             place,
@@ -197,6 +202,7 @@ impl Driver {
             self.stream.handle_old_requests_dead();
         }
         self.end_producer_with_its_span();
+        self.move_pin();
         self.tell_status(high_watermark);
     }
 

@@ -73,10 +73,12 @@ impl Bridge {
     /// A route without a log, or no thread to be had.
     pub fn start(options: BridgeOptions, store: &Store) -> Result<Self, BridgeError> {
         for route in &options.routes {
-            if store.log(&route.log).is_none() {
+            let Some(log) = store.log(&route.log) else {
                 let (route, log) = (route.name.clone(), route.log.clone());
                 return Err(BridgeError::UnknownLog { route, log });
-            }
+            };
+            // Before anything else: a log that rejects keeps everything until its routes have told.
+            checkpoint::set_pins(store, &route.name, &log);
         }
         let (shutdown, ending) = watch::channel(false);
         let (progress, progressed) = watch::channel(0_u64);

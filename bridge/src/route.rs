@@ -285,10 +285,11 @@ impl Route {
             let put = store.put_journal_entry(key, Some(value), Duration::ZERO);
             last = Some(put.map_err(RouteError::Store)?);
         }
-        match last {
-            Some(commit) => self.wait_durable(commit).await,
-            None => Ok(()),
+        if let Some(commit) = last {
+            self.wait_durable(commit).await?;
         }
+        checkpoint::set_pins(store, &self.options.name, &self.log);
+        Ok(())
     }
 
     fn trouble(&self, what: String, remedy: Option<&str>) {

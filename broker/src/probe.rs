@@ -106,6 +106,8 @@ counted_causes! {
     Degraded = "degraded",
     /// The disk is full.
     DiskFull = "disk_full",
+    /// Its log is full and may not forget anything.
+    LogFull = "log_full",
     /// The client has no permission.
     NotAuthorized = "not_authorized",
     /// The budget for retained messages is spent.
@@ -127,6 +129,8 @@ counted_causes! {
     Degraded = "degraded",
     /// QoS 0: its log takes nothing because the disk is full. Subscribers had it.
     DiskFull = "disk_full",
+    /// QoS 0: its log is full and may not forget anything. Subscribers had it.
+    LogFull = "log_full",
     /// It expired.
     Expired = "expired",
     /// The subscriber reads too slowly: QoS 0 that is skipped, or the QoS 1 for which it was

@@ -127,6 +127,9 @@ impl Router {
             Err(Outcome::Refused(RefusalCause::DiskFull)) => {
                 self.counters.dropped.add(DropCause::DiskFull, 1);
             }
+            Err(Outcome::Refused(RefusalCause::LogFull)) => {
+                self.counters.dropped.add(DropCause::LogFull, 1);
+            }
             Err(Outcome::Refused(RefusalCause::Degraded)) => {
                 self.counters.dropped.add(DropCause::Degraded, 1);
             }
@@ -193,6 +196,7 @@ impl Router {
             }
             Err(AppendError::QueueFull) => Err(Outcome::Later),
             Err(AppendError::DiskFull { .. }) => Err(Outcome::Refused(RefusalCause::DiskFull)),
+            Err(AppendError::LogFull { .. }) => Err(Outcome::Refused(RefusalCause::LogFull)),
             Err(error @ (AppendError::TooLarge { .. } | AppendError::UnknownLog { .. })) => {
                 if let Some(left_out) = self.log_limits.not_stored.pass(publish.now) {
                     tracing::error!(%topic, %error, left_out, "Message cannot be stored.");

@@ -17,7 +17,10 @@ use crate::probe::RefusalCause;
 impl RefusalCause {
     /// Whether the same publish may be taken later.
     pub(crate) fn is_for_now(self) -> bool {
-        matches!(self, Self::Degraded | Self::DiskFull | Self::RetainedFull)
+        matches!(
+            self,
+            Self::Degraded | Self::DiskFull | Self::LogFull | Self::RetainedFull
+        )
     }
 
     /// Whether the connection of a client ends that publishes such a thing with QoS 0.
@@ -33,6 +36,7 @@ impl RefusalCause {
                 "the server's store has failed; only QoS 0 is served",
             ),
             Self::DiskFull => (ReasonCode::QuotaExceeded, "the disk is full"),
+            Self::LogFull => (ReasonCode::QuotaExceeded, "the log of this topic is full"),
             Self::NotAuthorized => (ReasonCode::NotAuthorized, "no permission to publish this"),
             Self::RetainedFull => (
                 ReasonCode::QuotaExceeded,

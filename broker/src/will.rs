@@ -79,7 +79,7 @@ impl Router {
     fn try_will(&self, now: Instant, session: &Rc<Session>, will: Message) {
         match self.publish(now, session, None, &will) {
             Outcome::Taken | Outcome::Pending => self.counters.wills.increment(),
-            Outcome::Later | Outcome::Refused(RefusalCause::DiskFull) => {
+            Outcome::Later | Outcome::Refused(RefusalCause::DiskFull | RefusalCause::LogFull) => {
                 self.let_will_wait(now, session, will);
             }
             Outcome::Refused(cause) => self.drop_will(now, session, &will, cause),

@@ -85,6 +85,7 @@ fn write_log(out: &mut String, log: &LogConfig) -> fmt::Result {
     if log.durability == Durability::Commit {
         writeln!(out, "linger = {}", quote(format_duration(log.linger)))?;
     }
+    writeln!(out, "on_full = {}", quote(log.on_full))?;
     writeln!(out, "partitions = {}", log.partitions)?;
     writeln!(out, "key = {}", quote(&log.key))?;
     write!(out, "retention = {{ bytes = {}", quote(log.retention.bytes))?;

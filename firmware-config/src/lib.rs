@@ -56,5 +56,5 @@ pub use schema::{Availability, Key, keys};
 pub use storage::StorageConfig;
 pub use value::{
     ByteCount, BytesPerDay, Durability, GatewayId, HostPort, KafkaClientId, KafkaTopic, KeyPart,
-    KeyTemplate, LogName, Refusal, RouteName, format_duration, parse_duration,
+    KeyTemplate, LogName, OnFull, Refusal, RouteName, format_duration, parse_duration,
 };

@@ -14,7 +14,7 @@ use crate::found::Found;
 use crate::problem::Located;
 use crate::schema::{BytesKey, CountKey, Describe, Schema, Shape, TableKey, TextKey};
 use crate::section::Section;
-use crate::value::{ByteCount, Durability, KeyTemplate, LogName, Refusal, parse_duration};
+use crate::value::{ByteCount, Durability, KeyTemplate, LogName, OnFull, Refusal, parse_duration};
 
 /// Most logs in one file. Each has its own retention and its own place in status and metrics.
 const LOGS_MAX: usize = 64;
@@ -44,6 +44,8 @@ pub struct LogConfig {
     pub durability: Durability,
     /// How long a message waits for others to share its commit; only with [`Durability::Commit`].
     pub linger: Duration,
+    /// What gives way when it has its bytes.
+    pub on_full: OnFull,
 }
 
 impl LogConfig {
@@ -58,6 +60,7 @@ impl LogConfig {
             retention: Retention::default(),
             durability: Durability::Commit,
             linger: Duration::ZERO,
+            on_full: OnFull::DropOldest,
         }
     }
 }
@@ -113,6 +116,11 @@ static LINGER: TextKey = TextKey {
     allowed: r#"whole milliseconds from "1ms" to "50ms", or "0s" for none"#,
     default: r#""0s""#,
 };
+static ON_FULL: TextKey = TextKey {
+    name: "on_full",
+    allowed: r#""drop-oldest" or "reject""#,
+    default: r#""drop-oldest""#,
+};
 static RETENTION_BYTES: BytesKey = BytesKey {
     name: "bytes",
     min: ByteCount::mib(2),
@@ -138,9 +146,17 @@ pub(crate) static LOG: TableKey = TableKey {
     name: "log",
     shape: Shape::List,
     schema: &Schema {
-        keys: &[&NAME, &FILTERS, &PARTITIONS, &KEY, &DURABILITY, &LINGER],
+        keys: &[
+            &NAME,
+            &FILTERS,
+            &PARTITIONS,
+            &KEY,
+            &DURABILITY,
+            &LINGER,
+            &ON_FULL,
+        ],
         tables: &[&RETENTION],
-        later: &["on_full", "priority"],
+        later: &["priority"],
     },
 };
 
@@ -237,6 +253,8 @@ fn read_log(
     let durability = durability.map(|durability| durability.value);
     let linger = section.text(&LINGER, parse_linger);
     let linger = linger.or(|| Located::nowhere(Duration::ZERO));
+    let on_full = section.text(&ON_FULL, str::parse::<OnFull>);
+    let on_full = on_full.or(|| Located::nowhere(OnFull::DropOldest));
     if let Some(Durability::Interval(_)) = durability {
         check_interval(section);
     }
@@ -261,6 +279,7 @@ fn read_log(
             retention: retention?,
             durability: durability?,
             linger: linger?.value,
+            on_full: on_full?.value,
         })
     };
     (known, log())
@@ -389,7 +408,13 @@ fn check_memory(section: &Section<'_>, name: Option<&LogName>) {
                 .to_owned();
         section.conflict(DURABILITY.name, message);
     }
-    for name in [PARTITIONS.name, KEY.name, LINGER.name, RETENTION.name] {
+    for name in [
+        PARTITIONS.name,
+        KEY.name,
+        LINGER.name,
+        ON_FULL.name,
+        RETENTION.name,
+    ] {
         let message =
             "has no meaning in a log with `durability = \"memory\"`, which keeps nothing; \
                        allowed: one of the two"

@@ -17,6 +17,7 @@ mod kafka_topic;
 mod key_template;
 mod log_name;
 mod name;
+mod on_full;
 mod route_name;
 
 pub(crate) use bind::parse_bind;
@@ -30,6 +31,7 @@ pub use kafka_client_id::KafkaClientId;
 pub use kafka_topic::KafkaTopic;
 pub use key_template::{KeyPart, KeyTemplate};
 pub use log_name::LogName;
+pub use on_full::OnFull;
 pub use route_name::RouteName;
 
 /// Why a value was refused, in words for the owner of the file. What would be allowed is not

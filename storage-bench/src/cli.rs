@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Turnover(TurnoverOptions),
     /// Memory for reading a large log to its end, compared with a small one
     Scan(ScanOptions),
+    /// What the program costs while one device publishes once a second, or none
+    Quiet(QuietOptions),
     /// Draws the CSV files of `turnover` as one picture
     Plot(PlotOptions),
     /// One scan, in a process of its own
@@ -65,6 +67,10 @@ pub(crate) struct TurnoverOptions {
     /// Pause after every segment, for the store's upkeep, which in reality has hours
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     pub(crate) pause_ms: u64,
+    /// MiB a second that evacuation may copy; unlimited without it: a soak writes in seconds what a
+    /// gateway writes in hours, and the default limit is for the latter
+    #[arg(long, value_parser = clap::value_parser!(u64).range(0..=1 << 20))]
+    pub(crate) evacuation_mib: Option<u64>,
     /// Where the samples go
     #[arg(long)]
     pub(crate) csv: Option<PathBuf>,
@@ -84,6 +90,22 @@ pub(crate) struct ScanOptions {
     /// MiB after which a segment is full
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=256))]
     pub(crate) segment_mib: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct QuietOptions {
+    /// Where the temporary folder goes, on the file system that is measured
+    #[arg(long, default_value = "/var/tmp")]
+    pub(crate) dir: PathBuf,
+    /// The built program; `cargo xtask soak quiet` builds and names it
+    #[arg(long)]
+    pub(crate) program: PathBuf,
+    /// For how long, and how many messages
+    #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) seconds: u64,
+    /// `[[log]] linger` of the third gateway
+    #[arg(long, default_value = "50ms")]
+    pub(crate) linger: String,
 }
 
 #[derive(Args, Debug)]

@@ -14,10 +14,12 @@ mod cli;
 mod folder;
 mod plot;
 mod publishers;
+mod quiet;
 mod raw;
 mod records;
 mod scan;
 mod sys;
+mod threads;
 mod turnover;
 mod usage;
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Turnover(options) => turnover::run(&options),
         Command::Scan(options) => scan::run(&options),
+        Command::Quiet(options) => quiet::run(&options).map(|()| true),
         Command::Plot(options) => plot::run(&options).map(|()| true),
         Command::Read(options) => scan::read(&options).map(|()| true),
     };

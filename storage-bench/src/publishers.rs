@@ -2,11 +2,13 @@
 //! waits while a commit is synced goes into the next one, as in the product.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use storage::{AppendError, CommitNumber, LogId, Store};
 
 use crate::records::Records;
+use crate::usage;
 
 /// The records of one commit, in order.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +23,7 @@ pub(crate) struct Publishers {
     idle: Vec<u16>,
     in_flight: VecDeque<(CommitNumber, u64, u16, usize)>,
     next_record: u64,
+    append_cpu: Duration,
 }
 
 impl Publishers {
@@ -29,6 +32,7 @@ impl Publishers {
             idle: (0..count).collect(),
             in_flight: VecDeque::new(),
             next_record: 0,
+            append_cpu: Duration::ZERO,
         }
     }
 
@@ -37,9 +41,27 @@ impl Publishers {
         self.next_record
     }
 
+    /// Processor time that publishing took on the threads of the devices.
+    pub(crate) fn append_cpu(&self) -> Duration {
+        self.append_cpu
+    }
+
     /// Lets every device publish that waits for nothing, to the log that `log_of` says for the
     /// number of the record.
     pub(crate) fn publish(
+        &mut self,
+        store: &Store,
+        records: &Records,
+        logs: &[LogId],
+        log_of: impl Fn(u64) -> usize,
+    ) -> anyhow::Result<()> {
+        let before = usage::cpu_of_thread();
+        let result = self.append(store, records, logs, log_of);
+        self.append_cpu += usage::cpu_of_thread().saturating_sub(before);
+        result
+    }
+
+    fn append(
         &mut self,
         store: &Store,
         records: &Records,

@@ -23,6 +23,7 @@ use storage::{LogId, LogOptions, LogPartition, Store, StoreOptions, StoreThreads
 use crate::cli::{Shape, TurnoverOptions};
 use crate::publishers::Publishers;
 use crate::records::Records;
+use crate::threads::ThreadTimes;
 use crate::usage::{self, Usage};
 use crate::{figure, folder};
 use bare_files::BareFiles;
@@ -82,6 +83,7 @@ struct Soak<'a> {
     threads: StoreThreads,
     logs: Vec<LogId>,
     bare: BareFiles,
+    threads_used: ThreadTimes,
     /// Commit bytes and records of stores that were closed.
     stored: (u64, u64),
     acknowledged: u64,
@@ -97,6 +99,7 @@ pub(crate) fn run(options: &TurnoverOptions) -> anyhow::Result<bool> {
     let temporary = folder::create(&options.dir, bytes * 3 + (256 << 20))?;
     let mut soak = Soak::begin(options, temporary.path())?;
     let samples = soak.turn_over(bytes, bytes * options.turnovers)?;
+    eprint!("{}", soak.threads_used());
     soak.threads.close();
     if let Some(csv) = &options.csv {
         let text = samples::to_csv(&samples);
@@ -137,6 +140,7 @@ impl<'a> Soak<'a> {
             threads,
             logs,
             bare,
+            threads_used: ThreadTimes::default(),
             stored: (0, 0),
             acknowledged: 0,
         })
@@ -150,7 +154,8 @@ impl<'a> Soak<'a> {
         let (mut next_sample, mut next_pause) = (step_bytes, pause_bytes);
         let mut publishers = Publishers::new(self.options.publishers);
         let mut samples: Vec<Sample> = Vec::new();
-        let mut before = (self.usage()?, self.bare.usage());
+        self.threads_used.look()?;
+        let mut before = (self.usage_of_store(&publishers)?, self.bare.usage());
         while publishers.published() * size < total {
             let log_of = |record| shape.log_of(record);
             publishers.publish(&self.store, &self.records, &self.logs, log_of)?;
@@ -168,7 +173,7 @@ impl<'a> Soak<'a> {
             if bytes >= next_sample {
                 next_sample += step_bytes;
                 self.drain(&mut publishers)?;
-                let sample = self.sample(samples.len(), &mut before)?;
+                let sample = self.sample(samples.len(), &publishers, &mut before)?;
                 eprintln!("{}", sample.line(retained));
                 samples.push(sample);
             }
@@ -192,11 +197,34 @@ impl<'a> Soak<'a> {
         }
     }
 
-    fn usage(&self) -> anyhow::Result<Usage> {
-        Usage::of_process()
+    /// All that this process does but for the bare files; of this thread's time only publishing,
+    /// because the rest is measuring and opening.
+    fn usage_of_store(&self, publishers: &Publishers) -> anyhow::Result<Usage> {
+        let cpu_of_measuring = usage::cpu_of_thread().saturating_sub(publishers.append_cpu());
+        let all = Usage::of_process()? - self.bare.usage_of_thread();
+        Ok(Usage {
+            cpu: all.cpu.saturating_sub(cpu_of_measuring),
+            ..all
+        })
     }
 
-    fn sample(&mut self, number: usize, before: &mut (Usage, Usage)) -> anyhow::Result<Sample> {
+    /// Processor time by thread, for whoever asks where it went.
+    fn threads_used(&self) -> String {
+        let records = figure(self.acknowledged.max(1));
+        let line = |(name, time): (&str, Duration)| {
+            let per_record = time.as_secs_f64() * 1e6 / records;
+            format!("thread {name:<16} {per_record:8.3} us of CPU a record\n")
+        };
+        let times = self.threads_used.most_first();
+        times.into_iter().map(line).collect()
+    }
+
+    fn sample(
+        &mut self,
+        number: usize,
+        publishers: &Publishers,
+        before: &mut (Usage, Usage),
+    ) -> anyhow::Result<Sample> {
         let every = usize::from(self.options.reopen_every.max(1));
         let open_ms = if number % every == every - 1 {
             Some(self.reopen()?.as_secs_f64() * 1000.0)
@@ -205,10 +233,10 @@ impl<'a> Soak<'a> {
         };
         let disk_bytes = self.settle()?;
         let (rss_bytes, _) = usage::memory()?;
-        let (all, bare) = (self.usage()?, self.bare.usage());
-        // What the bare files' thread did is not the store's.
-        let (all_used, bare_used) = (all - before.0, bare - before.1);
-        *before = (all, bare);
+        let (store, bare) = (self.usage_of_store(publishers)?, self.bare.usage());
+        self.threads_used.look()?;
+        let (used, bare_used) = (store - before.0, bare - before.1);
+        *before = (store, bare);
         let counters = self.store.counters();
         let stored_bytes = self.stored.0 + counters.commit_bytes();
         let stored_records = self.stored.1 + counters.records();
@@ -221,7 +249,7 @@ impl<'a> Soak<'a> {
             live_payload_bytes: live_records * u64::from(self.options.size),
             live_bytes: live_records * stored_bytes / stored_records.max(1),
             disk_bytes,
-            store: all_used - bare_used,
+            store: used,
             bare: bare_used,
             rss_bytes,
             open_ms,
@@ -269,6 +297,7 @@ impl<'a> Soak<'a> {
         // A store of its own takes the place meanwhile: the folder must be let go of.
         let spare = self.data.with_file_name("spare");
         let (store, threads) = open(self.options, &spare, &self.clock)?;
+        self.threads_used.look()?;
         let old = std::mem::replace(&mut self.threads, threads);
         drop(std::mem::replace(&mut self.store, store));
         old.close();
@@ -293,8 +322,10 @@ fn open(
         retention_age: Some(age),
         ..LogOptions::new(name, PARTITIONS)
     });
+    let evacuation = options.evacuation_mib.map(|mib| mib << 20);
     let store_options = StoreOptions {
         segment_bytes: options.segment_mib << 20,
+        evacuation_bytes_per_second: evacuation.unwrap_or(u64::MAX),
         clock: Arc::<SoakClock>::clone(clock),
         ..StoreOptions::default()
     };

@@ -40,10 +40,8 @@ impl Usage {
 
     /// Of the calling thread.
     pub(crate) fn of_thread() -> anyhow::Result<Self> {
-        let time = rustix::time::clock_gettime(ClockId::ThreadCPUTime);
-        let cpu = Duration::try_from(time).unwrap_or_default();
         Ok(Self {
-            cpu,
+            cpu: cpu_of_thread(),
             ..Self::of_io("/proc/thread-self/io")?
         })
     }
@@ -75,6 +73,12 @@ impl Sub for Usage {
     }
 }
 
+/// User and system time of the calling thread.
+pub(crate) fn cpu_of_thread() -> Duration {
+    let time = rustix::time::clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 /// Memory of this process, in bytes: now, and at its most.
 pub(crate) fn memory() -> anyhow::Result<(u64, u64)> {
     let text = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
@@ -84,7 +88,7 @@ pub(crate) fn memory() -> anyhow::Result<(u64, u64)> {
 }
 
 /// The number in the line `name: number`, with or without a unit behind it.
-fn value(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn value(text: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.split_once(':'));
     let (_, value) = lines.find(|(found, _)| *found == name)?;
     value.split_whitespace().next()?.parse().ok()

@@ -72,6 +72,17 @@ fn scan_reads_everything_and_leaves_nothing() {
 }
 
 #[test]
+fn quiet_gateway_that_does_not_start_is_a_failure_with_its_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["quiet", "--seconds", "1", "--program", "/bin/false"];
+    let output = run(&arguments, dir.path());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors.contains("does not come up"), "{errors}");
+    assert_eq!(left_in(dir.path()), 0);
+}
+
+#[test]
 fn disk_that_is_too_small_is_a_failure_with_a_name() {
     let dir = tempfile::tempdir().unwrap();
     let output = run(&["scan", "--large-mib", "1048576"], dir.path());

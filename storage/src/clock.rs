@@ -6,7 +6,8 @@
 //! and corrects all records of the era at once, those of the past included.
 //!
 //! An era is one boot. If something was already sent upstream with the guess (the era is *frozen*)
-//! when the clock becomes known, a new era begins, so that what was said once stays said.
+//! when the clock becomes known, a new era begins, so that what was said once stays said. The same
+//! when the wall clock is set to something quite different later.
 //!
 //! Not for: durations and timeouts, for which `Instant` is right.
 //!

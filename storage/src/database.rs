@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -21,6 +22,10 @@ use crate::view;
 
 /// How long a database that was just closed may take to let go of its file.
 const CLOSING_MAX: Duration = Duration::from_secs(20);
+/// What is read at once to see whether a file can be read, how often it is tried in all, and the pause.
+const READ_BYTES: usize = 256 * 1024;
+const READ_ATTEMPTS: u32 = 3;
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// What a database is for; decides its page and cache sizes. Never changed for an existing one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +86,42 @@ pub enum DatabaseError {
     /// The durability fence is not in this binary.
     #[error(transparent)]
     Fence(#[from] fence::FenceError),
+}
+
+/// As [`open`], for a database whose content decides what is lost: its file is read through first. sled
+/// passes over a page that it gets no answer for and goes on as if nothing had been there; a card that
+/// cannot read a block must not be taken for one that holds none. What cannot be read is damaged: it is
+/// put aside as it is, and may be readable elsewhere.
+pub(crate) fn open_readable(path: &Path, purpose: Purpose) -> Result<sled::Db, DatabaseError> {
+    match read_through(&path.join("db")) {
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => Err(DatabaseError::Damaged {
+            path: path.to_owned(),
+            what: format!("its file cannot be read: {error}"),
+        }),
+        // Whatever else is wrong with it, opening it says what.
+        _ => open(path, purpose),
+    }
+}
+
+/// Reads a file from its beginning to its end. A block that cannot be read gets a few chances.
+fn read_through(path: &Path) -> io::Result<()> {
+    let file = fs::File::open(path)?;
+    let mut buffer = vec![0; READ_BYTES];
+    let (mut at, mut failures) = (0, 0);
+    loop {
+        match file.read_at(&mut buffer, at) {
+            Ok(0) => return Ok(()),
+            Ok(count) => at += count as u64,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                failures += 1;
+                if failures == READ_ATTEMPTS {
+                    return Err(error);
+                }
+                thread::sleep(READ_AGAIN_AFTER);
+            }
+        }
+    }
 }
 
 /// Opens the database at `path`, which must exist, and repairs what can be repaired.
@@ -239,22 +280,19 @@ pub(crate) fn is_of_the_machine(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if is_resource_error(error))
 }
 
-/// Whether an error speaks of the machine (space, permission, descriptors) and not of the content.
+/// Whether an error speaks of the machine (space, permission, descriptors, the card) and not of the
+/// content. What the system refuses is of the machine, but for calls that damage makes senseless:
+/// places before the beginning of a file, directories where files should be.
 fn is_resource_error(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    let exhausted = [libc::EMFILE, libc::ENFILE, libc::EIO];
-    matches!(
-        error.kind(),
-        Kind::NotFound
-            | Kind::PermissionDenied
-            | Kind::StorageFull
-            | Kind::QuotaExceeded
-            | Kind::ReadOnlyFilesystem
-            | Kind::OutOfMemory
-            | Kind::WouldBlock
-    ) || error
-        .raw_os_error()
-        .is_some_and(|code| exhausted.contains(&code))
+    let senseless = [libc::EINVAL, libc::EISDIR, libc::ENOTDIR];
+    match error.raw_os_error() {
+        Some(code) => !senseless.contains(&code),
+        // sled makes errors of its own for what it finds in its files; of these kinds it makes none.
+        None => matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::WouldBlock
+        ),
+    }
 }
 
 fn panic_text(payload: &(dyn Any + Send)) -> String {

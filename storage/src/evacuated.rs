@@ -7,20 +7,22 @@
 //! ```text
 //! tree        key
 //! (chunks)    as in every segment; commits ascend, but are not dense
-//! evacuated   "journal" | piece u16    journal operations: a snapshot, the state after the run
+//! evacuated   there before the chunks; last of all, it gets
+//!             "journal" | piece u16    journal operations: a snapshot, the state after the run
 //!             "record"  | piece u16    SegmentRecord
 //! ```
 //!
 //! Invariant: a directory under its final name is complete: everything in it was flushed before it
 //! was given that name.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
 use crate::commit::{Commit, CommitError};
 use crate::database::DatabaseError;
 use crate::durable_file::{remove_directory, sync_directory};
 use crate::encoding::{EncodingError, Stored as _};
-use crate::ids::Offset;
+use crate::ids::{Offset, SegmentId};
 use crate::journal::{self, JournalError, JournalState, Operation};
 use crate::metadata::{self, MetadataError, SegmentRecord, SegmentState};
 use crate::segment::SegmentWriter;
@@ -35,6 +37,12 @@ const RECORD: &[u8] = b"record";
 /// Whether a segment is one.
 pub(crate) fn is_evacuated(database: &sled::Db) -> bool {
     database.tree_names().iter().any(|name| name == TREE)
+}
+
+/// Says of an empty segment that it is one: before all else, since what is written last is what
+/// damage takes first, and commits that are not dense cannot be read as if they were.
+pub(crate) fn declare(database: &sled::Db) -> Result<(), sled::Error> {
+    database.open_tree(TREE).map(drop)
 }
 
 /// What an evacuated segment says of itself.
@@ -58,6 +66,8 @@ pub(crate) enum ManifestError {
     Journal(#[from] JournalError),
     #[error("its manifest is of another segment")]
     Name,
+    #[error("sled panicked")]
+    Panicked,
 }
 
 impl Manifest {
@@ -92,6 +102,44 @@ impl Manifest {
     }
 }
 
+impl Manifest {
+    /// As [`Self::read`], of a segment that may be damaged: sled panics on some damage instead of
+    /// returning an error.
+    pub(crate) fn read_surely(
+        database: &sled::Db,
+        name: SegmentName,
+    ) -> Result<Self, ManifestError> {
+        let read = panic::catch_unwind(AssertUnwindSafe(|| Self::read(database, name)));
+        read.unwrap_or(Err(ManifestError::Panicked))
+    }
+}
+
+/// A manifest that cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteManifestError {
+    #[error("encode the journal")]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Database(#[from] MetadataError),
+}
+
+/// Writes what a segment with the content of `record` says of itself, unflushed. `journal` is the
+/// state after `last`, the last segment that it stands for.
+pub(crate) fn write_manifest(
+    database: &sled::Db,
+    last: SegmentId,
+    record: &SegmentRecord,
+    journal: &JournalState,
+) -> Result<(), WriteManifestError> {
+    let mut encoded = Vec::new();
+    let snapshot = journal.to_snapshot(last);
+    journal::encode(&[Operation::Snapshot(snapshot)], &mut encoded)?;
+    let tree = database.open_tree(TREE).map_err(MetadataError::from)?;
+    metadata::put(&tree, JOURNAL, &encoded)?;
+    metadata::put(&tree, RECORD, &record.to_stored())?;
+    Ok(())
+}
+
 /// A segment that cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriteError {
@@ -102,10 +150,8 @@ pub(crate) enum WriteError {
     #[error("write {path}")]
     Manifest {
         path: PathBuf,
-        source: MetadataError,
+        source: WriteManifestError,
     },
-    #[error("encode the journal")]
-    Journal(#[from] JournalError),
     #[error(transparent)]
     Copy(#[from] CommitError),
     #[error("{action} {path}")]
@@ -134,10 +180,12 @@ impl EvacuatedWriter {
             generation: name.generation,
             commits: 0,
         };
+        let writer = SegmentWriter::create_at(&path, name.first)?;
+        declare(writer.database()).map_err(|source| WriteError::Write { path, source })?;
         Ok(Self {
             folder: folder.to_owned(),
             name,
-            writer: SegmentWriter::create_at(&path, name.first)?,
+            writer,
             record: SegmentRecord {
                 state: SegmentState::Sealed,
                 evacuated: Some(evacuated),
@@ -176,19 +224,18 @@ impl EvacuatedWriter {
             self.name.path_unfinished(&self.folder),
             self.name.path(&self.folder),
         );
-        let mut encoded = Vec::new();
-        let snapshot = journal.to_snapshot(self.name.last);
-        journal::encode(&[Operation::Snapshot(snapshot)], &mut encoded)?;
-        let manifest = |source| WriteError::Manifest {
+        let written = write_manifest(
+            self.writer.database(),
+            self.name.last,
+            &self.record,
+            journal,
+        );
+        written.map_err(|source| WriteError::Manifest {
             path: from.clone(),
             source,
-        };
-        let tree = self.writer.database().open_tree(TREE);
-        let tree = tree.map_err(|source| self.failed(source))?;
-        metadata::put(&tree, JOURNAL, &encoded).map_err(manifest)?;
-        metadata::put(&tree, RECORD, &self.record.to_stored()).map_err(manifest)?;
+        })?;
         self.flush()?;
-        drop((tree, self.writer));
+        drop(self.writer);
         std::fs::rename(&from, &to).map_err(|source| WriteError::Io {
             action: "rename",
             path: from.clone(),

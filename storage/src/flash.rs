@@ -78,8 +78,7 @@ impl FlashUse {
             commits: counters.commits(),
             commit_bytes: counters.commit_bytes(),
             written_bytes,
-            dirtied_bytes: dirtied_bytes()
-                .filter(|bytes| *bytes > 0 || written_bytes < WRITTEN_UNSEEN_BYTES),
+            dirtied_bytes: dirtied_bytes().filter(|bytes| is_counted(*bytes, written_bytes)),
             syncs: fence::calls(),
         }
     }
@@ -122,6 +121,11 @@ impl FlashUse {
 /// written (proc(5), `/proc/pid/io`).
 fn dirtied_bytes() -> Option<u64> {
     dirtied_in(&fs::read_to_string("/proc/self/io").ok()?)
+}
+
+/// Whether the kernel counts what goes to this file system at all.
+fn is_counted(dirtied_bytes: u64, written_bytes: u64) -> bool {
+    dirtied_bytes > 0 || written_bytes < WRITTEN_UNSEEN_BYTES
 }
 
 fn dirtied_in(text: &str) -> Option<u64> {
@@ -274,6 +278,13 @@ mod tests {
         assert_eq!(dirtied_in(text), Some(36_864));
         assert_eq!(dirtied_in("rchar: 1\nwchar: 2\n"), None, "unknown is not 0");
         assert_eq!(dirtied_in(""), None);
+    }
+
+    #[test]
+    fn dirtied_pages_are_unknown_when_much_was_written_and_none_are_counted() {
+        assert!(!is_counted(0, WRITTEN_UNSEEN_BYTES));
+        assert!(is_counted(4096, WRITTEN_UNSEEN_BYTES));
+        assert!(is_counted(0, 100), "nothing may have reached the disk yet");
     }
 
     #[test]

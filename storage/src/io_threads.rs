@@ -32,7 +32,8 @@ pub(crate) fn watch() {
     });
 }
 
-/// Whether one of them has panicked.
-pub(crate) fn have_failed() -> bool {
+/// Whether one of them has panicked: no database can be opened, made or written any more by this
+/// process, only by the next one.
+pub fn have_failed() -> bool {
     HAVE_FAILED.load(Ordering::SeqCst)
 }

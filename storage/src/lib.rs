@@ -32,6 +32,7 @@
 //! # }
 //! ```
 
+mod age;
 mod clock;
 mod commit;
 mod database;
@@ -87,8 +88,9 @@ pub use ids::{
     CommitNumber, EraId, Incarnation, LogId, LogPartition, OFFSET_LEAP, Offset, PartitionId,
     SegmentId, SpanId,
 };
+pub use io_threads::have_failed as io_threads_have_failed;
 pub use journal::{JournalError, JournalKey, JournalKind};
-pub use logs::{Log, LogOptions, PARTITIONS_MAX};
+pub use logs::{Log, LogOptions, OnFull, PARTITIONS_MAX};
 pub use message::{Message, MessageError, SessionPublish};
 pub use metadata::MetadataError;
 pub use partitioner::partition_for_key;
@@ -98,7 +100,7 @@ pub use repair::{RepairError, RepairStep, plan_repair, repair};
 pub use salvage::{QuarantineError, Salvaged};
 pub use segment::ScanError;
 pub use store::{
-    AppendError, Appended, Health, OpenError, RecoveredRetained, SEGMENT_BYTES_MAX,
+    AppendError, Appended, Health, OpenError, Pin, RecoveredRetained, SEGMENT_BYTES_MAX,
     SEGMENT_BYTES_MIN, Store, StoreCounters, StoreOptions, StoreStatus, StoreThreads, SyncProblem,
 };
 pub use verify::{Finding, FindingKind, Severity, Verified, VerifyProgress};

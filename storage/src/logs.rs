@@ -11,6 +11,21 @@ use crate::ids::{LogId, LogPartition, PartitionId};
 /// Most partitions of a log.
 pub const PARTITIONS_MAX: u16 = 256;
 
+/// What happens when a log has its bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OnFull {
+    /// The oldest records go, whether somebody still needs them or not.
+    #[default]
+    DropOldest,
+    /// Records that one of these pins still needs stay, also those that are too old; while that leaves
+    /// the log no room, new records are refused. Without a pin nothing ever goes for its bytes, and age
+    /// alone makes room.
+    Reject {
+        /// Names of [`crate::Pin`]s. Until each has told its place in a partition, it needs all of it.
+        pins: Vec<String>,
+    },
+}
+
 /// A log as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogOptions {
@@ -29,6 +44,8 @@ pub struct LogOptions {
     /// [`crate::LINGER_MAX`]; zero: a commit begins as soon as the one before has ended. The flash
     /// budget may lengthen it.
     pub linger: Duration,
+    /// What gives way when it is full.
+    pub on_full: OnFull,
 }
 
 impl LogOptions {
@@ -41,6 +58,7 @@ impl LogOptions {
             retention_age: None,
             commit_within: Duration::ZERO,
             linger: Duration::ZERO,
+            on_full: OnFull::DropOldest,
         }
     }
 

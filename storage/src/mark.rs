@@ -1,9 +1,9 @@
 //! A witness of how far the log was durable, apart from the log.
 //!
 //! sled takes damage in the middle of what was written last for the end of it, and so forgets what
-//! follows without a word. This file says that there was more. It is written twice a second and
-//! left to the system to sync, so it may lag behind, after a power cut by half a minute; it never
-//! runs ahead.
+//! follows without a word. This file says that there was more. It is written by the keeper, twice a second
+//! while commits come and within two seconds after a rest, and left to the system to sync, so it may
+//! lag behind, after a power cut by half a minute; it never runs ahead.
 //!
 //! ```text
 //! commit number u64 | CRC-32C of it u32      (big endian)
@@ -33,8 +33,12 @@ impl Mark {
             .write(true)
             .open(path)?;
         let mut content = [0; 12];
-        let read = file.read_exact_at(&mut content, 0);
-        let written = read.ok().and_then(|()| decode(content)).unwrap_or_default();
+        let written = match file.read_exact_at(&mut content, 0) {
+            Ok(()) => decode(content).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => CommitNumber::default(),
+            // It may say what nothing else does.
+            Err(error) => return Err(error),
+        };
         Ok(Self { file, written })
     }
 

@@ -224,8 +224,12 @@ impl PartitionReader {
         let base = later
             .filter_map(|(_, record)| record.part(self.partition))
             .map(|p| p.base_offset);
-        let to = base.filter(|base| *base > self.next).min();
+        let to = base.filter(|base| *base >= self.next).min();
         drop(index);
+        if to == Some(self.next) {
+            // What is damaged lies behind the last record that the partition has there.
+            return Read::Batches(Vec::new());
+        }
         let end = self.shared.state().journal.ends(self.partition).next_offset;
         self.gap_keeping_place(to.unwrap_or(end), GapReason::Quarantine)
     }

@@ -7,30 +7,23 @@
 //! Invariants: nothing is thrown away, a damaged segment goes into quarantine as it is; offsets stay
 //! where they are; what is missing afterwards is in the gap ledger.
 
+mod bench;
+
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
 use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-
-use crate::database::{self, DatabaseError, Purpose};
-use crate::durable_file::sync_directory;
-use crate::folder::{Folder, FolderError};
+use crate::database::DatabaseError;
+use crate::folder::FolderError;
 use crate::gap::{Gap, GapReason};
-use crate::ids::{CommitNumber, LogPartition, OFFSET_LEAP, Offset, SegmentId};
-use crate::metadata::{Metadata, MetadataError, SegmentRecord, SegmentState};
-use crate::recovery::{RecoveryError, put_aside, put_aside_as};
-use crate::segment::{self, SegmentWriter};
-use crate::segment_name::SegmentName;
+use crate::ids::{LogPartition, OFFSET_LEAP, Offset, SegmentId};
+use crate::metadata::MetadataError;
+use crate::recovery::RecoveryError;
 use crate::store::{AppendError, OpenError, Store, StoreOptions};
 use crate::verify::{Finding, FindingKind, Severity};
-use crate::view::copy_all;
 
-/// Ending of a segment in quarantine that is not complete yet, or that was just taken out.
-const UNFINISHED: &str = "new";
+use bench::Bench;
 
 /// Something that can be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +33,9 @@ pub enum RepairStep {
     /// Put a sealed segment that cannot be read to its end into quarantine, and what can be read
     /// from its beginning on in its place.
     Replace(SegmentId),
+    /// Write into the index how far a damaged segment can be read, and leave it where it is: nothing
+    /// can take its place.
+    Cut(SegmentId),
     /// Write the index record of a segment anew, from what is in it.
     Reindex(SegmentId),
     /// Write down that the records of a partition from the first offset up to the second are lost.
@@ -54,6 +50,10 @@ impl fmt::Display for RepairStep {
                 f,
                 "put segment {segment} into quarantine, and what can be read from its beginning on \
                  in its place"
+            ),
+            Self::Cut(segment) => write!(
+                f,
+                "write into the index how far segment {segment} can be read, and leave it there"
             ),
             Self::Reindex(segment) => {
                 write!(f, "write the index record of segment {segment} anew")
@@ -70,12 +70,22 @@ impl fmt::Display for RepairStep {
 
 /// What can be done about these findings, in the order in which it has to be done.
 pub fn plan_repair<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Vec<RepairStep> {
+    let findings: Vec<_> = findings.into_iter().collect();
+    // What such a segment stands for cannot be said of a new one.
+    let nameless: BTreeSet<_> = findings
+        .iter()
+        .filter(|finding| finding.kind == FindingKind::Manifest)
+        .filter_map(|finding| finding.segment)
+        .collect();
     let mut steps = BTreeSet::new();
     for finding in findings {
         let step = match (finding.kind, finding.segment, finding.severity) {
             (FindingKind::Recovery | FindingKind::Mark, ..) => Some(RepairStep::Recover),
             (FindingKind::Damage, Some(segment), Severity::Error) => {
-                Some(RepairStep::Replace(segment))
+                match nameless.contains(&segment) {
+                    true => Some(RepairStep::Cut(segment)),
+                    false => Some(RepairStep::Replace(segment)),
+                }
             }
             (FindingKind::Index, Some(segment), _) => Some(RepairStep::Reindex(segment)),
             (FindingKind::Hole, ..) => finding
@@ -107,6 +117,17 @@ pub enum RepairError {
     /// The index cannot be written.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    /// An evacuated segment does not say what it stands for, so nothing can take its place.
+    #[error("segment {segment} stays: what it says of itself cannot be read: {what}")]
+    Manifest {
+        /// Which.
+        segment: SegmentId,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The index knows nothing of a segment.
+    #[error("the index has no segment {0}; verify again")]
+    Unknown(SegmentId),
     /// Something cannot be put into quarantine.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
@@ -156,15 +177,19 @@ pub fn repair(
         tell(&RepairStep::Recover);
         with_store(path, |_| Ok(()))?;
     }
-    let of_segments =
-        |step: &&RepairStep| matches!(step, RepairStep::Replace(_) | RepairStep::Reindex(_));
+    let of_segments = |step: &&RepairStep| {
+        use RepairStep::{Cut, Reindex, Replace};
+        matches!(step, Replace(_) | Cut(_) | Reindex(_))
+    };
     if steps.iter().any(|step| of_segments(&step)) {
         let bench = Bench::open(path, copies)?;
         for step in steps.iter().filter(of_segments) {
             tell(step);
             match step {
                 RepairStep::Replace(segment) => bench.replace(*segment)?,
-                RepairStep::Reindex(segment) => bench.reindex(*segment)?,
+                RepairStep::Cut(segment) | RepairStep::Reindex(segment) => {
+                    bench.reindex(*segment)?;
+                }
                 RepairStep::Recover | RepairStep::NoteLoss(..) => {}
             }
         }
@@ -227,176 +252,10 @@ fn note_loss(
     Ok(())
 }
 
-/// A folder whose segments are being worked on.
-struct Bench<'a> {
-    folder: Folder,
-    metadata: Metadata,
-    copies: &'a Path,
-}
-
-impl<'a> Bench<'a> {
-    fn open(path: &Path, copies: &'a Path) -> Result<Self, RepairError> {
-        let folder = Folder::open_existing(path)?;
-        let metadata = Metadata::new(database::open(&folder.metadata(), Purpose::Metadata)?)?;
-        Ok(Self {
-            folder,
-            metadata,
-            copies,
-        })
-    }
-
-    fn path(&self, id: SegmentId) -> PathBuf {
-        SegmentName::written(id).path(&self.folder.segments())
-    }
-
-    /// Opens a copy of a segment; `None` if nothing of it can be read.
-    fn open_copy(&self, id: SegmentId) -> Result<Option<sled::Db>, RepairError> {
-        let (original, copy) = (self.path(id), SegmentName::written(id).path(self.copies));
-        copy_all(&original, &copy).map_err(io_error("copy", &original))?;
-        match database::open(&copy, Purpose::Segment) {
-            Ok(database) => Ok(Some(database)),
-            Err(DatabaseError::Damaged { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn drop_copy(&self, id: SegmentId, database: Option<sled::Db>) -> Result<(), RepairError> {
-        drop(database);
-        let copy = SegmentName::written(id).path(self.copies);
-        fs::remove_dir_all(&copy).map_err(io_error("remove", &copy))
-    }
-
-    /// The last commit that the index knows of in a segment.
-    fn last_commit(&self, id: SegmentId) -> Result<CommitNumber, RepairError> {
-        let mut segments = self.metadata.segments()?.into_iter();
-        let record = segments.find(|(found, _)| *found == id);
-        let last = record.map(|(_, record)| record.last_commit);
-        Ok(last.unwrap_or(CommitNumber(u64::MAX)))
-    }
-
-    fn reindex(&self, id: SegmentId) -> Result<(), RepairError> {
-        let last = self.last_commit(id)?;
-        let database = self.open_copy(id)?;
-        let mut record = SegmentRecord::created();
-        if let Some(database) = &database {
-            // What cannot be read is left to another step.
-            let _ = segment::scan(database, CommitNumber(0), |commit| {
-                if commit.number() > last {
-                    return ControlFlow::Break(());
-                }
-                record.add(&commit);
-                ControlFlow::Continue(())
-            });
-        }
-        self.drop_copy(id, database)?;
-        self.write_index(id, record)
-    }
-
-    fn write_index(&self, id: SegmentId, record: SegmentRecord) -> Result<(), RepairError> {
-        if !record.is_empty() {
-            let record = SegmentRecord {
-                state: SegmentState::Sealed,
-                ..record
-            };
-            self.metadata.put_segment(id, &record)?;
-            self.metadata.flush()?;
-        }
-        Ok(())
-    }
-
-    fn replace(&self, id: SegmentId) -> Result<(), RepairError> {
-        let (original, last) = (self.path(id), self.last_commit(id)?);
-        let name = original.file_name().unwrap_or_default();
-        let name = name.to_string_lossy().into_owned();
-        let place = self
-            .folder
-            .quarantine()
-            .join(format!("{name}.{UNFINISHED}"));
-        if place.exists() {
-            // Of a repair that was interrupted: a beginning, or the original itself.
-            put_aside_as(&self.folder, &place, &name)?;
-        }
-        let database = self.open_copy(id)?;
-        let mut record = SegmentRecord::created();
-        if let Some(database) = &database {
-            record = write_beginning(database, &place, id, last)?;
-        }
-        self.drop_copy(id, database)?;
-        if record.is_empty() {
-            // In this order: an entry without a directory would count as a lost end of the log.
-            self.metadata.remove_segment(id)?;
-            self.metadata.flush()?;
-            put_aside(&self.folder, &original)?;
-            return Ok(());
-        }
-        exchange(&place, &original).map_err(io_error("exchange", &original))?;
-        for directory in [self.folder.segments(), self.folder.quarantine()] {
-            sync_directory(&directory).map_err(io_error("sync", &directory))?;
-        }
-        self.write_index(id, record)?;
-        Ok(put_aside_as(&self.folder, &place, &name)?)
-    }
-}
-
-/// Writes what can be read from the beginning of a segment on, up to commit `last`, into a new one
-/// at `place`, and says what that is; nothing is made for nothing.
-fn write_beginning(
-    database: &sled::Db,
-    place: &Path,
-    id: SegmentId,
-    last: CommitNumber,
-) -> Result<SegmentRecord, RepairError> {
-    let failed = |error: sled::Error| RepairError::Write {
-        path: place.to_owned(),
-        what: error.to_string(),
-    };
-    let mut record = SegmentRecord::created();
-    let mut writer: Option<SegmentWriter> = None;
-    let mut problem = None;
-    // What ends it is known: it is why the segment is replaced.
-    let _ = segment::scan(database, CommitNumber(0), |commit| {
-        if commit.number() > last {
-            return ControlFlow::Break(());
-        }
-        let written = match &mut writer {
-            Some(writer) => writer.write_unflushed(&commit).map_err(failed),
-            None => SegmentWriter::create_at(place, id)
-                .map_err(RepairError::from)
-                .and_then(|made| writer.insert(made).write_unflushed(&commit).map_err(failed)),
-        };
-        match written {
-            Ok(()) => record.add(&commit),
-            Err(error) => {
-                problem = Some(error);
-                return ControlFlow::Break(());
-            }
-        }
-        ControlFlow::Continue(())
-    });
-    if let Some(problem) = problem {
-        return Err(problem);
-    }
-    if let Some(writer) = writer {
-        writer.flush().map_err(failed)?;
-    }
-    Ok(record)
-}
-
-/// Puts each of two directories in the place of the other, at once where the file system can.
-fn exchange(place: &Path, original: &Path) -> io::Result<()> {
-    match renameat_with(CWD, place, CWD, original, RenameFlags::EXCHANGE) {
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-            let between = place.with_extension("out");
-            fs::rename(original, &between)?;
-            fs::rename(place, original)?;
-            fs::rename(&between, place)
-        }
-        exchanged => Ok(exchanged?),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
     use crate::logs::LogOptions;
     use crate::message::Message;

@@ -10,6 +10,8 @@ mod flash_account;
 mod keeper;
 mod open_commit;
 mod opening;
+mod pins;
+mod retaining;
 mod shared;
 mod state;
 
@@ -32,6 +34,7 @@ use crate::recovery::RecoveryEvent;
 
 pub use counters::StoreCounters;
 pub use opening::OpenError;
+pub use pins::Pin;
 pub(crate) use shared::Shared;
 pub use shared::StoreStatus;
 
@@ -120,6 +123,16 @@ pub enum AppendError {
         free_bytes: u64,
         /// Bytes that are to stay free.
         reserve_bytes: u64,
+    },
+    /// The log has its bytes and may not forget any of them; see [`crate::OnFull::Reject`].
+    #[error("log {log} is full: it has {bytes} bytes, {bytes_max} are allowed, and none may go")]
+    LogFull {
+        /// The log.
+        log: LogId,
+        /// Bytes that it has.
+        bytes: u64,
+        /// Bytes that it is to have.
+        bytes_max: u64,
     },
     /// A write or sync failed.
     #[error("the store has failed: {0}")]
@@ -309,6 +322,21 @@ impl Store {
     /// First offset of a partition that is not yet durable; nothing behind it is ever shown.
     pub fn high_watermark(&self, partition: LogPartition) -> Offset {
         self.shared.state().journal.ends(partition).next_offset
+    }
+
+    /// The logs that refuse records now because none of theirs may go, and the bytes that each has.
+    pub fn full_logs(&self) -> Vec<(LogId, u64)> {
+        let state = self.shared.state();
+        state
+            .full
+            .iter()
+            .map(|(log, bytes)| (*log, *bytes))
+            .collect()
+    }
+
+    /// The pin of this name; see [`crate::OnFull::Reject`].
+    pub fn pin(&self, name: &str) -> Pin {
+        Pin::new(Arc::clone(&self.shared), name)
     }
 
     /// Reads the records of a partition, from `from` on.

@@ -64,6 +64,8 @@ pub enum FindingKind {
     Index,
     /// The journal of a commit, or the snapshot that a segment begins with.
     Journal,
+    /// What an evacuated segment says of itself.
+    Manifest,
     /// Retained messages in the metadata.
     Retained,
     /// MARK, the witness of how far the log was durable.
@@ -87,6 +89,7 @@ impl FindingKind {
             Self::Overlap => "overlap",
             Self::Index => "index",
             Self::Journal => "journal",
+            Self::Manifest => "manifest",
             Self::Retained => "retained",
             Self::Mark => "mark",
             Self::Blob => "blob",
@@ -204,7 +207,7 @@ impl Store {
         log: Option<&str>,
         mut tell: impl FnMut(VerifyProgress) -> ControlFlow<()>,
     ) -> Verified {
-        verify(&self.shared(), self.path(), log, &mut tell)
+        verify(&self.shared(), self.path(), Source::Running, log, &mut tell)
     }
 }
 
@@ -215,13 +218,30 @@ impl View {
         log: Option<&str>,
         mut tell: impl FnMut(VerifyProgress) -> ControlFlow<()>,
     ) -> Verified {
-        verify(&self.store().shared(), self.path(), log, &mut tell)
+        let shared = self.store().shared();
+        verify(&shared, self.path(), Source::Folder, log, &mut tell)
     }
 }
 
-fn verify(shared: &Arc<Shared>, path: &Path, log: Option<&str>, tell: Tell<'_>) -> Verified {
+/// What is verified.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// A store that has recovered its folder.
+    Running,
+    /// A folder; what recovery did to the copy, the next start will do to it.
+    Folder,
+}
+
+fn verify(
+    shared: &Arc<Shared>,
+    path: &Path,
+    source: Source,
+    log: Option<&str>,
+    tell: Tell<'_>,
+) -> Verified {
     let mut verifier = Verifier {
         shared,
+        source,
         log: log.map(str::to_owned),
         accounts: Accounts::new(shared),
         verified: Verified::default(),
@@ -234,6 +254,7 @@ fn verify(shared: &Arc<Shared>, path: &Path, log: Option<&str>, tell: Tell<'_>) 
 /// See the module's documentation.
 struct Verifier<'a> {
     shared: &'a Shared,
+    source: Source,
     /// Only records of this log are decoded.
     log: Option<String>,
     accounts: Accounts,
@@ -245,9 +266,9 @@ impl Verifier<'_> {
     fn everything(&mut self, path: &Path) -> ControlFlow<()> {
         let events = self.shared.recovery_events.clone();
         for event in events {
-            self.find(of_event(&event))?;
+            self.find(of_event(&event, self.source))?;
         }
-        for finding in files::findings(path, self.shared.counters.durable()) {
+        for finding in files::findings(path, self.shared) {
             self.find(finding)?;
         }
         self.retained()?;
@@ -282,12 +303,18 @@ impl Verifier<'_> {
     }
 }
 
-fn of_event(event: &RecoveryEvent) -> Finding {
-    let severity = match event {
-        RecoveryEvent::UnfinishedCommit { .. } => Severity::Note,
-        _ => Severity::Error,
+fn of_event(event: &RecoveryEvent, source: Source) -> Finding {
+    let (severity, what) = match (event, source) {
+        (RecoveryEvent::UnfinishedCommit { .. }, _) => (Severity::Note, event.to_string()),
+        (_, Source::Folder) => (Severity::Error, event.to_string()),
+        (_, Source::Running) => (
+            Severity::Warning,
+            format!(
+                "met and dealt with at the last start: {event}; what was lost is in the gap ledger"
+            ),
+        ),
     };
-    let mut finding = Finding::new(severity, FindingKind::Recovery, event);
+    let mut finding = Finding::new(severity, FindingKind::Recovery, what);
     match event {
         RecoveryEvent::SegmentQuarantined { segment, .. }
         | RecoveryEvent::SegmentMissing { segment } => finding.segment = Some(*segment),
@@ -303,4 +330,14 @@ fn of_event(event: &RecoveryEvent) -> Finding {
         _ => {}
     }
     finding
+}
+
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }

@@ -11,7 +11,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use storage::{LogOptions, LogPartition, Offset, Store, StoreThreads};
+use storage::{LogOptions, LogPartition, Offset, RecoveryEvent, Store, StoreThreads};
 use support::{append_many, open, read_all, wait_for};
 
 fn logs() -> [LogOptions; 2] {
@@ -87,8 +87,13 @@ fn check(folder: &Path, rounds: usize) {
         retention_bytes: 1 << 30,
         ..log
     });
+    let has_metadata = folder.join("meta").exists();
     let (store, threads) = open(folder, &kept);
-    assert_eq!(store.recovery_events(), []);
+    let told = match has_metadata {
+        true => vec![],
+        false => vec![RecoveryEvent::MetadataMissing],
+    };
+    assert_eq!(store.recovery_events(), told);
     assert_eq!(store.gaps(), []);
     let long = partition(&store, "long");
     assert_eq!(store.log_start(long), Offset(0));

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use storage::{
     Finding, FindingKind, LogOptions, Message, Severity, Verified, VerifyProgress, View,
 };
+use support::evacuated_folder::{Harm, harm_commit};
 use support::{append_many, log_of, open};
 
 const RECORDS: u64 = 5000;
@@ -162,6 +163,32 @@ fn damage_in_a_sealed_segment_is_told_with_its_offsets() {
     let (from, to) = findings[1].offsets.unwrap();
     assert!(from < to && to.0 < RECORDS);
     assert_eq!(totals.records, RECORDS - (to.0 - from.0));
+}
+
+/// A commit that makes no sense, and one that is not there.
+#[test]
+fn what_is_missing_is_told_of_the_segment_that_had_it() {
+    for harm in [Harm::Damage, Harm::Remove] {
+        let (folder, segments) = filled();
+        harm_commit(&segments[1], 0, &harm);
+        let (totals, findings) = verified(folder.path());
+        let error = Severity::Error;
+        let found = kinds(&findings);
+        let damaged = [(error, FindingKind::Damage), (error, FindingKind::Hole)];
+        // A commit of one piece is gone without a trace but for what it held.
+        let gone = [FindingKind::Journal, FindingKind::Hole, FindingKind::Index];
+        let may_be_gone = matches!(harm, Harm::Remove);
+        assert!(
+            found == damaged || (may_be_gone && found == gone.map(|kind| (error, kind))),
+            "{found:?}"
+        );
+        assert!(
+            findings.iter().all(|f| f.segment.unwrap().0 == 2),
+            "{findings:?}"
+        );
+        let (from, to) = findings[1].offsets.unwrap();
+        assert_eq!(totals.records, RECORDS - (to.0 - from.0));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -19,6 +19,9 @@ use tempfile::TempDir;
 use crate::exposition::Metrics;
 use crate::supervised::{ExitCode, Files, Supervised};
 use crate::{deadline, http, ports};
+
+/// A route tells its lag ten times a second at most: an older 0 is not the end.
+const LAG_TOLD_WITHIN: Duration = Duration::from_millis(300);
 
 /// How to start the product; the default is a broker with one open MQTT listener on loopback.
 #[derive(Debug, Clone, Default)]
@@ -168,13 +171,19 @@ impl BrokerProcess {
     /// When it does not, with its status.
     pub fn wait_replicated(&self, name: &str) -> Result<()> {
         let mut last = Value::Null;
+        let mut empty_since = None;
         let waited = deadline::wait_for("an empty route", deadline::PATIENCE, || {
             last = self.route(name)?;
             let is_empty = |field| last.get(field).and_then(Value::as_u64) == Some(0);
             let partitions = last.get("partitions").and_then(Value::as_array);
             let is_known = partitions.is_some_and(|partitions| !partitions.is_empty());
             let is_done = is_known && is_empty("lag_records") && is_empty("in_doubt");
-            Ok(is_done.then_some(()))
+            if !is_done {
+                empty_since = None;
+                return Ok(None);
+            }
+            let since = *empty_since.get_or_insert_with(Instant::now);
+            Ok((since.elapsed() >= LAG_TOLD_WITHIN).then_some(()))
         });
         waited.with_context(|| format!("route {name} stands at {last}"))
     }

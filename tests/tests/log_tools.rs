@@ -11,10 +11,12 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tests::command_line::{Ended, tidegate};
+use tests::broker_process::binary;
+use tests::command_line::{self, Ended, tidegate};
 use tests::deadline;
 use tests::gateway::{Gateway, LOOPBACK};
 use tests::kafka::{self, dump_log::dump_log};
@@ -24,14 +26,17 @@ use tests::supervised::ExitCode;
 
 const RECORDS: usize = 75;
 
-/// A gateway with records of 40 KiB in `readings`, in several segments, and one that is no text.
-fn start() -> Gateway {
-    let gateway = Gateway::start(&format!(
+fn configuration() -> String {
+    format!(
         "{LOOPBACK}\n[storage]\nsegment_bytes = \"1MiB\"\n\
          [[log]]\nname = \"readings\"\nfilters = [\"sensors/#\"]\npartitions = 2\n\
          key = \"same\"\n"
-    ))
-    .unwrap();
+    )
+}
+
+/// A gateway with records of 40 KiB in `readings`, in several segments, and one that is no text.
+fn start() -> Gateway {
+    let gateway = Gateway::start(&configuration()).unwrap();
     let mut client = gateway.client("publisher").unwrap();
     for number in 0..RECORDS {
         let mut payload = format!("{number:040960}").into_bytes();
@@ -239,6 +244,143 @@ fn exported_files_are_whole_or_not_there() {
     );
     let names = |path: &Path| fs::read_dir(path).unwrap().count();
     assert_eq!(names(folder.path()), 1, "no part of a file is left");
+}
+
+#[test]
+fn export_that_cannot_be_written_or_is_not_read_fails() {
+    let mut gateway = start();
+    assert_eq!(gateway.end(Signal::TERM).unwrap(), ExitCode(0));
+    let data = gateway.data_dir();
+    let number = partition(&["--data", data.to_str().unwrap()]);
+    let one = ["--partition", &number, "--from", "7", "--to", "8"];
+    for (line, some, what) in [
+        (
+            "exec \"$0\" \"$@\" > /dev/full",
+            &one[..0],
+            "write standard output",
+        ),
+        (
+            "exec \"$0\" \"$@\" > /dev/full",
+            &one,
+            "write standard output",
+        ),
+        (
+            "{ \"$0\" \"$@\"; echo \"status $?\" >&2; } | true; exit 1",
+            &[],
+            "nobody reads standard output any more: the export is not whole",
+        ),
+    ] {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).arg(binary().unwrap());
+        let command = command.args(["log", "export", "readings", "--data"]);
+        let ended = command_line::run(command.arg(&data).args(some)).unwrap();
+        assert_eq!(ended.code, ExitCode(1), "{}", ended.stderr);
+        assert!(ended.stderr.contains(what), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("status 0"), "{}", ended.stderr);
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" \"$@\" > /dev/full"]);
+    let command = command.arg(binary().unwrap());
+    let ended = command_line::run(command.args(["log", "verify", "--data"]).arg(&data)).unwrap();
+    assert_eq!(ended.code, ExitCode(1), "{}", ended.stderr);
+}
+
+#[test]
+fn existing_export_stays_until_there_is_something_in_its_place() {
+    let mut gateway = start();
+    assert_eq!(gateway.end(Signal::TERM).unwrap(), ExitCode(0));
+    let data = gateway.data_dir().to_str().unwrap().to_owned();
+    let source = ["--data", data.as_str()];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out.jsonl");
+    let kafka = folder.path().join("kafka");
+    let (file_path, kafka_path) = (file.to_str().unwrap(), kafka.to_str().unwrap());
+    let number = partition(&source);
+    let lines = ["export", "readings", "--output", file_path];
+    let files = [
+        "export", "readings", "--format", "kafka", "--output", kafka_path,
+    ];
+    for export in [&lines[..], &files] {
+        fine(export, &source);
+    }
+    let exported = content(folder.path());
+    assert!(kafka.join(format!("readings-{number}")).exists());
+    for export in [&lines[..], &files] {
+        // Told before anything is read: there is no such folder.
+        refused(
+            export,
+            &["--data", "/nowhere"],
+            1,
+            "is there already; --force replaces it",
+        );
+        // The log is not there, or nothing of it is asked for.
+        let unknown = [&export[..1], &["nothing"], &export[2..], &["--force"]].concat();
+        refused(&unknown, &source, 1, "there is no log");
+        let none = [export, &["--force", "--since", "2999-01-01T00:00:00Z"]].concat();
+        let _ = run(&none, &source);
+        assert!(content(folder.path()) == exported, "{export:?}");
+        fine(&[export, &["--force"]].concat(), &source);
+        assert!(content(folder.path()) == exported, "{export:?}");
+    }
+    let none = [&lines[..], &["--force", "--since", "2999-01-01T00:00:00Z"]].concat();
+    refused(&none, &source, 1, "out.jsonl stays as it is");
+}
+
+/// What a start met is told by the gateway that met it; all else is the same wherever it is looked
+/// at.
+#[test]
+fn verify_after_a_start_that_lost_something_tells_of_it() {
+    let mut gateway = start();
+    assert_eq!(gateway.end(Signal::TERM).unwrap(), ExitCode(0));
+    let data = gateway.data_dir();
+    let source = ["--data", data.to_str().unwrap()];
+    fs::remove_dir_all(data.join("log/0000000002")).unwrap();
+    fs::create_dir_all(data.join("quarantine/0000000099")).unwrap();
+    fs::write(data.join("notes.txt"), "x").unwrap();
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(data.join("log/0000000001/db"))
+        .unwrap();
+    let middle = file.metadata().unwrap().len() / 2 / 4096 * 4096;
+    file.write_all_at(&[0; 4096], middle).unwrap();
+    let before = run(&["verify"], &source).stdout;
+    assert!(
+        before.contains("error recovery segment 2: segment 2 is missing"),
+        "{before}"
+    );
+
+    gateway.restart(&configuration()).unwrap();
+    let admin = gateway.admin().unwrap().to_string();
+    let online = run(&["verify"], &["--admin", &admin]);
+    assert_eq!(online.code, ExitCode(1));
+    let (met, others): (Vec<_>, Vec<_>) = online
+        .stdout
+        .lines()
+        .partition(|line| line.contains(" recovery "));
+    let [cut, missing] = met[..] else {
+        panic!("{met:?}")
+    };
+    assert!(
+        cut.contains("met and dealt with at the last start: segment 1 ends at commit"),
+        "{cut}"
+    );
+    assert_eq!(
+        missing,
+        "warning recovery segment 2: met and dealt with at the last start: segment 2 is missing; \
+         what was lost is in the gap ledger"
+    );
+    assert_eq!(gateway.end(Signal::TERM).unwrap(), ExitCode(0));
+    let offline = run(&["verify"], &source).stdout;
+    // All but the totals, since another start made another segment.
+    let findings = |lines: &[&str]| -> Vec<String> {
+        let lines = lines.iter().filter(|line| line.contains(": "));
+        let lines = lines.filter(|line| !line.starts_with("read "));
+        lines.map(|line| (*line).to_owned()).collect()
+    };
+    let offline: Vec<_> = offline.lines().collect();
+    assert_eq!(findings(&others), findings(&offline));
+    // What was lost is in the ledger; what does not belong there is still told.
+    assert_eq!(findings(&offline).len(), 2, "{offline:?}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod publish;
 mod report;
 mod start;
 mod statistics;
+mod steps;
 mod table;
 mod usage;
 

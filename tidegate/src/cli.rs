@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod client;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod log;
 
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Check(CheckOptions),
     /// Show what the gateway promises: cut its uplink, kill it, and count every message
     Demo(demo::DemoOptions),
+    /// Measure the card, look at the machine, and say what it means
+    Doctor(doctor::DoctorOptions),
     /// Look into the logs of a running gateway or of a data folder, check, export and repair them
     Log(log::LogOptions),
     /// Publish messages to a broker

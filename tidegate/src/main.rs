@@ -13,6 +13,7 @@ mod child;
 mod cli;
 mod client;
 mod demo;
+mod doctor;
 mod exit;
 mod log;
 mod port_holder;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Demo(options) => demo::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Log(options) => log::run(&options),
         Command::Pub(options) => client::publish(&options),
         Command::Run(options) => run::run(&options),

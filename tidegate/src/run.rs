@@ -26,7 +26,9 @@ const LOG_FILTER_VARIABLE: &str = "TIDEGATE_LOG";
 /// by whoever prints the failure.
 pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
     start_logging(options.log_format)?;
+    tracing::debug!(target: "start", step = "process", "Start goes on.");
     let config = load(options)?;
+    tracing::debug!(target: "start", step = "configuration", "Start goes on.");
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         config = options

@@ -70,6 +70,7 @@ fn describe_degraded(out: &mut String, degraded: &DegradedPage) -> std::fmt::Res
     } = degraded;
     let next = match degraded.next_attempt_seconds {
         Some(seconds) => format!("the next in {seconds} s"),
+        None if degraded.needs_new_process => "no more: start the process again".to_owned(),
         None => "one is under way".to_owned(),
     };
     writeln!(out, "DEGRADED   {reason}")?;
@@ -138,6 +139,20 @@ fn describe_store(out: &mut String, store: &StorePage) -> std::fmt::Result {
         store.syncs
     )?;
     describe_flash(out, &store.flash)?;
+    for log in &store.full_logs {
+        writeln!(
+            out,
+            "           log {log} is full: its publishes are refused, nothing of it may go"
+        )?;
+    }
+    if store.evacuated_segments > 0 {
+        writeln!(
+            out,
+            "           {} segments evacuated since the start, {} copied",
+            store.evacuated_segments,
+            size(store.evacuated_bytes)
+        )?;
+    }
     if !store.oldest_segment_kept_by.is_empty() && store.segments > 1 {
         let logs = store.oldest_segment_kept_by.join(", ");
         writeln!(out, "           oldest segment kept by {logs}")?;

@@ -11,7 +11,7 @@ use broker::{
 use firmware_config as config;
 use firmware_config::{Config, Durability, LogConfig};
 use mqtt::TopicFilter;
-use storage::{LogId, LogOptions, Store, StoreOptions};
+use storage::{LogId, LogOptions, OnFull, Store, StoreOptions};
 
 /// Name of the log that takes what no other does.
 const DEFAULT_LOG: &str = "default";
@@ -59,9 +59,22 @@ pub(crate) fn log_options(config: &Config) -> Vec<LogOptions> {
             retention_age: log.retention.age,
             commit_within,
             linger: log.linger,
+            on_full: match log.on_full {
+                config::OnFull::DropOldest => OnFull::DropOldest,
+                config::OnFull::Reject => OnFull::Reject {
+                    pins: routes_of(config, &log.name),
+                },
+            },
         })
     });
     stored.collect()
+}
+
+/// Names of the routes of a log.
+fn routes_of(config: &Config, log: &config::LogName) -> Vec<String> {
+    let routes = config.bridge.iter().flat_map(|bridge| &bridge.routes);
+    let of_log = routes.filter(|route| route.log.value == *log);
+    of_log.map(|route| route.name.to_string()).collect()
 }
 
 /// How the broker is to work on `store`, which was opened with [`log_options`], or without one.

@@ -48,7 +48,6 @@ impl Driver {
         if acknowledged == self.checkpointed || self.last_checkpoint.elapsed() < every {
             return Ok(());
         }
-        self.checkpointed = acknowledged;
         self.last_checkpoint = Instant::now();
         let key = stream_key(&self.place.route, self.place.partition.partition.0);
         let value = encode(self.stream.state());
@@ -57,7 +56,18 @@ impl Driver {
             .shared
             .store
             .put_journal_entry(key, Some(value), within);
-        put.map(|_| ()).map_err(End::Store)
+        let commit = put.map_err(End::Store)?;
+        self.checkpointed = acknowledged;
+        self.unpinned = Some((commit, acknowledged));
+        Ok(())
+    }
+
+    /// Lets go of what is acknowledged for good: the position is durable, too.
+    pub(super) fn move_pin(&mut self) {
+        let durable = self.shared.store.durable();
+        if let Some((_, acknowledged)) = self.unpinned.take_if(|(commit, _)| *commit <= durable) {
+            self.pin.set(self.place.partition, Offset(acknowledged));
+        }
     }
 
     pub(super) async fn persist_for_stream(&mut self) -> Result<(), End> {
@@ -72,6 +82,9 @@ impl Driver {
             None => self.persist(value).await?,
         }
         self.checkpointed = state.acknowledged;
+        self.unpinned = None;
+        self.pin
+            .set(self.place.partition, Offset(state.acknowledged));
         self.stream.handle_persisted();
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bridge::StreamActivity;
 use kafka::ErrorCode;
 use kafka::model::ProduceFault;
-use storage::LogOptions;
+use storage::{AppendError, LogOptions, OnFull};
 
 use crate::support::*;
 
@@ -142,6 +142,42 @@ fn records_that_retention_took_are_in_the_ledger() {
         });
         bridge.stop();
         check(model, last..6000);
+    });
+}
+
+/// Positions are checkpointed for a minute's commit at the latest here; a full log does not wait for it.
+#[test]
+fn log_that_rejects_has_room_again_when_its_route_has_replicated() {
+    with_model(topic_of(1), |model| {
+        let log = LogOptions {
+            retention_bytes: 2 << 20,
+            on_full: OnFull::Reject {
+                pins: vec!["telemetry".to_owned()],
+            },
+            ..LogOptions::new("telemetry", 1)
+        };
+        let mut gateway = Gateway::new(&[log]);
+        let mut records = 0_u64;
+        wait_for("a full log", || {
+            for _ in 0..100 {
+                match gateway.try_append(1000) {
+                    Ok(_) => records += 1,
+                    Err(AppendError::LogFull { .. }) => return true,
+                    Err(other) => assert_eq!(other, AppendError::QueueFull),
+                }
+            }
+            false
+        });
+        let partition = gateway.store().logs()[0].partitions().next().unwrap();
+        assert_eq!(gateway.store().log_start(partition).0, 0);
+        let bridge = gateway.bridge(model);
+        wait_for("the records", || count(model) as u64 == records);
+        wait_for("room", || gateway.try_append(1000).is_ok());
+        wait_for("the last record", || count(model) as u64 == records + 1);
+        assert!(gateway.store().log_start(partition).0 > 0);
+        assert_eq!(gateway.store().gaps(), []);
+        bridge.stop();
+        check(model, 0..=records);
     });
 }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use bridge::{Bridge, BridgeOptions, PartitionStatus, RouteOptions, RouteStatus, Start};
 use kafka::model::{ModelHandle, ModelOptions, UnknownTopic};
-use storage::{Incarnation, LogOptions, Message, Store, StoreOptions, StoreThreads};
+use storage::{
+    AppendError, CommitNumber, Incarnation, LogOptions, Message, Store, StoreOptions, StoreThreads,
+};
 
 pub(crate) const TOPIC: &str = "plant.telemetry";
 
@@ -59,25 +61,26 @@ impl Gateway {
     pub(crate) fn append(&mut self, count: u64, size: usize) {
         let mut last = None;
         for _ in 0..count {
-            let number = self.appended;
-            self.appended += 1;
-            let device = format!("device-{}", number % 5);
-            let message = Message {
-                topic: format!("sensors/{}", number % 7).into(),
-                client_id: device.clone().into(),
-                payload: format!("{number:<size$}").into(),
-                qos: 1,
-                ..Message::default()
-            };
-            let log = self.store().logs()[0].id;
-            last = Some(
-                self.store()
-                    .append(log, device.as_bytes(), &message)
-                    .unwrap()
-                    .commit,
-            );
+            last = Some(self.try_append(size).unwrap());
         }
         self.store().wait_durable(last.unwrap()).unwrap();
+    }
+
+    /// Appends the record of the next number, if it is taken.
+    pub(crate) fn try_append(&mut self, size: usize) -> Result<CommitNumber, AppendError> {
+        let number = self.appended;
+        let device = format!("device-{}", number % 5);
+        let message = Message {
+            topic: format!("sensors/{}", number % 7).into(),
+            client_id: device.clone().into(),
+            payload: format!("{number:<size$}").into(),
+            qos: 1,
+            ..Message::default()
+        };
+        let log = self.store().logs()[0].id;
+        let appended = self.store().append(log, device.as_bytes(), &message)?;
+        self.appended += 1;
+        Ok(appended.commit)
     }
 
     pub(crate) fn bridge(&self, model: &ModelHandle) -> Bridge {

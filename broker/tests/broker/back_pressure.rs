@@ -205,6 +205,36 @@ fn qos0_reaches_its_subscribers_although_the_disk_is_full_unless_it_is_retained(
 }
 
 #[test]
+fn full_log_refuses_as_a_full_disk_does_and_other_logs_go_on() {
+    let full = TestLog {
+        pin: Some("route"),
+        ..TestLog::new("full", &["full"])
+    };
+    let mut setup = Setup::with_logs(&[full, TestLog::new("other", &["other"])]);
+    setup.store.segment_bytes = 1 << 20;
+    let broker = TestBroker::start(setup);
+    let mut publisher = broker.client(V5, "publisher");
+    let payload = "x".repeat(32 * 1024);
+    let mut taken = 0;
+    wait_for("a full log", || {
+        publisher.publish(publish(1, "full", &payload));
+        let (_, code) = publisher.receive_puback();
+        taken += usize::from(code == ReasonCode::Success);
+        code == ReasonCode::QuotaExceeded
+    });
+    publisher.publish_acknowledged("other", "goes on");
+    let mut old = broker.client(V311, "old");
+    old.publish(publish(7, "full", "held"));
+    old.expect_nothing();
+    assert_eq!(refused(&broker, RefusalCause::LogFull), 1);
+    let partition = broker.store.log("full").unwrap().partitions().next();
+    let pin = broker.store.pin("route");
+    pin.set(partition.unwrap(), storage::Offset(u64::MAX));
+    assert_eq!(old.receive_puback(), (7, ReasonCode::Success));
+    assert!(taken > 40, "{taken}");
+}
+
+#[test]
 fn will_waits_until_the_disk_has_room() {
     let disk = Disk::new();
     let broker = disk.start(Setup::default());

@@ -12,6 +12,8 @@ mod degraded;
 #[cfg(test)]
 mod ending;
 #[cfg(test)]
+mod lingering;
+#[cfg(test)]
 mod publishing;
 #[cfg(test)]
 mod retaining;

@@ -20,8 +20,8 @@ use mqtt::{
     SubscriptionOptions, Utf8String, Will,
 };
 use storage::{
-    AppendError, JournalKey, JournalKind, LogOptions, Offset, Read as LogRead, Store, StoreOptions,
-    StoreThreads,
+    AppendError, JournalKey, JournalKind, LogOptions, Offset, OnFull, Read as LogRead, Store,
+    StoreOptions, StoreThreads,
 };
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -53,6 +53,8 @@ pub(crate) struct TestLog {
     pub(crate) durability: Durability,
     /// How long a record may wait for its commit.
     pub(crate) commit_within: Duration,
+    /// If it has a pin of this name, it keeps 2 MiB and rejects more.
+    pub(crate) pin: Option<&'static str>,
 }
 
 impl TestLog {
@@ -64,6 +66,7 @@ impl TestLog {
             key: KeyTemplate::new(vec![KeyPart::ClientId]),
             durability: Durability::Commit,
             commit_within: Duration::ZERO,
+            pin: None,
         }
     }
 
@@ -137,9 +140,21 @@ impl Setup {
 
     fn log_options(&self) -> Vec<LogOptions> {
         let logs = self.logs.iter().chain([&self.default_log]);
-        logs.map(|log| LogOptions {
-            commit_within: log.commit_within,
-            ..LogOptions::new(log.name, log.partitions)
+        logs.map(|log| {
+            let options = LogOptions {
+                commit_within: log.commit_within,
+                ..LogOptions::new(log.name, log.partitions)
+            };
+            match log.pin {
+                None => options,
+                Some(pin) => LogOptions {
+                    retention_bytes: 2 << 20,
+                    on_full: OnFull::Reject {
+                        pins: vec![pin.to_owned()],
+                    },
+                    ..options
+                },
+            }
         })
         .collect()
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use firmware_config::{
     AdminConfig, BridgeConfig, ByteCount, Config, Durability, LimitsConfig, ListenerConfig,
-    ListenerKind, Located, LogConfig, LogName, Retention, RouteConfig, RouteStart, StorageConfig,
-    Unmapped,
+    ListenerKind, Located, LogConfig, LogName, OnFull, Retention, RouteConfig, RouteStart,
+    StorageConfig, Unmapped,
 };
 use proptest::collection::btree_set;
 use proptest::option;
@@ -60,10 +60,10 @@ fn log() -> impl Strategy<Value = LogConfig> {
         "[a-z/]{0,4}\\{topic\\[[0-9]\\]\\}[{]{2}",
         size((64 << 10)..=(1 << 30)),
         option::of(seconds(1..=1_000_000)),
-        (durability(), 0..=50_u64),
+        (durability(), 0..=50_u64, any::<bool>()),
     )
         .prop_map(
-            |(filters, partitions, key, bytes, age, (durability, linger))| LogConfig {
+            |(filters, partitions, key, bytes, age, (durability, linger, rejects))| LogConfig {
                 partitions,
                 key: key.parse().unwrap(),
                 retention: Retention { bytes, age },
@@ -72,6 +72,11 @@ fn log() -> impl Strategy<Value = LogConfig> {
                     Durability::Interval(_) | Durability::Memory => Duration::ZERO,
                 },
                 durability,
+                on_full: if rejects {
+                    OnFull::Reject
+                } else {
+                    OnFull::DropOldest
+                },
                 ..LogConfig::new(LogName::default_log(), filters.into_iter().collect())
             },
         )

@@ -1,10 +1,14 @@
 //! Bare files beside the store: a thread that writes the same records with the same commits.
 //!
+//! The devices hand each record over as they do to the store: encoded, under a lock. That time
+//! counts as the bare files'.
+//!
 //! It never falls far behind: what it has not written is bounded, and who gives it more waits.
 
+use std::mem;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,7 +17,7 @@ use anyhow::{Context as _, bail};
 use crate::publishers::Group;
 use crate::raw::RawLog;
 use crate::records::Records;
-use crate::usage::Usage;
+use crate::usage::{self, Usage};
 
 /// Commits that may wait for it.
 const WAITING_MAX: usize = 64;
@@ -23,7 +27,8 @@ const FILES_MAX: u32 = 4;
 const WAIT_LIMIT: Duration = Duration::from_secs(120);
 
 enum Task {
-    Commit(Group),
+    /// The records of one, encoded.
+    Commit(Vec<u8>),
     /// Tell when all before it is done.
     Tell(SyncSender<()>),
 }
@@ -34,6 +39,9 @@ pub(super) struct BareFiles {
     tasks: Option<SyncSender<Task>>,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
     used: Arc<Mutex<Usage>>,
+    records: Arc<Records>,
+    handed_over: Mutex<Vec<u8>>,
+    hand_over_cpu: Duration,
 }
 
 impl BareFiles {
@@ -49,18 +57,31 @@ impl BareFiles {
             .name("bare-files".to_owned())
             .spawn(move || {
                 let mut log = RawLog::create(&folder, file_bytes, Some(FILES_MAX))?;
-                write(&received, &mut log, &records, &shared)
+                write(&received, &mut log, &shared)
             })
             .context("start a thread")?;
         Ok(Self {
             tasks: Some(tasks),
             thread: Some(thread),
             used,
+            records,
+            handed_over: Mutex::new(Vec::new()),
+            hand_over_cpu: Duration::ZERO,
         })
     }
 
-    pub(super) fn commit(&self, group: Group) -> anyhow::Result<()> {
-        self.give(Task::Commit(group))
+    pub(super) fn commit(&mut self, group: Group) -> anyhow::Result<()> {
+        let before = usage::cpu_of_thread();
+        for (record, publisher, which) in group.records {
+            let partition = u16::try_from(which).unwrap_or_default();
+            let mut buffer = lock(&self.handed_over);
+            self.records
+                .encode(record, publisher, partition, &mut buffer);
+        }
+        let buffer = mem::take(&mut *lock(&self.handed_over));
+        let given = self.give(Task::Commit(buffer));
+        self.hand_over_cpu += usage::cpu_of_thread().saturating_sub(before);
+        given
     }
 
     fn give(&self, task: Task) -> anyhow::Result<()> {
@@ -80,8 +101,17 @@ impl BareFiles {
     }
 
     /// What its thread had used when it was last waited for.
+    pub(super) fn usage_of_thread(&self) -> Usage {
+        *lock(&self.used)
+    }
+
+    /// The same, and handing over.
     pub(super) fn usage(&self) -> Usage {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        let of_thread = self.usage_of_thread();
+        Usage {
+            cpu: of_thread.cpu + self.hand_over_cpu,
+            ..of_thread
+        }
     }
 
     pub(super) fn stop(&mut self) -> anyhow::Result<()> {
@@ -94,30 +124,24 @@ impl BareFiles {
     }
 }
 
-fn write(
-    tasks: &Receiver<Task>,
-    log: &mut RawLog,
-    records: &Records,
-    used: &Mutex<Usage>,
-) -> anyhow::Result<()> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(tasks: &Receiver<Task>, log: &mut RawLog, used: &Mutex<Usage>) -> anyhow::Result<()> {
     let mut syncs = 0;
     for task in tasks {
         match task {
-            Task::Commit(group) => {
+            Task::Commit(records) => {
                 syncs += 1;
-                log.commit(|buffer| {
-                    for (record, publisher, which) in group.records {
-                        let partition = u16::try_from(which).unwrap_or_default();
-                        records.encode(record, publisher, partition, buffer);
-                    }
-                })?;
+                log.commit(|buffer| buffer.extend_from_slice(&records))?;
             }
             Task::Tell(tell) => {
                 let usage = Usage {
                     syncs,
                     ..Usage::of_thread()?
                 };
-                *used.lock().unwrap_or_else(PoisonError::into_inner) = usage;
+                *lock(used) = usage;
                 // Who has gone does not need to know.
                 let _ = tell.send(());
             }

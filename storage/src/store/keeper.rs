@@ -3,23 +3,23 @@
 //!
 //! Invariant: whatever it does, a crash in the middle leaves a folder that recovery understands.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::clock::Era;
+use crate::age::STEP_MS;
+use crate::clock::{Correction, Era};
 use crate::durable_file::remove_directory;
 use crate::evacuation::{self, Candidate};
-use crate::ids::{EraId, LogPartition, Offset, SegmentId};
+use crate::ids::{EraId, SegmentId};
 use crate::io_threads;
-use crate::journal::Operation;
 use crate::mark::Mark;
 use crate::metadata::{MetadataError, SegmentState};
-use crate::retention::{self, Age, Need};
 use crate::segment_name::SegmentName;
 use crate::store::committer::{RetainedOfSegment, poison};
 use crate::store::evacuations::Done;
+use crate::store::retaining::{Retaining, retain, starts_of};
 use crate::store::{Health, Shared, SyncProblem};
 
 /// How often it looks around when nobody wakes it.
@@ -46,6 +46,7 @@ pub(crate) struct ToSeal {
 /// What the keeper remembers from round to round.
 #[derive(Debug, Default)]
 struct Upkeep {
+    retaining: Retaining,
     /// Segments that were copied elsewhere and that somebody may still read.
     replaced: Vec<SegmentName>,
     /// Segments that evacuation cannot read; readers find out what of them is left.
@@ -131,7 +132,7 @@ fn look_around(shared: &Arc<Shared>, upkeep: &mut Upkeep) -> Result<(), Metadata
     seal_all(shared)?;
     switch_evacuated(shared, upkeep)?;
     remove_replaced(shared, upkeep);
-    retain(shared)?;
+    retain(shared, &mut upkeep.retaining)?;
     order_evacuation(shared, upkeep);
     forget_old_eras(shared);
     shared.prepare_segment();
@@ -167,7 +168,14 @@ pub(crate) fn watch_space(shared: &Shared) {
     }
 }
 
-/// Writes down how wrong the provisional clock is as soon as a time service has set the real one.
+/// Whether the wall clock says something quite different from what it said before: a time service had
+/// set it wrong, or does now. What it says last is most likely right.
+fn is_step(known: Correction, measured: Correction) -> bool {
+    known.offset_ms.abs_diff(measured.offset_ms) > STEP_MS.unsigned_abs()
+}
+
+/// Writes down how wrong the provisional clock is as soon as a time service has set the real one, and
+/// again when it sets another.
 fn watch_clock(shared: &Shared) {
     let clock = shared.options.clock.as_ref();
     let now = Instant::now();
@@ -175,12 +183,15 @@ fn watch_clock(shared: &Shared) {
     let Some((id, era)) = state.current_era() else {
         return;
     };
-    if era.correction.is_some() {
-        return;
-    }
     let Some(correction) = era.measured_correction(clock) else {
         return;
     };
+    if era
+        .correction
+        .is_some_and(|known| !is_step(known, correction))
+    {
+        return;
+    }
     if era.frozen {
         // Times of this era were sent upstream as they are; what comes now gets a better clock.
         let next = Era::begin(clock, era.provisional_ms(clock));
@@ -228,30 +239,6 @@ fn seal(shared: &Shared, to_seal: &ToSeal) -> Result<(), MetadataError> {
     Ok(())
 }
 
-fn retain(shared: &Shared) -> Result<(), MetadataError> {
-    let (starts, removable) = plan(shared);
-    let now = Instant::now();
-    if !starts.is_empty() {
-        let mut state = shared.state();
-        for (partition, offset) in starts {
-            tracing::info!(%partition, log_start_offset = %offset, "Retention moved the log start.");
-            state.operate(
-                Operation::LogStart { partition, offset },
-                now,
-                Duration::ZERO,
-            );
-        }
-        drop(state);
-        shared.wake_committer();
-        // The segments go in a later round, when the new starts are on flash.
-        return Ok(());
-    }
-    for id in removable {
-        remove(shared, id)?;
-    }
-    Ok(())
-}
-
 /// Eras of which no record is left; a gateway that is switched on every morning has one a day.
 fn forget_old_eras(shared: &Shared) {
     let mut state = shared.state();
@@ -263,55 +250,6 @@ fn forget_old_eras(shared: &Shared) {
     if let Some(oldest) = oldest {
         state.forget_eras_before(oldest, Instant::now(), FORGET_WITHIN);
     }
-}
-
-fn plan(shared: &Shared) -> (Vec<(LogPartition, Offset)>, Vec<SegmentId>) {
-    let clock = shared.options.clock.as_ref();
-    let starts = starts_of(shared);
-    let (sealed, active) = {
-        let index = shared.segments.index();
-        (index.sealed.clone(), index.active.clone())
-    };
-    let state = shared.state();
-    let now_ms = state.current_era().and_then(|(_, era)| {
-        let corrected = era.correction.is_some();
-        corrected.then(|| era.corrected(era.provisional_ms(clock)).ms)
-    });
-    let age_of = |segment: &crate::metadata::SegmentRecord| {
-        let era = state.eras.get(&segment.last_era)?;
-        era.correction?;
-        let newest_ms = era.corrected(segment.max_timestamp_ms).ms;
-        Some(Duration::from_millis(
-            u64::try_from(now_ms?.saturating_sub(newest_ms)).ok()?,
-        ))
-    };
-    let all = sealed.iter().map(|(id, record)| (*id, record.as_ref()));
-    let segments: Vec<_> = all
-        .chain([(active.0, &active.1)])
-        .map(|(id, record)| {
-            let age = age_of(record).map_or(Age::Unknown, Age::Known);
-            let sealed = record.state == SegmentState::Sealed;
-            retention::Segment {
-                id,
-                age,
-                sealed,
-                parts: &record.partitions,
-            }
-        })
-        .collect();
-    let is_any_configured = state.logs.values().any(|log| log.options.is_some());
-    let logs = state.logs.iter();
-    let needs: BTreeMap<_, _> = logs
-        .map(|(id, log)| (*id, Need::of(log.options.as_ref(), is_any_configured)))
-        .collect();
-    // Appenders go on while it is worked out.
-    drop(state);
-    let needs = |log| {
-        let unknown = || Need::of(None, is_any_configured);
-        needs.get(&log).copied().unwrap_or_else(unknown)
-    };
-    let starts = |partition| starts.get(&partition).copied().unwrap_or_default();
-    retention::plan(&segments, needs, starts)
 }
 
 /// Puts a finished copy into the index, in the place of what it was made of.
@@ -401,32 +339,4 @@ fn order_evacuation(shared: &Shared, upkeep: &mut Upkeep) {
     if shared.counters.free_bytes() >= needed {
         shared.evacuations.order(run);
     }
-}
-
-fn starts_of(shared: &Shared) -> BTreeMap<LogPartition, Offset> {
-    let states = shared.state().journal.partition_states();
-    states.iter().map(|s| (s.partition, s.log_start)).collect()
-}
-
-fn remove(shared: &Shared, id: SegmentId) -> Result<(), MetadataError> {
-    let record = shared.segments.index().sealed.get(&id).cloned();
-    let Some(mut record) = record.map(Arc::unwrap_or_clone) else {
-        return Ok(());
-    };
-    let name = record.name(id);
-    if shared.evacuations.holds(id) || !shared.segments.take_out(name) {
-        return Ok(()); // Somebody reads it; it goes in a later round.
-    }
-    record.state = SegmentState::Deleting;
-    shared.metadata.put_segment(id, &record)?;
-    shared.metadata.flush()?;
-    let path = name.path(&shared.segments_path());
-    if let Err(error) = remove_directory(&path) {
-        // The index says that it goes; the next start tries again.
-        tracing::warn!(segment = %id, %error, "Segment could not be removed yet.");
-        return Ok(());
-    }
-    shared.metadata.remove_segment(id)?;
-    tracing::info!(segment = %id, bytes = record.bytes, "Segment removed.");
-    Ok(())
 }

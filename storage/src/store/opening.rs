@@ -97,6 +97,7 @@ impl Store {
         logs: &[LogOptions],
     ) -> Result<(Self, StoreThreads), OpenError> {
         let flash_before = FlashUse::of_process(&StoreCounters::default(), 0);
+        tracing::debug!(target: "start", step = "lock", "Start goes on.");
         let mut recovered = recovery::recover(&folder)?;
         for event in &recovered.events {
             tracing::warn!("Recovery: {event}.");
@@ -144,6 +145,7 @@ impl Store {
             threads.close();
             return Err(error);
         }
+        tracing::debug!(target: "start", step = "store", "Start goes on.");
         Ok((Self { shared }, threads))
     }
 }
@@ -151,13 +153,19 @@ impl Store {
 /// Offsets leapt or a new incarnation began: that comes before anything that builds on it.
 fn write_down(
     shared: &Shared,
-    deferred: Vec<(SegmentId, Option<SegmentRecord>)>,
+    deferred: BTreeMap<SegmentId, Option<SegmentRecord>>,
 ) -> Result<(), OpenError> {
     let first = shared.hurry_open_commit();
     shared.wait_durable(first).map_err(OpenError::FirstCommit)?;
     for (id, record) in deferred {
         match record {
-            Some(record) => shared.metadata.put_segment(id, &record)?,
+            Some(record) => {
+                let now = shared.segments.index().sealed.get(&id).cloned();
+                // Or retention, which works already, has removed it.
+                if now.is_some_and(|now| now.name(id) == record.name(id)) {
+                    shared.metadata.put_segment(id, &record)?;
+                }
+            }
             None => shared.metadata.remove_segment(id)?,
         }
     }

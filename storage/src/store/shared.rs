@@ -3,7 +3,7 @@
 //! Lock order, where two are held: state, then the segments' index. Nothing waits for flash while it
 //! holds one of them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -29,6 +29,7 @@ use crate::store::counters::StoreCounters;
 use crate::store::evacuations::Evacuations;
 use crate::store::flash_account::FlashAccount;
 use crate::store::keeper::ToSeal;
+use crate::store::pins::Pins;
 use crate::store::state::State;
 use crate::store::{AppendError, Appended, Health, RecoveredRetained, StoreOptions};
 
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     ready: Mutex<Option<SegmentWriter>>,
     recovered_retained: Mutex<Vec<RecoveredRetained>>,
     pub(crate) evacuations: Evacuations,
+    pub(crate) pins: Pins,
     flash: Mutex<FlashAccount>,
     /// Bytes that may still be committed before a resting keeper is to look; 0: it does not rest.
     rest_bytes: AtomicI64,
@@ -140,6 +142,7 @@ impl Shared {
             ready: Mutex::new(None),
             recovered_retained: Mutex::new(recovered_retained),
             evacuations: Evacuations::default(),
+            pins: Pins::default(),
             flash: Mutex::new(flash),
             rest_bytes: AtomicI64::new(0),
         }
@@ -300,8 +303,26 @@ impl Shared {
         self.announce();
     }
 
+    /// Says which logs are full; everybody who waits for room hears of a change.
+    pub(crate) fn set_full_logs(&self, full: BTreeMap<LogId, u64>) {
+        let mut state = self.state();
+        let is_same = state.full.keys().eq(full.keys());
+        state.full = full;
+        drop(state);
+        if !is_same {
+            self.announce();
+        }
+    }
+
+    pub(crate) fn is_any_log_full(&self) -> bool {
+        !self.state().full.is_empty()
+    }
+
     pub(crate) fn begin_close(&self) {
-        self.close_flash_account();
+        // Statistics are not worth a commit for which there may be no room.
+        if matches!(self.state().health, Health::Ready) {
+            self.close_flash_account();
+        }
         self.set_health(Health::Closing);
         self.evacuations.end();
     }

@@ -26,6 +26,8 @@ pub(crate) struct State {
     pub(crate) limits: CommitLimits,
     pub(crate) logs: BTreeMap<LogId, Log>,
     pub(crate) health: Health,
+    /// Logs that take nothing because none of their records may go, and their bytes.
+    pub(crate) full: BTreeMap<LogId, u64>,
     /// The journal as it is on flash.
     pub(crate) journal: JournalState,
     /// The newest commit that is on flash.
@@ -90,6 +92,7 @@ impl State {
             limits,
             logs,
             health: Health::Ready,
+            full: BTreeMap::new(),
             next_offsets: states
                 .iter()
                 .map(|s| (s.partition, s.next_offset))
@@ -120,6 +123,13 @@ impl State {
             .options
             .as_ref()
             .ok_or(AppendError::UnknownLog { log: log.id })?;
+        if let Some(bytes) = self.full.get(&log.id) {
+            return Err(AppendError::LogFull {
+                log: log.id,
+                bytes: *bytes,
+                bytes_max: options.retention_bytes,
+            });
+        }
         let number = partition_for_key(key, options.partitions);
         let partition = LogPartition {
             log: log.id,

@@ -1,5 +1,5 @@
 //! The files of a data folder, by their names alone: what sled must never have made, what does not
-//! belong there, what stands in quarantine, and MARK.
+//! belong there, what an evacuation left, what stands in quarantine, and MARK.
 
 use std::fs;
 use std::path::Path;
@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::ids::CommitNumber;
 use crate::mark::Mark;
 use crate::segment_name::SegmentName;
+use crate::store::Shared;
 use crate::verify::{Finding, FindingKind, Severity};
 
 /// What a data folder has in it, and what a mount point may.
@@ -24,8 +25,8 @@ const KNOWN: [&str; 9] = [
 /// Things of one kind that are told one by one; a folder full of rubbish needs no more.
 const TOLD_MAX: usize = 100;
 
-/// What is found in the data folder `path`, of which a store knows that `durable` is.
-pub(super) fn findings(path: &Path, durable: CommitNumber) -> Vec<Finding> {
+/// What is found in the data folder `path`, which the store of `shared` has open or is a copy of.
+pub(super) fn findings(path: &Path, shared: &Shared) -> Vec<Finding> {
     let mut found = Vec::new();
     for name in names(path, &mut found) {
         if !KNOWN.contains(&name.as_str()) {
@@ -37,6 +38,13 @@ pub(super) fn findings(path: &Path, durable: CommitNumber) -> Vec<Finding> {
         let shown = format!("log/{name}");
         if SegmentName::parse(&name).is_some() {
             database(&path.join("log").join(&name), &shown, &mut found);
+        } else if let Some(copy) = SegmentName::parse_unfinished(&name) {
+            let is_left = !shared.evacuations.holds(copy.first);
+            // Whoever made it may have given it its name since.
+            if is_left && path.join("log").join(&name).exists() {
+                let what = format!("{shown} was not completed; the next start removes it");
+                found.push(Finding::new(Severity::Note, FindingKind::Unknown, what));
+            }
         } else {
             found.push(unknown(&shown));
         }
@@ -52,13 +60,16 @@ pub(super) fn findings(path: &Path, durable: CommitNumber) -> Vec<Finding> {
             what,
         ));
     }
-    mark(path, durable, &mut found);
+    mark(path, shared, &mut found);
     found
 }
 
-fn mark(path: &Path, durable: CommitNumber, found: &mut Vec<Finding>) {
+fn mark(path: &Path, shared: &Shared, found: &mut Vec<Finding>) {
     let wrong = |severity, what: String| Finding::new(severity, FindingKind::Mark, what);
-    match Mark::look(&path.join("MARK")) {
+    let looked = Mark::look(&path.join("MARK"));
+    // In this order: both grow while a gateway runs.
+    let durable = shared.counters.durable();
+    match looked {
         Ok(Some(mark)) if mark > durable => found.push(wrong(
             Severity::Error,
             format!("MARK says that commit {mark} was durable; the log ends at commit {durable}"),

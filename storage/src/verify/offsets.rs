@@ -61,12 +61,12 @@ impl Accounts {
         segment: SegmentId,
         commit: CommitNumber,
         (partition, base, next): (LogPartition, Offset, Offset),
-    ) -> Option<Finding> {
+    ) -> Vec<Finding> {
         let expected = self.next.insert(partition, next);
         let expected = expected.unwrap_or(base);
         if base > expected {
-            let hole = self.hole(shared, partition, expected, base)?;
-            return Some(hole.in_segment(segment, commit));
+            let holes = self.holes(shared, partition, expected, base).into_iter();
+            return holes.map(|hole| hole.in_segment(segment, commit)).collect();
         }
         let log_start = self.ends.get(&partition).map(|state| state.log_start);
         // A segment that retention has not removed yet may begin before the log does.
@@ -76,49 +76,79 @@ impl Accounts {
                  {expected}"
             );
             let finding = Finding::new(Severity::Error, FindingKind::Overlap, what);
-            return Some(
-                finding
-                    .in_segment(segment, commit)
-                    .at(partition, base, expected),
-            );
+            let finding = finding.in_segment(segment, commit);
+            return vec![finding.at(partition, base, expected)];
         }
-        None
+        Vec::new()
     }
 
     /// The segments are read: what the journal has beyond them must be a known loss.
     pub(super) fn finish(&self, shared: &Shared) -> Vec<Finding> {
-        let holes = self.ends.values().filter_map(|state| {
+        let holes = self.ends.values().flat_map(|state| {
             let next = self.next.get(&state.partition).copied();
             let next = next.unwrap_or(state.log_start);
-            let missing = next < state.next_offset;
-            missing.then(|| self.hole(shared, state.partition, next, state.next_offset))?
+            self.holes(shared, state.partition, next, state.next_offset)
         });
         holes.collect()
     }
 
-    /// Offsets from `from` to `to` are not there: a finding, if nothing accounts for them.
-    fn hole(
+    /// Offsets from `from` to `to` are not there: findings of those that nothing accounts for.
+    fn holes(
         &self,
         shared: &Shared,
         partition: LogPartition,
         from: Offset,
         to: Offset,
-    ) -> Option<Finding> {
+    ) -> Vec<Finding> {
         // What retention takes meanwhile is below the log start.
-        let mut at = from.max(shared.log_start(partition).min(to));
-        for (gap_from, gap_to) in self.gaps.get(&partition).into_iter().flatten() {
-            if *gap_from <= at {
-                at = at.max(*gap_to);
-            } else if at < to {
-                break;
-            }
-        }
-        (at < to).then(|| {
+        let from = from.max(shared.log_start(partition));
+        let gaps = self.gaps.get(&partition).map_or(&[][..], Vec::as_slice);
+        let holes = unaccounted(from, to, gaps).into_iter();
+        let holes = holes.map(|(from, to)| {
             let what = format!(
-                "offsets {at} to {} of partition {partition} are missing, and no gap accounts for them",
+                "offsets {from} to {} of partition {partition} are missing, and no gap accounts for them",
                 Offset(to.0.saturating_sub(1))
             );
-            Finding::new(Severity::Error, FindingKind::Hole, what).at(partition, at, to)
-        })
+            Finding::new(Severity::Error, FindingKind::Hole, what).at(partition, from, to)
+        });
+        holes.collect()
+    }
+}
+
+/// What is in none of `gaps`, which ascend by their beginnings.
+fn unaccounted(from: Offset, to: Offset, gaps: &[(Offset, Offset)]) -> Vec<(Offset, Offset)> {
+    let (mut at, mut holes) = (from, Vec::new());
+    for (gap_from, gap_to) in gaps {
+        let end = to.min(*gap_from);
+        if at < end {
+            holes.push((at, end));
+        }
+        at = at.max(*gap_to);
+    }
+    if at < to {
+        holes.push((at, to));
+    }
+    holes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hole_is_what_no_gap_accounts_for() {
+        let gaps = [(5, 10), (7, 8), (20, 30), (30, 40)].map(|(a, b)| (Offset(a), Offset(b)));
+        for (from, to, holes) in [
+            (0, 3, vec![(0, 3)]),
+            (0, 7, vec![(0, 5)]),
+            (5, 10, vec![]),
+            (6, 25, vec![(10, 20)]),
+            (0, 50, vec![(0, 5), (10, 20), (40, 50)]),
+            (40, 40, vec![]),
+        ] {
+            let found = unaccounted(Offset(from), Offset(to), &gaps);
+            let found: Vec<_> = found.iter().map(|(a, b)| (a.0, b.0)).collect();
+            assert_eq!(found, holes, "{from} to {to}");
+        }
     }
 }

@@ -1,15 +1,22 @@
-//! The segments: each from its first commit to its last, against the index and against each other.
+//! The segments: each from its first commit to its last, against the index and against each other,
+//! an evacuated one also against its manifest.
+//!
+//! The index is asked again before each segment, since evacuation may put one in the place of several
+//! meanwhile. Invariant: no commit is read twice, and none is passed over that was there from the
+//! beginning and still is.
 
 use std::ops::ControlFlow;
 
 use crate::commit::{BatchInCommit, Commit};
+use crate::evacuated::Manifest;
 use crate::ids::{CommitNumber, SegmentId};
 use crate::journal::{self, Operation};
 use crate::message::Message;
 use crate::metadata::{SegmentRecord, SegmentState};
 use crate::segment::{self, ScanError};
+use crate::segment_name::SegmentName;
 use crate::segment_record::Evacuated;
-use crate::verify::{Finding, FindingKind, Severity, Verifier, VerifyProgress};
+use crate::verify::{Finding, FindingKind, Severity, Verifier, VerifyProgress, with_causes};
 
 /// Bytes of commits after which progress is told.
 const TOLD_EVERY_BYTES: u64 = 4 * 1024 * 1024;
@@ -21,8 +28,23 @@ struct Reading {
     record: SegmentRecord,
     /// Commits behind this one are not asked for.
     last: CommitNumber,
+    /// The last one that is asked for, or one behind it, was there.
+    reached: bool,
+    /// What the segment says of itself, if it is an evacuated one.
+    manifest: Option<SegmentRecord>,
+    /// Whether it was asked for from its first commit on, up to its last.
+    is_all: bool,
     told_bytes: u64,
     stopped: bool,
+}
+
+/// How far the reading of all segments is.
+#[derive(Clone, Copy)]
+struct At {
+    /// All segments before this one are read.
+    segment: SegmentId,
+    /// The last commit that was asked for.
+    commit: CommitNumber,
 }
 
 /// How far the whole is.
@@ -35,34 +57,47 @@ struct Totals {
 impl Verifier<'_> {
     pub(super) fn all_segments(&mut self) -> ControlFlow<()> {
         self.verified.gaps = self.accounts.gaps_total;
-        let segments: Vec<(SegmentId, SegmentRecord)> = {
+        let (end, totals) = {
             let index = self.shared.segments.index();
-            index
-                .all()
-                .map(|(id, record)| (id, record.clone()))
-                .collect()
+            let totals = Totals {
+                segments: index.all().count() as u64,
+                bytes: index.all().map(|(_, record)| record.bytes).sum(),
+            };
+            (index.active.0, totals)
         };
-        let totals = Totals {
-            segments: segments.len() as u64,
-            bytes: segments.iter().map(|(_, record)| record.bytes).sum(),
+        let mut at = At {
+            segment: SegmentId(0),
+            commit: CommitNumber(0),
         };
-        let mut previous = CommitNumber(0);
-        for (id, record) in &segments {
+        while let Some((id, record)) = self.segment_from(at.segment, end) {
             self.progress(totals)?;
+            if !record.is_empty() && !self.one_segment(id, &record, at, totals)? {
+                // Evacuated or removed meanwhile: then the index says what to read now.
+                continue;
+            }
             if !record.is_empty() {
-                self.one_segment(*id, record, totals)?;
-                if record.first_commit <= previous {
+                let is_rest = id < at.segment;
+                if !is_rest && record.first_commit <= at.commit {
                     let first = record.first_commit;
                     let what =
                         format!("it begins at commit {first}; the one before ends behind it");
                     let finding = Finding::new(Severity::Error, FindingKind::Overlap, what);
-                    self.find(finding.in_segment(*id, first))?;
+                    self.find(finding.in_segment(id, first))?;
                 }
-                previous = record.last_commit;
+                at.commit = record.last_commit;
             }
+            at.segment = SegmentId(record.name(id).last.0.saturating_add(1));
             self.verified.segments += 1;
         }
         self.progress(totals)
+    }
+
+    /// The first segment that stands for `from` or a later one, if it begins no later than `end`.
+    fn segment_from(&self, from: SegmentId, end: SegmentId) -> Option<(SegmentId, SegmentRecord)> {
+        let index = self.shared.segments.index();
+        let mut all = index.all();
+        let (id, record) = all.find(|(id, record)| record.name(*id).last >= from)?;
+        (id <= end).then(|| (id, record.clone()))
     }
 
     fn progress(&mut self, totals: Totals) -> ControlFlow<()> {
@@ -74,22 +109,27 @@ impl Verifier<'_> {
         })
     }
 
+    /// Reads a segment, but what is at or before `at`; false if it is not there any more.
     fn one_segment(
         &mut self,
         id: SegmentId,
         index: &SegmentRecord,
+        at: At,
         totals: Totals,
-    ) -> ControlFlow<()> {
-        let database = match self.shared.segments.database(index.name(id)) {
+    ) -> ControlFlow<(), bool> {
+        let name = index.name(id);
+        let database = match self.shared.segments.database(name) {
             Ok(Some(database)) => database,
-            // Evacuated or removed since it began; what is still wanted of it was live elsewhere, too.
-            Ok(None) => return ControlFlow::Continue(()),
+            Ok(None) => return ControlFlow::Continue(false),
             Err(error) => {
                 let error = with_causes(&error);
                 self.damage(id, CommitNumber(0), &error)?;
-                return self.skip(id, &SegmentRecord::created(), index);
+                self.skip(id, &SegmentRecord::created(), index)?;
+                return ControlFlow::Continue(true);
             }
         };
+        let is_rest = id < at.segment;
+        let durable = self.accounts.durable;
         let mut reading = Reading {
             segment: id,
             record: SegmentRecord {
@@ -99,11 +139,19 @@ impl Verifier<'_> {
                 }),
                 ..SegmentRecord::created()
             },
-            last: index.last_commit.min(self.accounts.durable),
+            last: index.last_commit.min(durable),
+            reached: false,
+            manifest: self.manifest(&database, name)?,
+            is_all: !is_rest && index.last_commit <= durable,
             told_bytes: self.verified.bytes,
             stopped: false,
         };
-        let end = segment::scan(&database, CommitNumber(0), |commit| {
+        let from = match is_rest {
+            true => at.commit.next(),
+            false => CommitNumber(0),
+        };
+        let end = segment::scan(&database, from, |commit| {
+            reading.reached |= commit.number() >= reading.last;
             if commit.number() > reading.last {
                 return ControlFlow::Break(());
             }
@@ -115,7 +163,35 @@ impl Verifier<'_> {
         if reading.stopped {
             return ControlFlow::Break(());
         }
-        self.end_of_segment(&reading, end, index)
+        // What was made of segments of which the last commits are read has nothing more to ask for.
+        reading.reached |= is_rest && at.commit >= reading.last;
+        self.end_of_segment(&reading, end, index)?;
+        ControlFlow::Continue(true)
+    }
+
+    /// What an evacuated segment says of itself. The journal in it is needed when the metadata is
+    /// lost, and when the segment is evacuated again.
+    fn manifest(
+        &mut self,
+        database: &sled::Db,
+        name: SegmentName,
+    ) -> ControlFlow<(), Option<SegmentRecord>> {
+        if !name.is_evacuated() {
+            return ControlFlow::Continue(None);
+        }
+        match Manifest::read_surely(database, name) {
+            Ok(manifest) => ControlFlow::Continue(Some(manifest.record)),
+            Err(error) => {
+                let what = format!(
+                    "what it says of itself cannot be read: {}; it stays until retention takes it, \
+                     and is no help if the metadata is lost",
+                    with_causes(&error)
+                );
+                let finding = Finding::new(Severity::Warning, FindingKind::Manifest, what);
+                self.find(finding.in_segment(name.first, CommitNumber(0)))?;
+                ControlFlow::Continue(None)
+            }
+        }
     }
 
     fn one_commit(
@@ -133,7 +209,7 @@ impl Verifier<'_> {
         }
         for batch in commit.batches() {
             let place = (batch.partition, batch.base_offset, batch.next_offset);
-            if let Some(finding) = self.accounts.take(self.shared, segment, number, place) {
+            for finding in self.accounts.take(self.shared, segment, number, place) {
                 self.find(finding)?;
             }
             self.one_batch(segment, commit, batch)?;
@@ -183,34 +259,45 @@ impl Verifier<'_> {
         index: &SegmentRecord,
     ) -> ControlFlow<()> {
         let id = reading.segment;
-        let is_whole = reading.record.last_commit >= reading.last;
+        let sealed = SegmentRecord {
+            state: SegmentState::Sealed,
+            ..reading.record.clone()
+        };
+        let manifest = reading.manifest.as_ref().filter(|_| reading.is_all);
+        // Commits of a copy are not dense: only the sum of them says that all are there.
+        let is_as_made = manifest == Some(&sealed);
+        let lacks = manifest.is_some_and(|manifest| manifest == index && sealed != *index);
         match end {
-            Err(error) if is_whole => {
+            Err(error) if reading.reached => {
                 // Recovery cut it here, and wrote down what is missing.
                 let what = format!("it is damaged behind its last commit: {error}");
                 let finding = Finding::new(Severity::Warning, FindingKind::Damage, what);
-                self.find(finding.in_segment(id, reading.last))?;
+                return self.find(finding.in_segment(id, reading.last));
             }
             Err(error) => {
                 self.damage(id, reading.record.last_commit, &error.to_string())?;
                 return self.skip(id, &reading.record, index);
             }
-            Ok(_) if !is_whole => {
+            Ok(_) if !is_as_made && (lacks || !reading.reached) => {
                 let (found, last) = (reading.record.last_commit, reading.last);
-                let what = format!("it ends at commit {found}; the index says {last}");
+                let what = match reading.reached {
+                    true => "commits are missing in it".to_owned(),
+                    false => format!("it ends at commit {found}; the index says {last}"),
+                };
                 self.damage(id, found, &what)?;
                 return self.skip(id, &reading.record, index);
             }
             Ok(_) => {}
         }
-        let sealed = SegmentRecord {
-            state: SegmentState::Sealed,
-            ..reading.record.clone()
-        };
-        if index.state == SegmentState::Sealed && sealed != *index {
+        if reading.is_all && index.state == SegmentState::Sealed && sealed != *index {
             let what = "the index says something else than the segment holds";
             let finding = Finding::new(Severity::Error, FindingKind::Index, what);
-            self.find(finding.in_segment(id, index.last_commit))?;
+            return self.find(finding.in_segment(id, index.last_commit));
+        }
+        if manifest.is_some() && !is_as_made {
+            let what = "it holds less than when it was made";
+            let finding = Finding::new(Severity::Warning, FindingKind::Damage, what);
+            return self.find(finding.in_segment(id, index.last_commit));
         }
         ControlFlow::Continue(())
     }
@@ -236,22 +323,12 @@ impl Verifier<'_> {
                 continue;
             }
             let place = (part.partition, part.next_offset, part.next_offset);
-            if let Some(hole) = self.accounts.take(self.shared, id, read.last_commit, place) {
+            for hole in self.accounts.take(self.shared, id, read.last_commit, place) {
                 self.find(hole)?;
             }
         }
         ControlFlow::Continue(())
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// What is wrong with the journal of a commit.

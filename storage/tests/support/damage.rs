@@ -71,3 +71,17 @@ pub(crate) fn cut(file: &Path, bytes: u64) {
 pub(crate) fn length(file: &Path) -> u64 {
     fs::metadata(file).unwrap().len()
 }
+
+/// The last place at which a file has these bytes.
+pub(crate) fn position(file: &Path, wanted: &[u8]) -> usize {
+    let bytes = fs::read(file).unwrap();
+    let mut places = bytes.windows(wanted.len());
+    places.rposition(|found| found == wanted).unwrap()
+}
+
+/// Zeroes the last place at which a file has these bytes.
+pub(crate) fn overwrite(file: &Path, wanted: &[u8]) {
+    let (mut bytes, at) = (fs::read(file).unwrap(), position(file, wanted));
+    bytes[at..at + wanted.len()].fill(0);
+    fs::write(file, bytes).unwrap();
+}

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod damage;
+pub(crate) mod evacuated_folder;
+pub(crate) mod halves;
 pub(crate) mod listing;
 pub(crate) mod runs;
 pub(crate) mod template;

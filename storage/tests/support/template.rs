@@ -23,7 +23,7 @@ use super::{append, append_many, log_of, open};
 pub(crate) const BLOCK: usize = 4096;
 
 /// Offsets and payloads of a partition.
-type Records = BTreeMap<u64, String>;
+pub(crate) type Records = BTreeMap<u64, String>;
 
 /// See the module's documentation.
 pub(crate) struct Template {
@@ -50,6 +50,8 @@ pub(crate) struct Outcome {
     pub(crate) leapt: bool,
     /// Why readers cannot have what is missing.
     pub(crate) reasons: Vec<GapReason>,
+    /// Records that the gap ledger has, but for those that it only has "at most".
+    pub(crate) ledger: u64,
 }
 
 pub(crate) fn logs() -> [LogOptions; 2] {
@@ -167,6 +169,7 @@ impl Copy {
             missing: 0,
             leapt: false,
             reasons: Vec::new(),
+            ledger: exact_losses(&store),
         };
         for (partition, written) in &template.records {
             let (found, gaps) = read_with_gaps(&store, *partition);
@@ -259,6 +262,13 @@ impl Copy {
     }
 }
 
+/// Records that the gap ledger says are gone for certain.
+pub(crate) fn exact_losses(store: &Store) -> u64 {
+    let gaps = store.gaps();
+    let exact = gaps.iter().filter(|gap| !gap.at_most);
+    exact.map(|gap| gap.records).sum()
+}
+
 /// Nothing wrong is shown, and nothing is missing without a word.
 fn compare(
     written: &Records,
@@ -287,7 +297,11 @@ fn compare(
     }
 }
 
-fn read_with_gaps(store: &Store, partition: LogPartition) -> (Records, Vec<(u64, u64, GapReason)>) {
+/// Everything that a reader gets of a partition, and what it is told is not there.
+pub(crate) fn read_with_gaps(
+    store: &Store,
+    partition: LogPartition,
+) -> (Records, Vec<(u64, u64, GapReason)>) {
     let mut reader = store.partition_reader(partition, Offset(0));
     let (mut records, mut gaps) = (Records::new(), Vec::new());
     let (mut empty, mut last) = (0, None);

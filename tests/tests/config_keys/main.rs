@@ -57,6 +57,10 @@ const TESTS: &[(&str, fn())] = &[
         "log[].linger",
         logs::lone_message_waits_as_long_as_linger_says,
     ),
+    (
+        "log[].on_full",
+        storing::full_log_forgets_or_refuses_as_on_full_says,
+    ),
     ("log[].name", logs::logs_take_what_their_keys_say),
     ("log[].filters", logs::logs_take_what_their_keys_say),
     ("log[].partitions", logs::logs_take_what_their_keys_say),

@@ -160,3 +160,39 @@ pub(crate) fn status_tells_the_life_of_the_card_only_if_its_endurance_is_set() {
         assert_eq!(endurance.as_u64(), told, "{status}");
     }
 }
+
+/// Without a route, a log that rejects has nothing that could go for its bytes.
+#[test]
+pub(crate) fn full_log_forgets_or_refuses_as_on_full_says() {
+    for (on_full, may_refuse) in [("drop-oldest", false), ("reject", true)] {
+        let gateway = Gateway::start(&format!(
+            "{LOOPBACK}\n[storage]\nsegment_bytes = \"1MiB\"\n\
+             [[log]]\nname = \"small\"\nfilters = [\"small\"]\npartitions = 1\n\
+             on_full = \"{on_full}\"\nretention = {{ bytes = \"2MiB\" }}\n"
+        ))
+        .unwrap();
+        let mut client = gateway.client("c").unwrap();
+        let payload = "x".repeat(16 << 10);
+        let start = || {
+            let start = "tidegate_log_start_offset";
+            gateway.metric(start, &[("log", "small")]).unwrap()
+        };
+        let mut codes = std::iter::from_fn(|| {
+            let publish = Publish::new("small", payload.as_str());
+            Some(client.publish_acknowledged(publish).unwrap())
+        });
+        let refused = codes
+            .by_ref()
+            .take(2000)
+            .any(|code| code == QUOTA_EXCEEDED || (!may_refuse && start() > 0.0));
+        assert!(refused, "neither refused nor dropped: {on_full}");
+        assert_eq!(start() > 0.0, !may_refuse, "{on_full}");
+        let status = gateway.json("/status").unwrap();
+        let full = if may_refuse { &["small"][..] } else { &[] };
+        assert_eq!(
+            status["store"]["full_logs"],
+            serde_json::json!(full),
+            "{on_full}"
+        );
+    }
+}

@@ -6,6 +6,25 @@ use serde::{Deserialize as _, Deserializer, Serializer};
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
+/// What each byte of a text stands for; [`NOTHING`] if it is no letter.
+const VALUES: [u8; 256] = values();
+const NOTHING: u8 = 0xff;
+
+#[expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "there are 64 letters, each a byte; evaluated while it is compiled"
+)]
+const fn values() -> [u8; 256] {
+    let mut values = [NOTHING; 256];
+    let mut value = 0;
+    while value < ALPHABET.len() {
+        values[ALPHABET[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+}
+
 /// The text for `bytes`, padded.
 pub(crate) fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
@@ -39,8 +58,9 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
         }
         let mut bits = 0_u32;
         for byte in group.iter().take(4 - padding) {
-            let value = ALPHABET.iter().position(|letter| letter == byte)?;
-            bits = bits << 6 | u32::try_from(value).ok()?;
+            let value = VALUES.get(usize::from(*byte)).copied();
+            let value = value.filter(|value| *value != NOTHING)?;
+            bits = bits << 6 | u32::from(value);
         }
         bits <<= 6 * padding;
         let [_, decoded @ ..] = bits.to_be_bytes();

@@ -48,6 +48,8 @@ pub(crate) struct Degraded {
     attempts: Cell<u32>,
     /// `None` while one is under way.
     next_attempt: Cell<Option<Instant>>,
+    /// No attempt will be made any more: only another process can open the store.
+    needs_new_process: Cell<bool>,
 }
 
 /// How the store was opened the last time that it was.
@@ -65,6 +67,7 @@ impl Degraded {
             reason: RefCell::new(reason),
             attempts: Cell::new(0),
             next_attempt: Cell::new(None),
+            needs_new_process: Cell::new(false),
         }
     }
 
@@ -92,6 +95,15 @@ impl Degraded {
     pub(crate) fn begin_attempt(&self) {
         self.next_attempt.set(None);
         self.attempts.set(self.attempts.get().saturating_add(1));
+    }
+
+    /// Only another process can open the store.
+    pub(crate) fn give_up(&self) {
+        self.needs_new_process.set(true);
+    }
+
+    pub(crate) fn needs_new_process(&self) -> bool {
+        self.needs_new_process.get()
     }
 
     pub(crate) fn set_reason(&self, reason: String) {

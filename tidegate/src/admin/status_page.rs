@@ -41,8 +41,11 @@ pub(crate) struct DegradedPage {
     pub(crate) since_ms: u64,
     /// How often it was tried to open the store since.
     pub(crate) attempts: u32,
-    /// Until the next attempt; null while one is under way.
+    /// Until the next attempt; null while one is under way, or if there will be none.
     pub(crate) next_attempt_seconds: Option<u64>,
+    /// Only another process can open the store.
+    #[serde(default)]
+    pub(crate) needs_new_process: bool,
     pub(crate) remedy: String,
 }
 
@@ -96,8 +99,16 @@ pub(crate) struct StorePage {
     pub(crate) bytes: u64,
     pub(crate) free_bytes: u64,
     pub(crate) flash: FlashPage,
+    /// The logs that refuse records now, because nothing of theirs may go.
+    #[serde(default)]
+    pub(crate) full_logs: Vec<String>,
     /// The logs whose records keep the oldest segment.
     pub(crate) oldest_segment_kept_by: Vec<String>,
+    /// Segments whose live data was copied elsewhere since the start, and its bytes.
+    #[serde(default)]
+    pub(crate) evacuated_segments: u64,
+    #[serde(default)]
+    pub(crate) evacuated_bytes: u64,
     pub(crate) clock: String,
     pub(crate) recovery: Vec<String>,
     pub(crate) gaps: Vec<GapPage>,
@@ -196,6 +207,7 @@ impl DegradedPage {
             since_ms: milliseconds(since),
             attempts: degraded.attempts(),
             next_attempt_seconds: next.map(|wait| wait.as_secs()),
+            needs_new_process: degraded.needs_new_process(),
             remedy: REMEDY.to_owned(),
         }
     }
@@ -251,11 +263,12 @@ impl StorePage {
             Health::Poisoned(problem) => format!("failed: {problem}"),
         };
         let logs = store.logs();
+        let name = |id: storage::LogId| {
+            let log = logs.iter().find(|log| log.id == id);
+            log.map_or_else(|| id.to_string(), |log| log.name.clone())
+        };
         let gap = |gap: storage::Gap| GapPage {
-            log: logs
-                .iter()
-                .find(|log| log.id == gap.partition.log)
-                .map_or_else(|| gap.partition.log.to_string(), |log| log.name.clone()),
+            log: name(gap.partition.log),
             partition: gap.partition.partition.0,
             route: gap.route,
             from: gap.from.0,
@@ -288,6 +301,13 @@ impl StorePage {
                     .card_endurance
                     .map(firmware_config::ByteCount::get),
             ),
+            full_logs: store
+                .full_logs()
+                .into_iter()
+                .map(|(id, _)| name(id))
+                .collect(),
+            evacuated_segments: store.counters().evacuated_segments(),
+            evacuated_bytes: store.counters().evacuated_bytes(),
             oldest_segment_kept_by: status
                 .oldest_segment
                 .map_or_else(Vec::new, |(_, logs)| logs),

@@ -82,6 +82,11 @@ impl TidegateOptions {
         self.folder.join("data")
     }
 
+    /// Where it writes its log lines.
+    pub(super) fn log(&self) -> PathBuf {
+        self.folder.join("tidegate.log")
+    }
+
     /// The default configuration but for what has to be another.
     fn configuration(&self) -> String {
         let Self {
@@ -113,7 +118,7 @@ impl Broker {
         let config = options.folder.join("tidegate.toml");
         write(&config, &options.configuration())?;
         let arguments = ["run".as_ref(), "--config".as_ref(), config.as_os_str()];
-        let log = options.folder.join("tidegate.log");
+        let log = options.log();
         let began = Instant::now();
         let process = Process::start("tidegate", &this_program, &arguments, &log)?;
         let mut broker = Self {

@@ -34,7 +34,7 @@ impl Folder {
         if free < needed {
             let mebibytes = |bytes: u64| ByteCount::new(bytes.div_ceil(1 << 20) << 20);
             bail!(
-                "{shown} has {} free and the measurement needs {}; name another folder with --dir, \
+                "not measured: {shown} has {} free and the measurement needs {}; name another folder with --dir, \
                  or measure less",
                 mebibytes(free),
                 mebibytes(needed),

@@ -55,6 +55,8 @@ impl Process {
             ])
             .arg(program)
             .args(arguments)
+            // Tidegate tells then when each step of its start was done, see `steps`.
+            .env("TIDEGATE_LOG", "info,start=debug")
             .stdin(Stdio::null())
             .stdout(file.try_clone().context("open a log")?)
             .stderr(file)

@@ -74,7 +74,7 @@ const PUBLISH_FIGURES: [Figure<publish::Round>; 9] = [
     },
 ];
 
-const START_FIGURES: [Figure<start::Round>; 10] = [
+const START_FIGURES: [Figure<start::Round>; 19] = [
     Figure {
         name: "log_bytes",
         words: "log, MiB",
@@ -92,6 +92,60 @@ const START_FIGURES: [Figure<start::Round>; 10] = [
         words: "start to first CONNACK, ms",
         scale: 1000.0,
         of: |round| Some(round.start_to_connack_seconds),
+    },
+    Figure {
+        name: "step_process_seconds",
+        words: "of that: until the process runs, ms",
+        scale: 1000.0,
+        of: |round| round.steps.step_process_seconds,
+    },
+    Figure {
+        name: "step_configuration_seconds",
+        words: "  configuration, ms",
+        scale: 1000.0,
+        of: |round| round.steps.step_configuration_seconds,
+    },
+    Figure {
+        name: "step_lock_seconds",
+        words: "  lock on the data folder, ms",
+        scale: 1000.0,
+        of: |round| round.steps.step_lock_seconds,
+    },
+    Figure {
+        name: "step_metadata_seconds",
+        words: "  metadata database opened, ms",
+        scale: 1000.0,
+        of: |round| round.steps.step_metadata_seconds,
+    },
+    Figure {
+        name: "step_index_seconds",
+        words: "  index read, ms",
+        scale: 1000.0,
+        of: |round| round.steps.step_index_seconds,
+    },
+    Figure {
+        name: "step_segments_seconds",
+        words: "  unsealed segments read, ms",
+        scale: 1000.0,
+        of: |round| round.steps.step_segments_seconds,
+    },
+    Figure {
+        name: "step_store_seconds",
+        words: "  store open, ms",
+        scale: 1000.0,
+        of: |round| round.steps.step_store_seconds,
+    },
+    Figure {
+        name: "step_listeners_seconds",
+        words: "  listeners, ms",
+        scale: 1000.0,
+        of: |round| round.steps.step_listeners_seconds,
+    },
+    Figure {
+        name: "step_connack_seconds",
+        words: "  first CONNACK, ms",
+        scale: 1000.0,
+        of: |round| round.steps.step_connack_seconds,
     },
     Figure {
         name: "start_cpu_seconds",

@@ -3,7 +3,7 @@
 //!
 //! Only the process dies, not the machine: the kernel still has the files in memory.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
@@ -12,6 +12,7 @@ use super::broker::{Broker, TidegateOptions};
 use super::folder::{self, Folder};
 use super::load::{Load, LoadOptions};
 use super::progress::Progress;
+use super::steps::Steps;
 use crate::cli::bench::BenchStartOptions;
 
 /// The log is filled with large messages, which is fast.
@@ -42,6 +43,8 @@ pub(super) struct Round {
     pub(super) rss_peak_after_bytes: u64,
     pub(super) start_read_bytes: u64,
     pub(super) start_fetched_bytes: u64,
+    #[serde(flatten)]
+    pub(super) steps: Steps,
 }
 
 /// What was measured.
@@ -121,7 +124,9 @@ async fn measure(
     drop(load);
     let data_folder_bytes = folder::size(&tidegate.data())?;
 
+    let began = SystemTime::now();
     let (broker, elapsed) = Broker::start_tidegate(tidegate).await?;
+    let steps = Steps::of_log(&tidegate.log(), began, elapsed)?;
     let after = broker.usage()?;
     let store = broker.store().await?.context("no status")?;
     let round = Round {
@@ -135,6 +140,7 @@ async fn measure(
         rss_peak_after_bytes: after.rss_peak_bytes,
         start_read_bytes: after.read_bytes,
         start_fetched_bytes: after.fetched_bytes,
+        steps,
     };
     Ok((round, broker))
 }

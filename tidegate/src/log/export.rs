@@ -71,6 +71,7 @@ fn writer(options: &LogExportOptions, request: &ExportRequest) -> anyhow::Result
         (ExportFormat::Kafka, Some(folder)) => Ok(Box::new(kafka_files::KafkaFiles::new(
             folder,
             &options.log,
+            options.partition,
             options.force,
         )?)),
         (ExportFormat::Kafka, None) => Err(anyhow!("`--format kafka` needs `--output`")),

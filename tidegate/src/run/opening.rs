@@ -20,6 +20,8 @@ pub(super) enum Unopened {
     Refused(Failure),
     /// For a reason of the machine, which may pass: why.
     Trouble(String),
+    /// This process can open no store any more, whatever the folder is like; the next one can: why.
+    Broken(String),
 }
 
 impl Unopened {
@@ -27,7 +29,7 @@ impl Unopened {
     pub(super) fn reason(self) -> String {
         match self {
             Self::Refused(failure) => failure.to_string(),
-            Self::Trouble(reason) => reason,
+            Self::Trouble(reason) | Self::Broken(reason) => reason,
         }
     }
 }
@@ -40,11 +42,11 @@ pub(super) fn open_store(config: &Config) -> Result<Opened, Unopened> {
     let opened = panic::catch_unwind(AssertUnwindSafe(|| {
         Store::open(&config.data_dir, options, &logs)
     }));
-    let opened = opened.map_err(|_| Unopened::Trouble("opening the store panicked".to_owned()))?;
+    let opened = opened.map_err(|_| trouble("opening the store panicked".to_owned()))?;
     let opened = opened.map_err(|error| {
         let failure = explain_open(error);
         match failure.status() {
-            Status::StoreFailed => Unopened::Trouble(failure.to_string()),
+            Status::StoreFailed => trouble(failure.to_string()),
             _ => Unopened::Refused(failure),
         }
     })?;
@@ -55,6 +57,14 @@ pub(super) fn open_store(config: &Config) -> Result<Opened, Unopened> {
         "Store is open."
     );
     Ok(opened)
+}
+
+/// What failed while sled's threads are gone says nothing of the folder.
+fn trouble(reason: String) -> Unopened {
+    match storage::io_threads_have_failed() {
+        true => Unopened::Broken(reason),
+        false => Unopened::Trouble(reason),
+    }
 }
 
 /// The exit status that a data folder deserves that cannot be opened.

@@ -77,11 +77,6 @@ pub(super) async fn serve(
     config: &Config,
     opened: Result<Opened, Unopened>,
 ) -> Result<(), Failure> {
-    let mut mode = match opened {
-        Ok((store, threads)) => Mode::Normal(store, threads),
-        Err(Unopened::Trouble(reason)) => Mode::Degraded(reason),
-        Err(Unopened::Refused(failure)) => return Err(failure),
-    };
     // Before anybody is told that we run, who may then tell us to end.
     let (end, retry) = listen()?;
     let mut gateway = Gateway {
@@ -94,6 +89,14 @@ pub(super) async fn serve(
         state: None,
         admin: None,
         addresses: None,
+    };
+    let mut mode = match opened {
+        Ok((store, threads)) => Mode::Normal(store, threads),
+        Err(Unopened::Trouble(reason)) => Mode::Degraded(reason),
+        Err(Unopened::Broken(reason)) => {
+            Mode::Degraded(gateway.after_failure(Duration::ZERO, reason)?)
+        }
+        Err(Unopened::Refused(failure)) => return Err(failure),
     };
     loop {
         mode = match mode {
@@ -128,6 +131,7 @@ impl Gateway<'_> {
             }
         };
         state.set_ready(true);
+        tracing::debug!(target: "start", step = "listeners", "Start goes on.");
         notify_systemd(&[sd_notify::NotifyState::Ready]);
         let asked = Cell::new(false);
         let shutdown = async {
@@ -198,8 +202,7 @@ impl Gateway<'_> {
         match self.past.note(&problem) {
             Ok(()) => {
                 notify_systemd(&[sd_notify::NotifyState::Stopping]);
-                let what = anyhow::anyhow!("the store has failed: {problem}");
-                Err(Failure::with(Status::StoreFailed, what))
+                Err(store_failed(&problem))
             }
             Err(error) => {
                 tracing::error!(%error, "The failure cannot be noted for the next start: no restart.");
@@ -209,6 +212,9 @@ impl Gateway<'_> {
     }
 
     /// Serves what needs no store until there is one, which is returned, or until it is asked to end.
+    ///
+    /// # Errors
+    /// Also when only another process can open the store, and the end of this one was noted for it.
     async fn serve_degraded(&mut self, reason: String) -> Result<Option<Opened>, Failure> {
         let options = wiring::broker_options(self.config, None)?;
         let broker = self.start_broker(options, None)?;
@@ -225,31 +231,30 @@ impl Gateway<'_> {
         ]);
         let (finish, finished) = oneshot::channel::<()>();
         let mut running = tokio::task::spawn_local(broker.run(async { drop(finished.await) }));
-        let opened = {
-            let attempts = attempts(self.config, &degraded, &mut self.retry, &mut self.pause);
-            tokio::select! {
-                () = self.end.next() => None,
-                opened = attempts => Some(opened),
-                ended = &mut running => {
-                    ended.context("serve without a store")??;
-                    None
-                }
+        let (retry, pause, past) = (&mut self.retry, &mut self.pause, &mut self.past);
+        let result = tokio::select! {
+            () = self.end.next() => Ok(None),
+            result = attempts(self.config, &degraded, retry, pause, past) => result.map(Some),
+            ended = &mut running => {
+                ended.context("serve without a store")??;
+                Ok(None)
             }
         };
         drop(finish);
-        if opened.is_none() {
+        let is_opened = matches!(result, Ok(Some(_)));
+        if !is_opened {
             notify_systemd(&[sd_notify::NotifyState::Stopping]);
         }
         if !running.is_finished() {
             running.await.context("serve without a store")??;
         }
-        if opened.is_none() {
-            self.close_admin();
-        } else {
+        if is_opened {
             tracing::info!("No longer degraded: the store is open.");
             notify_systemd(&[sd_notify::NotifyState::Status("")]);
+        } else {
+            self.close_admin();
         }
-        Ok(opened)
+        result
     }
 
     /// Starts a broker on the configured addresses, or where the one before it was.
@@ -311,15 +316,28 @@ impl Gateway<'_> {
 }
 
 /// Tries to open the store, again and again, on a thread of its own.
+///
+/// When sled's threads are gone, no attempt of this process can succeed: it fails, so that the next
+/// one begins, unless the last one has ended by a failure of the store, too. Then it waits for ever.
 async fn attempts(
     config: &Config,
     degraded: &Degraded,
     retry: &mut RetrySignal,
     pause: &mut Duration,
-) -> Opened {
+    past: &mut PastFailure,
+) -> Result<Opened, Failure> {
     loop {
         let next_seconds = pause.as_secs();
         let reason = degraded.reason().to_owned();
+        if storage::io_threads_have_failed() {
+            tracing::error!(
+                reason,
+                "DEGRADED: only QoS 0 is served, live; nothing is stored. This process cannot open \
+                 the store any more: start it again."
+            );
+            degraded.give_up();
+            return std::future::pending().await;
+        }
         tracing::error!(
             reason,
             next_seconds,
@@ -333,27 +351,42 @@ async fn attempts(
         degraded.begin_attempt();
         *pause = (*pause * 2).min(ATTEMPT_LAST);
         match attempt(config.clone()).await {
-            Ok(opened) => return opened,
-            Err(reason) => degraded.set_reason(reason),
+            Ok(opened) => return Ok(opened),
+            Err(unopened) => {
+                let is_broken = matches!(unopened, Unopened::Broken(_));
+                let reason = unopened.reason();
+                if is_broken && !past.is_noted() && past.note(&reason).is_ok() {
+                    return Err(store_failed(&reason));
+                }
+                degraded.set_reason(reason);
+            }
         }
     }
 }
 
-fn attempt(config: Config) -> impl Future<Output = Result<Opened, String>> {
+fn store_failed(problem: &str) -> Failure {
+    let what = anyhow::anyhow!("the store has failed: {problem}");
+    Failure::with(Status::StoreFailed, what)
+}
+
+fn attempt(config: Config) -> impl Future<Output = Result<Opened, Unopened>> {
     let (tell, told) = oneshot::channel();
     let thread = thread::Builder::new()
         .name("opening".to_owned())
         .spawn(move || {
-            let opened = open_store(&config).map_err(Unopened::reason);
+            let opened = open_store(&config);
             if let Err(Ok((_, threads))) = tell.send(opened) {
                 // Nobody waits any more: the process ends.
                 threads.close();
             }
         });
     async move {
-        thread.map_err(|error| format!("start a thread: {error}"))?;
+        let trouble = |what| Err(Unopened::Trouble(what));
+        if let Err(error) = thread {
+            return trouble(format!("start a thread: {error}"));
+        }
         let opened = told.await;
-        opened.unwrap_or_else(|_| Err("the thread that opens the store ended".to_owned()))
+        opened.unwrap_or_else(|_| trouble("the thread that opens the store ended".to_owned()))
     }
 }
 

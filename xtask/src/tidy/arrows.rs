@@ -45,6 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     // The tests' Kafka is also a person's: `cargo xtask kafka`.
+    ("storage-bench/engines", &["storage"]),
     ("xtask", &["tests"]),
 ];
 

@@ -65,6 +65,17 @@ fn record_waits_for_company_as_long_as_its_log_lingers() {
 }
 
 #[test]
+fn nothing_lingers_longer_than_the_longest_linger() {
+    let now = Instant::now();
+    let mut state = state();
+    let log = state.logs.get_mut(&LogId(2)).unwrap();
+    log.options.as_mut().unwrap().linger = Duration::from_secs(1);
+    state.linger = Duration::from_secs(1);
+    append(&mut state, 2, 5, now).unwrap();
+    assert_eq!(due_in(&mut state, now), Some(LINGER_MAX));
+}
+
+#[test]
 fn commit_leaves_for_its_least_patient_record() {
     let (mut state, now) = (state(), Instant::now());
     append(&mut state, 2, 5, now).unwrap();

@@ -21,6 +21,8 @@ pub(super) struct JsonLines {
     out: BufWriter<Output>,
     path: Option<PathBuf>,
     force: bool,
+    /// Whether there is a line.
+    has_any: bool,
     request: ExportRequest,
 }
 
@@ -118,6 +120,7 @@ impl JsonLines {
             out: BufWriter::with_capacity(BUFFER_BYTES, output),
             path: path.map(Path::to_owned),
             force,
+            has_any: false,
             request,
         })
     }
@@ -125,6 +128,7 @@ impl JsonLines {
     fn line(&mut self, line: &Line<'_>) -> anyhow::Result<()> {
         let mut text = serde_json::to_vec(line).context("make a line")?;
         text.push(b'\n');
+        self.has_any = true;
         let written = self.out.write_all(&text);
         self.explain(written)
     }
@@ -241,6 +245,10 @@ impl Writer for JsonLines {
         let Some(path) = self.path.clone() else {
             return Ok(());
         };
+        if !self.has_any && path.exists() {
+            let path = path.display();
+            return Err(anyhow!("nothing is exported: {path} stays as it is"));
+        }
         let stdout = Output::Stdout(io::stdout());
         let Output::File(file) = std::mem::replace(self.out.get_mut(), stdout) else {
             return Ok(());

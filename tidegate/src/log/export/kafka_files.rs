@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -47,8 +47,29 @@ impl Drop for KafkaFiles {
 }
 
 impl KafkaFiles {
-    pub(super) fn new(folder: &Path, log: &str, force: bool) -> anyhow::Result<Self> {
-        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    /// Refuses at once to replace what is there of `partition`, or of any without one.
+    pub(super) fn new(
+        folder: &Path,
+        log: &str,
+        partition: Option<u16>,
+        force: bool,
+    ) -> anyhow::Result<Self> {
+        let read = || format!("read {}", folder.display());
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            entries => Some(entries.with_context(read)?),
+        };
+        for entry in entries.into_iter().flatten() {
+            let entry = entry.with_context(read)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let number = name
+                .strip_prefix(log)
+                .and_then(|name| name.strip_prefix('-'));
+            let number = number.and_then(|number| number.parse::<u16>().ok());
+            if number.is_some_and(|number| partition.is_none_or(|wanted| wanted == number)) {
+                check_free(&entry.path(), force)?;
+            }
+        }
         Ok(Self {
             folder: folder.to_owned(),
             log: log.to_owned(),
@@ -66,6 +87,8 @@ impl KafkaFiles {
         let (log, process) = (&self.log, std::process::id());
         let name = format!(".{log}-{partition}.{process}.partial");
         let path = self.folder.join(name);
+        let folder = &self.folder;
+        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
         fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
         let (name, file) = create(&path, base_offset)?;
         Ok(Partition {
@@ -127,13 +150,27 @@ impl Writer for KafkaFiles {
         for partition in self.partitions.values_mut() {
             partition.end_file()?;
         }
+        if self.partitions.is_empty() {
+            return Ok(());
+        }
         while let Some((number, partition)) = self.partitions.pop_first() {
             let target = self.target(number);
             let kept = || format!("write {}", target.display());
-            if self.force && target.exists() {
-                fs::remove_dir_all(&target).with_context(kept)?;
+            let earlier = partition.path.with_extension("replaced");
+            let replaces = self.force && target.exists();
+            if replaces {
+                fs::rename(&target, &earlier).with_context(kept)?;
             }
-            fs::rename(&partition.path, &target).with_context(kept)?;
+            if let Err(error) = fs::rename(&partition.path, &target) {
+                if replaces {
+                    // If this fails, too, its name says what it is.
+                    let _ = fs::rename(&earlier, &target);
+                }
+                return Err(error).with_context(kept);
+            }
+            if replaces {
+                fs::remove_dir_all(&earlier).with_context(kept)?;
+            }
         }
         sync_folder(&self.folder.join("."))
     }

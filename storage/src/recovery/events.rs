@@ -1,0 +1,118 @@
+//! What recovery has to tell.
+
+use std::fmt;
+
+use crate::ids::{CommitNumber, SegmentId};
+
+/// Something out of the ordinary that happened while the folder was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecoveryEvent {
+    /// The metadata could not be opened; it was put aside and made again from the segments.
+    MetadataQuarantined {
+        /// What sled said.
+        reason: String,
+    },
+    /// The metadata was empty or not there; it was made again from the segments.
+    MetadataMissing,
+    /// A segment could not be opened and was put aside.
+    SegmentQuarantined {
+        /// Which.
+        segment: SegmentId,
+        /// What sled said.
+        reason: String,
+    },
+    /// A segment can be read up to a damaged place and is used up to there.
+    SegmentCut {
+        /// Which.
+        segment: SegmentId,
+        /// The last commit before the damage.
+        last_commit: CommitNumber,
+        /// What is wrong after it.
+        reason: String,
+    },
+    /// The directory of a segment that should be there is gone.
+    SegmentMissing {
+        /// Which.
+        segment: SegmentId,
+    },
+    /// Commits at the end of the log are gone although they were durable.
+    EndLost {
+        /// The last commit that can be read.
+        last_commit: CommitNumber,
+        /// A later one that had been durable.
+        durable: CommitNumber,
+    },
+    /// The last commit was being written when the process ended; nobody had been promised anything.
+    UnfinishedCommit {
+        /// Which.
+        commit: CommitNumber,
+    },
+}
+
+impl RecoveryEvent {
+    /// The kinds of events, one word each, for labels of metrics.
+    pub const KINDS: [&str; 7] = [
+        "metadata_missing",
+        "metadata_quarantined",
+        "segment_quarantined",
+        "segment_cut",
+        "segment_missing",
+        "end_lost",
+        "unfinished_commit",
+    ];
+
+    /// Which of [`Self::KINDS`] it is.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::MetadataMissing => "metadata_missing",
+            Self::MetadataQuarantined { .. } => "metadata_quarantined",
+            Self::SegmentQuarantined { .. } => "segment_quarantined",
+            Self::SegmentCut { .. } => "segment_cut",
+            Self::SegmentMissing { .. } => "segment_missing",
+            Self::EndLost { .. } => "end_lost",
+            Self::UnfinishedCommit { .. } => "unfinished_commit",
+        }
+    }
+}
+
+impl fmt::Display for RecoveryEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MetadataQuarantined { reason } => {
+                write!(
+                    f,
+                    "metadata was put into quarantine and made again from the log: {reason}"
+                )
+            }
+            Self::MetadataMissing => {
+                f.write_str("metadata was missing and was made again from the log")
+            }
+            Self::SegmentQuarantined { segment, reason } => {
+                write!(f, "segment {segment} was put into quarantine: {reason}")
+            }
+            Self::SegmentCut {
+                segment,
+                last_commit,
+                reason,
+            } => {
+                write!(
+                    f,
+                    "segment {segment} ends at commit {last_commit}: {reason}"
+                )
+            }
+            Self::SegmentMissing { segment } => write!(f, "segment {segment} is missing"),
+            Self::EndLost {
+                last_commit,
+                durable,
+            } => {
+                write!(
+                    f,
+                    "the log ends at commit {last_commit} although commit {durable} was durable"
+                )
+            }
+            Self::UnfinishedCommit { commit } => {
+                write!(f, "commit {commit} was not finished and is left out")
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What gives way when a log has its bytes: its oldest records, or new ones.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+
+use std::path::Path;
+use std::time::Duration;
+
+use storage::{
+    AppendError, GapReason, JournalKey, JournalKind, LogOptions, LogPartition, Message, Offset,
+    OnFull, Read, Store, StoreOptions, StoreThreads,
+};
+use support::{append_many, log_of, options, read_from, wait_for};
+
+fn reject(pins: &[&str]) -> OnFull {
+    OnFull::Reject {
+        pins: pins.iter().map(|&name| name.to_owned()).collect(),
+    }
+}
+
+/// Log `a` of 2 MiB, and a log beside it that drops its oldest records.
+fn open(path: &Path, on_full: &OnFull) -> (Store, StoreThreads, LogPartition) {
+    let small = |name, on_full| LogOptions {
+        retention_bytes: 2 << 20,
+        on_full,
+        ..LogOptions::new(name, 1)
+    };
+    let logs = [small("a", on_full.clone()), small("b", OnFull::DropOldest)];
+    // A copy of several segments goes whole or not at all; this is about what may go.
+    let options = StoreOptions {
+        evacuation_bytes_per_second: 0,
+        ..options()
+    };
+    let (store, threads) = Store::open(path, options, &logs).unwrap();
+    let partition = store.log("a").unwrap().partitions().next().unwrap();
+    (store, threads, partition)
+}
+
+fn try_append(store: &Store) -> Result<(), AppendError> {
+    let message = Message {
+        topic: "t".into(),
+        payload: "x".repeat(1000).into(),
+        ..Message::default()
+    };
+    let appended = store.append(log_of(store, "a"), b"k", &message);
+    appended.map(|_| ())
+}
+
+/// Appends until the log is full; returns the offset behind the last record.
+fn fill(store: &Store, partition: LogPartition) -> u64 {
+    wait_for("a full log", || {
+        for _ in 0..200 {
+            match try_append(store) {
+                Ok(()) | Err(AppendError::QueueFull) => {}
+                Err(AppendError::LogFull { bytes_max, .. }) => {
+                    assert_eq!(bytes_max, 2 << 20);
+                    return true;
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        false
+    });
+    let log = log_of(store, "a");
+    assert!(store.full_logs().iter().any(|(full, _)| *full == log));
+    // What was appended before is durable with this.
+    let key = JournalKey::new(JournalKind::BridgeRoute, b"nothing");
+    let put = store.put_journal_entry(key, None, Duration::ZERO).unwrap();
+    store.wait_durable(put).unwrap();
+    store.high_watermark(partition).0
+}
+
+#[test]
+fn log_that_rejects_keeps_what_a_route_has_not_replicated_also_through_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let on_full = reject(&["route", "other route"]);
+    let (store, threads, partition) = open(folder.path(), &on_full);
+    let route = store.pin("route");
+    route.set(partition, Offset(u64::MAX));
+    let end = fill(&store, partition);
+    assert_eq!(
+        store.log_start(partition),
+        Offset(0),
+        "other route is missing"
+    );
+    append_many(&store, "b", 0..10, 100);
+    threads.close();
+    drop((store, route));
+
+    let (store, threads, partition) = open(folder.path(), &on_full);
+    wait_for("a full log", || {
+        matches!(try_append(&store), Err(AppendError::LogFull { .. }))
+    });
+    let route = store.pin("route");
+    route.set(partition, Offset(u64::MAX));
+    let other = store.pin("other route");
+    // Two segments hold the log; the first has a little more or less than half of it.
+    let replicated = Offset(end * 3 / 4);
+    other.set(partition, replicated);
+    wait_for("room", || try_append(&store).is_ok());
+    let start = store.log_start(partition);
+    assert!(start > Offset(0) && start <= replicated, "{start}");
+    assert!(read_from(&store, partition, start.0).len() as u64 >= end - start.0);
+    threads.close();
+}
+
+#[test]
+fn log_that_rejects_without_a_route_refuses_when_it_is_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, threads, partition) = open(folder.path(), &reject(&[]));
+    let end = fill(&store, partition);
+    store.pin("nobody's").set(partition, Offset(u64::MAX));
+    append_many(&store, "b", 0..3000, 1000);
+    assert_eq!(store.log_start(partition), Offset(0));
+    assert!(matches!(
+        try_append(&store),
+        Err(AppendError::LogFull { .. })
+    ));
+    assert_eq!(read_from(&store, partition, 0).len() as u64, end);
+    threads.close();
+}
+
+#[test]
+fn log_that_drops_its_oldest_tells_exactly_which_are_gone_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, threads, partition) = open(folder.path(), &OnFull::DropOldest);
+    let (mut begun, mut start) = (0, Offset(0));
+    while start == Offset(0) {
+        append_many(&store, "a", begun..begun + 1000, 1000);
+        begun += 1000;
+        start = store.log_start(partition);
+    }
+    threads.close();
+    drop(store);
+    let (store, threads, partition) = open(folder.path(), &OnFull::DropOldest);
+    let mut reader = store.partition_reader(partition, Offset(0));
+    let Read::Gap { from, to, reason } = reader.read(1000).unwrap() else {
+        panic!("no gap")
+    };
+    assert_eq!((from, reason), (Offset(0), GapReason::Retention));
+    assert_eq!(to, store.log_start(partition));
+    let kept = read_from(&store, partition, to.0);
+    let offsets: Vec<_> = kept.iter().map(|(offset, _)| *offset).collect();
+    assert_eq!(offsets, (to.0..begun as u64).collect::<Vec<_>>());
+    let numbers = kept
+        .iter()
+        .map(|(_, text)| text.trim().parse::<u64>().unwrap());
+    assert!(numbers.eq(to.0..begun as u64), "each is the one it was");
+    threads.close();
+}
