@@ -6,25 +6,30 @@
 //! (`docs/decisions/0017-reading-before-sled.md`).
 //!
 //! Invariants: what a crash leaves of the commit that was being written is no damage; a database is
-//! not copied when quarantine has all its pieces already; a copy in quarantine is whole and durable
-//! or has a name that ends in `.copy`.
+//! not copied when quarantine has all its pieces already, or [`COPIES_MAX`] copies; a copy in
+//! quarantine is whole and durable or has a name that ends in `.copy`.
 
+mod evidence;
+
+use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use crate::commit::is_intact;
+use crate::commit::PieceKey;
 use crate::database::Purpose;
 use crate::durable_file::sync_directory;
-use crate::ids::CommitNumber;
-use crate::raw::{Found, RawLog, RawPieces};
+use crate::raw::{RawLog, RawPieces};
 use crate::view;
+
+use evidence::is_damaged;
 
 /// Ending of a copy that is being made.
 const UNFINISHED: &str = "copy";
-/// Copies of the metadata are not compared with each other; more than this are not made.
-const METADATA_COPIES_MAX: usize = 4;
+/// More copies of one database are not made: a card that dies must not fill itself with them. Those of
+/// the metadata are not compared with each other.
+const COPIES_MAX: usize = 4;
 
 /// What sled will read of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,14 +40,38 @@ pub(crate) enum Extent {
     Whole,
 }
 
+/// A damaged database behind whose damage something can be read, which sled would destroy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// What its copy in quarantine is called; none is made in a folder that is only looked at.
+    pub(crate) copy: Option<String>,
+    /// Whole commits that are not, or not wholly, before the damage; not counted in the metadata.
+    pub(crate) commits_behind: Option<u64>,
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.commits_behind {
+            Some(commits) => write!(f, "{commits} commits")?,
+            None => f.write_str("something")?,
+        }
+        f.write_str(" behind the damage can be read")?;
+        match &self.copy {
+            Some(copy) => write!(f, " in the copy quarantine/{copy}"),
+            None => f.write_str(", and a gateway copies it into quarantine before it opens it"),
+        }
+    }
+}
+
 /// Copies the database at `path` into the quarantine of its data folder if sled, reading `extent`,
-/// would destroy something. A database that is in no data folder is a copy itself and left alone.
+/// would destroy something, and says so. A database that is in no data folder is a copy itself and
+/// left alone.
 ///
 /// # Errors
 /// If the copy cannot be made; sled must not open the database then.
-pub(crate) fn keep(path: &Path, purpose: Purpose, extent: Extent) -> io::Result<()> {
-    let Some(quarantine) = quarantine_of(path, purpose) else {
-        return Ok(());
+pub(crate) fn keep(path: &Path, purpose: Purpose, extent: Extent) -> io::Result<Option<Kept>> {
+    let Some(root) = folder_of(path, purpose) else {
+        return Ok(None);
     };
     let from = match extent {
         Extent::Tail => snapshot_lsn(path),
@@ -50,20 +79,36 @@ pub(crate) fn keep(path: &Path, purpose: Purpose, extent: Extent) -> io::Result<
     };
     // What is no file is sled's to refuse.
     let Ok(log) = RawLog::open(&path.join("db"), purpose.segment_bytes()) else {
-        return Ok(());
+        return Ok(None);
     };
-    if !is_damaged(&log, purpose, from)? || is_kept(path, purpose, &quarantine)? {
-        return Ok(());
+    let is_damaged = is_damaged(&log, purpose, from)?;
+    let bytes_read = log.bytes_read();
+    tracing::debug!(path = %path.display(), bytes_read, is_damaged, "Looked at before it is opened.");
+    if !is_damaged {
+        return Ok(None);
     }
-    let kept = copy(path, &quarantine)?;
-    tracing::warn!(
-        path = %path.display(), copy = %kept.display(),
-        "A database is damaged; it was copied into quarantine as it is."
-    );
-    Ok(())
+    let pieces = match purpose {
+        Purpose::Segment => Some(RawPieces::read(path)?),
+        Purpose::Metadata => None,
+    };
+    let mut kept = Kept {
+        copy: None,
+        commits_behind: pieces.as_ref().map(|pieces| pieces.count().behind),
+    };
+    if !view::is_view(root) {
+        let quarantine = root.join("quarantine");
+        let wanted = pieces.map(|pieces| pieces.keys());
+        if is_kept(path, wanted.as_ref(), &quarantine)? {
+            return Ok(None);
+        }
+        kept.copy = Some(copy(path, &quarantine)?);
+    }
+    tracing::warn!(path = %path.display(), "A database is damaged: {kept}.");
+    Ok(Some(kept))
 }
 
-fn quarantine_of(path: &Path, purpose: Purpose) -> Option<PathBuf> {
+/// The data folder that a database is in.
+fn folder_of(path: &Path, purpose: Purpose) -> Option<&Path> {
     let root = match purpose {
         Purpose::Segment => {
             let log = path.parent()?;
@@ -71,8 +116,7 @@ fn quarantine_of(path: &Path, purpose: Purpose) -> Option<PathBuf> {
         }
         Purpose::Metadata => path.parent()?,
     };
-    let quarantine = root.join("quarantine");
-    (quarantine.is_dir() && !view::is_view(root)).then_some(quarantine)
+    root.join("quarantine").is_dir().then_some(root)
 }
 
 /// Up to where sled has a snapshot of a database; 0 if it is damaged or there is none.
@@ -94,77 +138,18 @@ fn snapshot_lsn(path: &Path) -> i64 {
     newest().unwrap_or(0).max(0)
 }
 
-/// Whether something that was durable is damaged, and something can be read behind it.
-fn is_damaged(log: &RawLog, purpose: Purpose, from: i64) -> io::Result<bool> {
-    let (mut evidence, mut found) = (Evidence::default(), false);
-    log.walk(from, |place| {
-        match place {
-            Found::Nothing { lsn } => evidence.nothing_at(lsn),
-            Found::Message { message, .. } => {
-                let is_behind = evidence.damage.is_some();
-                found |= is_behind && purpose == Purpose::Metadata;
-                found |= evidence.damage.is_some_and(|lsn| lsn < log.stable_lsn());
-                message.pieces(|key, _, value| {
-                    if let Some(is_last) = is_intact(key, value) {
-                        found |= evidence.piece(key.commit, is_last);
-                    }
-                });
-            }
-        }
-        match found {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    })?;
-    Ok(found)
-}
-
-/// What tells damage from what a crash leaves: a commit is begun when all before it are durable.
-#[derive(Debug, Default)]
-struct Evidence {
-    /// The first damaged place.
-    damage: Option<i64>,
-    /// The newest commit before it, or among what follows, and whether its last piece was there.
-    newest: Option<(CommitNumber, bool)>,
-    /// The newest one before it.
-    before: Option<(CommitNumber, bool)>,
-    /// The first one behind it.
-    behind: Option<CommitNumber>,
-}
-
-impl Evidence {
-    fn nothing_at(&mut self, lsn: i64) {
-        if self.damage.is_none() {
-            (self.damage, self.before) = (Some(lsn), self.newest);
-        }
-    }
-
-    /// Whether this piece proves that what is damaged was durable.
-    fn piece(&mut self, commit: CommitNumber, is_last: bool) -> bool {
-        if self.newest.is_none_or(|(newest, _)| newest <= commit) {
-            self.newest = Some((commit, is_last));
-        }
-        if self.damage.is_none() {
-            return false;
-        }
-        match self.before {
-            Some((before, true)) => commit.0 > before.0.saturating_add(1),
-            Some((before, false)) => commit > before,
-            None => commit > *self.behind.get_or_insert(commit),
-        }
-    }
-}
-
-/// Whether quarantine has all that can be read of a segment.
-fn is_kept(path: &Path, purpose: Purpose, quarantine: &Path) -> io::Result<bool> {
+/// Whether quarantine has all `wanted` pieces of a segment, or copies enough.
+fn is_kept(
+    path: &Path,
+    wanted: Option<&BTreeSet<PieceKey>>,
+    quarantine: &Path,
+) -> io::Result<bool> {
     let copies = copies(path, quarantine)?;
-    if purpose == Purpose::Metadata {
-        return Ok(copies.len() >= METADATA_COPIES_MAX);
-    }
-    let wanted = RawPieces::read(path)?.keys();
-    Ok(copies
-        .iter()
-        .any(|copy| RawPieces::read(copy).is_ok_and(|pieces| pieces.keys().is_superset(&wanted))))
+    let has_all = |copy: &PathBuf| {
+        let pieces = RawPieces::read(copy);
+        wanted.is_some_and(|wanted| pieces.is_ok_and(|pieces| pieces.keys().is_superset(wanted)))
+    };
+    Ok(copies.len() >= COPIES_MAX || copies.iter().any(has_all))
 }
 
 /// What is in quarantine under the name of `path`, or one that was made of it.
@@ -183,7 +168,8 @@ fn copies(path: &Path, quarantine: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(copies)
 }
 
-fn copy(path: &Path, quarantine: &Path) -> io::Result<PathBuf> {
+/// Copies a database into quarantine, durably; the name that it got.
+fn copy(path: &Path, quarantine: &Path) -> io::Result<String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let unfinished = quarantine.join(format!("{name}.{UNFINISHED}"));
     if unfinished.exists() {
@@ -199,19 +185,21 @@ fn copy(path: &Path, quarantine: &Path) -> io::Result<PathBuf> {
         return Err(error);
     }
     let names = std::iter::once(name.to_string()).chain((1_u32..).map(|n| format!("{name}.{n}")));
-    let mut targets = names.map(|name| quarantine.join(name));
-    let target = targets.find(|target| !target.exists());
-    let target = target.unwrap_or_else(|| unfinished.clone());
-    fs::rename(&unfinished, &target)?;
+    let free = names
+        .into_iter()
+        .find(|name| !quarantine.join(name).exists());
+    let name = free.unwrap_or_else(|| format!("{name}.{UNFINISHED}"));
+    fs::rename(&unfinished, quarantine.join(&name))?;
     sync_directory(quarantine)?;
-    Ok(target)
+    Ok(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::commit::{BodyBuilder, Commit};
-    use crate::ids::{EraId, LogId, LogPartition, PartitionId, SegmentId};
+    use crate::database;
+    use crate::ids::{CommitNumber, EraId, LogId, LogPartition, PartitionId, SegmentId};
     use crate::segment::SegmentWriter;
 
     const COMMITS: u64 = 30;
@@ -329,6 +317,54 @@ mod tests {
         view::copy_all(&path, &copy).unwrap();
         keep(&copy, Purpose::Segment, Extent::Whole).unwrap();
         assert_eq!(quarantined(folder.path()), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn no_more_copies_are_made_than_enough() {
+        let (folder, path, begins) = folder();
+        let whole = fs::read(path.join("db")).unwrap();
+        for number in 2..12 {
+            fs::write(path.join("db"), &whole).unwrap();
+            zero(&path, begins[number] + 100, 4096);
+            keep(&path, Purpose::Segment, Extent::Tail).unwrap();
+        }
+        assert_eq!(quarantined(folder.path()).len(), COPIES_MAX);
+    }
+
+    #[test]
+    fn folder_that_is_only_looked_at_gets_no_copy() {
+        let (folder, path, begins) = folder();
+        fs::write(folder.path().join("VIEW"), b"").unwrap();
+        zero(&path, begins[9] + 100, 4096);
+        let kept = keep(&path, Purpose::Segment, Extent::Tail).unwrap();
+        let kept = kept.unwrap();
+        assert_eq!((kept.copy, kept.commits_behind), (None, Some(COMMITS - 10)));
+        assert_eq!(quarantined(folder.path()), [] as [&str; 0]);
+    }
+
+    /// What a look costs: the file once if sled has no snapshot of it, else little more than its end.
+    #[test]
+    fn segment_is_read_once_and_afterwards_only_at_its_end() {
+        let (_folder, path, _) = folder();
+        let sled_segment = Purpose::Segment.segment_bytes() as u64;
+        let read = || {
+            let log = RawLog::open(&path.join("db"), Purpose::Segment.segment_bytes()).unwrap();
+            assert!(!is_damaged(&log, Purpose::Segment, snapshot_lsn(&path)).unwrap());
+            log.bytes_read()
+        };
+        let headers = 20 * end_of_log(&path).div_ceil(sled_segment);
+        for name in fs::read_dir(&path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+        {
+            if name.to_string_lossy().contains("snap.") {
+                fs::remove_file(name).unwrap();
+            }
+        }
+        assert_eq!(read(), end_of_log(&path) + headers);
+        drop(database::open(&path, Purpose::Segment, &mut Vec::new()).unwrap());
+        let read = read();
+        assert!(read <= 2 * sled_segment + headers, "{read}");
     }
 
     #[test]

@@ -23,6 +23,7 @@
 mod message;
 mod pieces;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -53,6 +54,7 @@ pub(crate) struct RawLog {
     stable_lsn: i64,
     /// Whether there are segments in the file of which nothing can be read.
     has_unreadable: bool,
+    bytes_read: Cell<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,6 +94,7 @@ impl RawLog {
             segments: Vec::new(),
             stable_lsn: 0,
             has_unreadable: false,
+            bytes_read: Cell::new(0),
         };
         let mut headless = Vec::new();
         for at in (0..bytes).step_by(segment_bytes) {
@@ -125,6 +128,11 @@ impl RawLog {
     /// Up to where the log was on the flash, according to the segments' headers.
     pub(crate) fn stable_lsn(&self) -> i64 {
         self.stable_lsn
+    }
+
+    /// Bytes that were read of the file so far.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes_read.get()
     }
 
     /// Hands what the segments from that of `from` on hold to `visit`, in the order of the log.
@@ -205,6 +213,7 @@ impl RawLog {
                 Err(error) => return Err(error),
             }
         }
+        self.bytes_read.set(self.bytes_read.get() + done as u64);
         Ok(done)
     }
 

@@ -1,4 +1,8 @@
-//! What could be read of a damaged segment can be read after starts: in the log, or in quarantine.
+//! What could be read of a damaged segment can be read after starts: in the log, or in quarantine;
+//! and what lies behind the damage is told.
+//!
+//! A few blocks of each kind of segment; `TIDEGATE_SWEEP=1 cargo test -p storage --release --test
+//! damage_kept` damages each one, `TIDEGATE_SWEEP=7` every 7th.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -13,28 +17,38 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use storage::{CommitNumber, View};
+use storage::{CommitNumber, Finding, FindingKind, RecoveryEvent, VerifyProgress, View};
 use support::damage::{length, with_snapshot, zero_block};
-use support::template::{BLOCK, copy_all, names, snapshots, template};
+use support::template::{BLOCK, Copy, copy_all, logs, names, read_with_gaps, snapshots, template};
 
-/// Every how manyth block is damaged; with `TIDEGATE_SWEEP=1` it is each one.
-fn stride() -> usize {
+/// The blocks to damage of so many: by default the first one and two that are spread unevenly.
+fn blocks(count: usize) -> Vec<usize> {
     let chosen = std::env::var("TIDEGATE_SWEEP").ok();
-    chosen.and_then(|stride| stride.parse().ok()).unwrap_or(127)
+    match chosen.and_then(|stride| stride.parse().ok()) {
+        Some(stride) => (0..count).step_by(stride).collect(),
+        None => vec![0, count * 2 / 7, count - 1 - count / 9],
+    }
 }
 
 /// A folder in whose quarantine segments are read as they are.
 struct Bench {
     folder: tempfile::TempDir,
+    _copy: tempfile::TempDir,
+    view: View,
 }
 
 impl Bench {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (store, threads) = support::open(folder.path(), &[]);
         drop(store);
         threads.close();
-        Self { folder }
+        let view = View::open(folder.path(), copy.path()).unwrap();
+        Self {
+            folder,
+            _copy: copy,
+            view,
+        }
     }
 
     /// The commits that can be read in directories that are segments.
@@ -42,20 +56,16 @@ impl Bench {
         let quarantine = self.folder.path().join("quarantine");
         fs::remove_dir_all(&quarantine).unwrap();
         fs::create_dir(&quarantine).unwrap();
-        for (number, segment) in segments.iter().enumerate() {
-            copy_all(segment, &quarantine.join(number.to_string()));
-        }
-        let copy = tempfile::tempdir().unwrap();
-        let view = View::open(self.folder.path(), copy.path()).unwrap();
         let mut found = BTreeSet::new();
-        for number in 0..segments.len() {
-            let read = view.read_quarantined(&number.to_string(), |commit| {
+        for (number, segment) in segments.iter().enumerate() {
+            let name = number.to_string();
+            copy_all(segment, &quarantine.join(&name));
+            let read = self.view.read_quarantined(&name, |commit| {
                 found.insert(commit.number());
                 ControlFlow::Continue(())
             });
             read.unwrap();
         }
-        view.close();
         found
     }
 }
@@ -71,44 +81,153 @@ fn all_of(folder: &Path, name: &str) -> Vec<PathBuf> {
     found
 }
 
+fn prepared(segment: usize, has_snapshot: bool) -> Copy {
+    let copy = template().copy();
+    with_snapshot(&copy.segment(segment), 1024 * 1024);
+    if !has_snapshot {
+        for path in snapshots(&copy.segment(segment)) {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    copy
+}
+
+/// How many blocks a segment has; later the file is longer, with nothing in it.
+fn blocks_of(segment: usize) -> usize {
+    let copy = template().copy();
+    usize::try_from(length(&copy.segment(segment).join("db"))).unwrap() / BLOCK
+}
+
+/// Starts the gateway's store, reads everything and stops it: what it told, and how many segments it
+/// copied because of what lay behind damage in them, while it recovered and afterwards.
+fn start_and_read(copy: &Copy) -> (Vec<RecoveryEvent>, usize) {
+    let (store, threads) = support::open(copy.path(), &logs());
+    let partitions: Vec<_> = store
+        .logs()
+        .iter()
+        .flat_map(|log| log.partitions())
+        .collect();
+    for partition in partitions {
+        read_with_gaps(&store, partition);
+    }
+    let told = (
+        store.recovery_events().to_vec(),
+        store.status().damage_copies,
+    );
+    threads.close();
+    told
+}
+
 #[test]
 fn zeroed_block_costs_only_what_was_in_it() {
     let bench = Bench::new();
     let active = template().active();
+    let mut copied = 0;
     for segment in [active, active - 1, 1] {
-        for with_snapshots in [true, false] {
-            let prepared = template().copy();
-            with_snapshot(&prepared.segment(segment), 1024 * 1024);
-            let whole = bench.commits(&[prepared.segment(segment)]);
-            let blocks = usize::try_from(length(&prepared.segment(segment).join("db"))).unwrap();
+        for has_snapshot in [true, false] {
+            let whole = prepared(segment, has_snapshot);
+            let whole = bench.commits(&[whole.segment(segment)]);
             let (mut lost_most, mut copies) = (0, 0);
-            for block in (0..blocks / BLOCK).step_by(stride()) {
-                let copy = template().copy();
-                with_snapshot(&copy.segment(segment), 1024 * 1024);
-                if !with_snapshots {
-                    for path in snapshots(&copy.segment(segment)) {
-                        fs::remove_file(path).unwrap();
-                    }
-                }
+            for block in blocks(blocks_of(segment)) {
+                let copy = prepared(segment, has_snapshot);
                 zero_block(&copy.segment(segment).join("db"), block);
                 let before = bench.commits(&[copy.segment(segment)]);
-                copy.check(&[segment], false);
-                let name = &template().segments[segment].name;
-                let after = bench.commits(&all_of(copy.path(), name));
+                start_and_read(&copy);
+                let after = bench.commits(&all_of(copy.path(), &template().segments[segment].name));
                 assert!(
                     after.is_superset(&before),
-                    "segment {segment}, block {block}, snapshots {with_snapshots}: {:?} are gone",
+                    "segment {segment}, block {block}, snapshot {has_snapshot}: {:?} are gone",
                     before.difference(&after)
                 );
                 lost_most = lost_most.max(whole.len() - before.len());
                 copies += copy.quarantined().len();
             }
             println!(
-                "segment {segment}, snapshots {with_snapshots}: {} commits, at most {lost_most} \
+                "segment {segment}, snapshot {has_snapshot}: {} commits, at most {lost_most} \
                  lost, {copies} copies",
                 whole.len()
             );
             assert!(lost_most <= 4, "a block holds no more commits than that");
+            copied += copies;
         }
     }
+    assert!(copied > 0, "nothing was worth a copy");
+}
+
+fn is_told_of(finding: &Finding, kind: FindingKind) -> bool {
+    finding.kind == kind && finding.what.contains("behind the damage can be read")
+}
+
+fn verify(path: &Path) -> Vec<Finding> {
+    let copy = tempfile::tempdir().unwrap();
+    let view = View::open(path, copy.path()).unwrap();
+    let mut findings = Vec::new();
+    view.verify(None, |progress| {
+        if let VerifyProgress::Finding(finding) = progress {
+            findings.push(finding);
+        }
+        ControlFlow::Continue(())
+    });
+    view.close();
+    findings
+}
+
+#[test]
+fn what_lies_behind_damage_is_told_by_verify_before_a_start_and_by_the_start() {
+    let active = template().active();
+    let copy = prepared(active, false);
+    zero_block(&copy.segment(active).join("db"), blocks_of(active) / 3);
+    let findings = verify(copy.path());
+    let told = findings
+        .iter()
+        .any(|finding| is_told_of(finding, FindingKind::Recovery));
+    assert!(told, "{findings:?}");
+    assert_eq!(copy.quarantined(), [] as [&str; 0], "it only looks");
+
+    let (events, _) = start_and_read(&copy);
+    let name = &template().segments[active].name;
+    let behind = events.iter().find_map(|event| match event {
+        RecoveryEvent::DamageCopied {
+            segment: Some(_),
+            copy: Some(copy),
+            commits_behind: Some(commits),
+        } if copy == name => Some(*commits),
+        _ => None,
+    });
+    assert!(behind.is_some_and(|commits| commits > 0), "{events:?}");
+    assert_eq!(copy.quarantined(), std::slice::from_ref(name));
+    assert_eq!(start_and_read(&copy), (vec![], 0), "told once");
+    assert_eq!(copy.quarantined(), std::slice::from_ref(name));
+}
+
+#[test]
+fn sealed_segment_is_copied_when_it_is_first_read() {
+    let copy = prepared(1, false);
+    zero_block(&copy.segment(1).join("db"), blocks_of(1) / 3);
+    let findings = verify(copy.path());
+    let told = findings
+        .iter()
+        .any(|finding| is_told_of(finding, FindingKind::Damage));
+    assert!(told, "{findings:?}");
+    assert_eq!(start_and_read(&copy), (vec![], 1));
+    assert_eq!(start_and_read(&copy), (vec![], 0), "once");
+    let name = &template().segments[1].name;
+    assert_eq!(copy.quarantined(), std::slice::from_ref(name));
+}
+
+#[test]
+fn damaged_metadata_is_copied() {
+    let copy = template().copy();
+    with_snapshot(&copy.metadata(), 512 * 1024);
+    fs::remove_file(&snapshots(&copy.metadata())[0]).unwrap();
+    let mut bytes = fs::read(copy.metadata().join("db")).unwrap();
+    bytes[200..230].fill(0);
+    fs::write(copy.metadata().join("db"), bytes).unwrap();
+    let (events, _) = start_and_read(&copy);
+    let told = events.iter().any(|event| {
+        matches!(event, RecoveryEvent::DamageCopied { segment: None, copy: Some(copy), .. }
+            if copy == "meta")
+    });
+    assert!(told, "{events:?}");
+    assert!(copy.quarantined().contains(&"meta".to_owned()));
 }

@@ -24,6 +24,19 @@ struct Place {
     key: PieceKey,
     at: u64,
     bytes: usize,
+    /// Whether it is the last one of its commit.
+    is_last: bool,
+    /// Whether something is damaged before it.
+    is_behind: bool,
+}
+
+/// Commits that are whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// All.
+    pub(crate) commits: u64,
+    /// Those of which not every piece stands before the first damage.
+    pub(crate) behind: u64,
 }
 
 impl RawPieces {
@@ -33,16 +46,22 @@ impl RawPieces {
     /// If there is none, or it cannot be read.
     pub(crate) fn read(path: &Path) -> io::Result<Self> {
         let log = RawLog::open(&path.join("db"), Purpose::Segment.segment_bytes())?;
-        let (mut places, mut damaged_places, mut is_pending) = (Vec::new(), 0, false);
+        let (mut places, mut damaged_places) = (Vec::new(), 0);
+        let (mut is_pending, mut is_behind) = (false, false);
         log.walk(0, |found| {
             match found {
-                Found::Nothing { .. } => is_pending = true,
+                Found::Nothing { .. } => (is_pending, is_behind) = (true, true),
                 Found::Message { at, message } => {
                     damaged_places += u64::from(std::mem::take(&mut is_pending));
                     message.pieces(|key, place, value| {
-                        if is_intact(key, value).is_some() {
-                            let (at, bytes) = (at + place as u64, value.len());
-                            places.push(Place { key, at, bytes });
+                        if let Some(is_last) = is_intact(key, value) {
+                            places.push(Place {
+                                key,
+                                at: at + place as u64,
+                                bytes: value.len(),
+                                is_last,
+                                is_behind,
+                            });
                         }
                     });
                 }
@@ -62,6 +81,21 @@ impl RawPieces {
     /// Which pieces there are.
     pub(crate) fn keys(&self) -> BTreeSet<PieceKey> {
         self.places.iter().map(|place| place.key).collect()
+    }
+
+    /// How many commits there are.
+    pub(crate) fn count(&self) -> Counted {
+        let mut counted = Counted::default();
+        let commits = self.places.chunk_by(|a, b| a.key.commit == b.key.commit);
+        for pieces in commits {
+            let numbers = pieces.iter().map(|piece| piece.key.piece);
+            let is_dense = numbers.eq(0..u16::try_from(pieces.len()).unwrap_or(u16::MAX));
+            if is_dense && pieces.last().is_some_and(|piece| piece.is_last) {
+                counted.commits += 1;
+                counted.behind += u64::from(pieces.iter().any(|piece| piece.is_behind));
+            }
+        }
+        counted
     }
 
     /// Hands every whole commit to `visit`, ascending, until that breaks off.
