@@ -61,6 +61,7 @@ pub(crate) struct RawLog {
 struct Segment {
     lsn: i64,
     at: u64,
+    has_header: bool,
 }
 
 /// What stands at a place of the log.
@@ -73,8 +74,15 @@ pub(crate) enum Found<'a> {
         /// It.
         message: RawMessage<'a>,
     },
-    /// No message, although the log was not at its end, unless nothing follows.
+    /// No message, although the log was not at its end, unless nothing follows; or a segment without
+    /// its header.
     Nothing {
+        /// Where in the log.
+        lsn: i64,
+    },
+    /// No segment, although there are later ones, and one that cannot be read: sled frees segments,
+    /// and writes zeros over what a crash left, so this may be as it should.
+    NoSegment {
         /// Where in the log.
         lsn: i64,
     },
@@ -102,7 +110,11 @@ impl RawLog {
             log.read_at(&mut header, at)?;
             match parse_header(&header) {
                 Some((lsn, stable_lsn)) if log.number(lsn).is_some() => {
-                    log.segments.push(Segment { lsn, at });
+                    log.segments.push(Segment {
+                        lsn,
+                        at,
+                        has_header: true,
+                    });
                     log.stable_lsn = log.stable_lsn.max(stable_lsn);
                 }
                 _ => headless.push(at),
@@ -117,7 +129,11 @@ impl RawLog {
                 .and_then(|number| number.checked_mul(i64::try_from(segment_bytes).ok()?))
                 .filter(|lsn| !known.contains(lsn));
             match lsn {
-                Some(lsn) => log.segments.push(Segment { lsn, at }),
+                Some(lsn) => log.segments.push(Segment {
+                    lsn,
+                    at,
+                    has_header: false,
+                }),
                 None => log.has_unreadable = true,
             }
         }
@@ -153,9 +169,13 @@ impl RawLog {
             }
             // sled writes some segments again, elsewhere: that one is missing proves nothing unless
             // there is one that cannot be read.
-            if let Some(next) = next.filter(|next| self.has_unreadable && *next < segment.lsn)
-                && visit(Found::Nothing { lsn: next }).is_break()
+            if let Some(lsn) = next.filter(|next| self.has_unreadable && *next < segment.lsn)
+                && visit(Found::NoSegment { lsn }).is_break()
             {
+                return Ok(());
+            }
+            let headless = Found::Nothing { lsn: segment.lsn };
+            if !segment.has_header && visit(headless).is_break() {
                 return Ok(());
             }
             next = segment.lsn.checked_add(size);

@@ -214,20 +214,3 @@ fn sealed_segment_is_copied_when_it_is_first_read() {
     let name = &template().segments[1].name;
     assert_eq!(copy.quarantined(), std::slice::from_ref(name));
 }
-
-#[test]
-fn damaged_metadata_is_copied() {
-    let copy = template().copy();
-    with_snapshot(&copy.metadata(), 512 * 1024);
-    fs::remove_file(&snapshots(&copy.metadata())[0]).unwrap();
-    let mut bytes = fs::read(copy.metadata().join("db")).unwrap();
-    bytes[200..230].fill(0);
-    fs::write(copy.metadata().join("db"), bytes).unwrap();
-    let (events, _) = start_and_read(&copy);
-    let told = events.iter().any(|event| {
-        matches!(event, RecoveryEvent::DamageCopied { segment: None, copy: Some(copy), .. }
-            if copy == "meta")
-    });
-    assert!(told, "{events:?}");
-    assert!(copy.quarantined().contains(&"meta".to_owned()));
-}

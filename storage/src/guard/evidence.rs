@@ -18,15 +18,18 @@ pub(super) fn is_damaged(log: &RawLog, purpose: Purpose, from: i64) -> io::Resul
     log.walk(from, |place| {
         match place {
             Found::Nothing { lsn } => evidence.nothing_at(lsn),
+            // Segments of commits are never freed, those of the metadata are.
+            Found::NoSegment { lsn } if purpose == Purpose::Segment => evidence.nothing_at(lsn),
+            Found::NoSegment { .. } => {}
             Found::Message { message, .. } => {
-                let is_behind = evidence.damage.is_some();
-                found |= is_behind && purpose == Purpose::Metadata;
                 found |= evidence.damage.is_some_and(|lsn| lsn < log.stable_lsn());
-                message.pieces(|key, _, value| {
-                    if let Some(is_last) = is_intact(key, value) {
-                        found |= evidence.piece(key.commit, is_last);
-                    }
-                });
+                if purpose == Purpose::Segment {
+                    message.pieces(|key, _, value| {
+                        if let Some(is_last) = is_intact(key, value) {
+                            found |= evidence.piece(key.commit, is_last);
+                        }
+                    });
+                }
             }
         }
         match found {

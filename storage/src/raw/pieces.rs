@@ -50,7 +50,9 @@ impl RawPieces {
         let (mut is_pending, mut is_behind) = (false, false);
         log.walk(0, |found| {
             match found {
-                Found::Nothing { .. } => (is_pending, is_behind) = (true, true),
+                Found::Nothing { .. } | Found::NoSegment { .. } => {
+                    (is_pending, is_behind) = (true, true)
+                }
                 Found::Message { at, message } => {
                     damaged_places += u64::from(std::mem::take(&mut is_pending));
                     message.pieces(|key, place, value| {
@@ -154,7 +156,9 @@ mod tests {
             log: LogId::JOURNAL,
             partition: PartitionId(0),
         };
-        let content = (0..size).map(|at| (at as u64 * 31 + number * 7) as u8 | 1);
+        let first = number.wrapping_mul(7).to_le_bytes()[0];
+        let content = (0..=u8::MAX).map(|at| at.wrapping_mul(31).wrapping_add(first) | 1);
+        let content = content.cycle().take(size);
         body.entry(journal, |out| out.extend(content));
         Commit::parse(CommitNumber(number), body.finish()).unwrap()
     }
@@ -162,7 +166,7 @@ mod tests {
     fn size(number: u64) -> usize {
         match number % 10 {
             0 => 150_000,
-            n => 300 * n as usize,
+            n => 300 * usize::try_from(n).unwrap(),
         }
     }
 
@@ -270,7 +274,7 @@ mod tests {
                 for (index, byte) in bytes[at..end].iter_mut().enumerate() {
                     *byte = match with {
                         0..100 => with,
-                        _ => byte.wrapping_mul(with).wrapping_add(index as u8),
+                        _ => byte.wrapping_mul(with).wrapping_add(index.to_le_bytes()[0]),
                     };
                 }
             }
