@@ -17,16 +17,18 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use storage::{CommitNumber, Finding, FindingKind, RecoveryEvent, VerifyProgress, View};
+use storage::{
+    CommitNumber, Finding, FindingKind, LogPartition, RecoveryEvent, VerifyProgress, View,
+};
 use support::damage::{length, with_snapshot, zero_block};
 use support::template::{BLOCK, Copy, copy_all, logs, names, read_with_gaps, snapshots, template};
 
-/// The blocks to damage of so many: by default the first one and two that are spread unevenly.
+/// The blocks to damage of so many: by default the first one and one in the middle.
 fn blocks(count: usize) -> Vec<usize> {
     let chosen = std::env::var("TIDEGATE_SWEEP").ok();
     match chosen.and_then(|stride| stride.parse().ok()) {
         Some(stride) => (0..count).step_by(stride).collect(),
-        None => vec![0, count * 2 / 7, count - 1 - count / 9],
+        None => vec![0, count * 5 / 9],
     }
 }
 
@@ -83,8 +85,9 @@ fn all_of(folder: &Path, name: &str) -> Vec<PathBuf> {
 
 fn prepared(segment: usize, has_snapshot: bool) -> Copy {
     let copy = template().copy();
-    with_snapshot(&copy.segment(segment), 1024 * 1024);
-    if !has_snapshot {
+    if has_snapshot {
+        with_snapshot(&copy.segment(segment), 1024 * 1024);
+    } else {
         for path in snapshots(&copy.segment(segment)) {
             fs::remove_file(path).unwrap();
         }
@@ -213,4 +216,43 @@ fn sealed_segment_is_copied_when_it_is_first_read() {
     assert_eq!(start_and_read(&copy), (vec![], 0), "once");
     let name = &template().segments[1].name;
     assert_eq!(copy.quarantined(), std::slice::from_ref(name));
+}
+
+/// Offsets that a reader is told are not there, with their partition.
+fn gaps(copy: &Copy) -> BTreeSet<(LogPartition, u64)> {
+    let (store, threads) = support::open(copy.path(), &logs());
+    let mut missing = BTreeSet::new();
+    for partition in store.logs().iter().flat_map(|log| log.partitions()) {
+        let (_, gaps) = read_with_gaps(&store, partition);
+        let offsets = gaps.into_iter().flat_map(|(from, to, _)| from..to);
+        missing.extend(offsets.map(|offset| (partition, offset)));
+    }
+    threads.close();
+    missing
+}
+
+#[test]
+fn what_the_log_has_a_gap_for_is_read_from_quarantine_but_for_the_lost_block() {
+    let copy = prepared(1, false);
+    zero_block(&copy.segment(1).join("db"), blocks_of(1) / 3);
+    let mut missing = gaps(&copy);
+    let all = missing.len();
+    let aside = tempfile::tempdir().unwrap();
+    let view = View::open(copy.path(), aside.path()).unwrap();
+    let read = view.read_quarantined(&template().segments[1].name, |commit| {
+        for batch in commit.batches() {
+            for offset in batch.base_offset.0..batch.next_offset.0 {
+                missing.remove(&(batch.partition, offset));
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    view.close();
+    assert_eq!(read.unwrap().damaged_places, 1);
+    // Twenty records a commit.
+    assert!(
+        all > 500 && missing.len() <= 40,
+        "{} of {all} are gone",
+        missing.len()
+    );
 }

@@ -307,3 +307,21 @@ fn metadata_with_a_torn_end_is_never_copied() {
         assert_eq!(quarantined(folder.path()), [] as [&str; 0], "round {round}");
     }
 }
+
+/// `cargo test -p storage --release --lib guard::tests::cost -- --ignored --nocapture`
+#[test]
+#[ignore = "measures"]
+fn cost_of_a_look() {
+    // 16 MiB, the size of a segment by default.
+    let (_folder, path, _) = folder_with(1800);
+    let look = |what: &str| {
+        let log = RawLog::open(&path.join("db"), Purpose::Segment.segment_bytes()).unwrap();
+        let begin = std::time::Instant::now();
+        assert!(!is_damaged(&log, Purpose::Segment, snapshot_lsn(&path)).unwrap());
+        let (took, read, all) = (begin.elapsed(), log.bytes_read(), end_of_log(&path));
+        println!("{what}: {read} of {all} bytes read, {took:.1?}");
+    };
+    look("as it was written");
+    drop(database::open(&path, Purpose::Segment, &mut Vec::new()).unwrap());
+    look("with sled's snapshot");
+}
