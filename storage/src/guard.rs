@@ -32,6 +32,9 @@ const UNFINISHED: &str = "copy";
 /// More copies of one database are not made: a card that dies must not fill itself with them. Those of
 /// the metadata are not compared with each other.
 const COPIES_MAX: usize = 4;
+/// Bytes that a copy leaves free, or a sixteenth of a small file system: what is published from now on
+/// needs them more.
+const LEFT_FREE: u64 = 64 * 1024 * 1024;
 
 /// What sled will read of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,8 +173,19 @@ fn copies(path: &Path, quarantine: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(copies)
 }
 
+/// Whether a file of `bytes` can be copied in a file system of `total` bytes, `free` of them free.
+fn has_room(bytes: u64, free: u64, total: u64) -> bool {
+    free >= bytes.saturating_add(LEFT_FREE.min(total / 16))
+}
+
 /// Copies a database into quarantine, durably; the name that it got.
 fn copy(path: &Path, quarantine: &Path) -> io::Result<String> {
+    let stat = rustix::fs::statvfs(quarantine)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    let needed = fs::metadata(path.join("db"))?.len();
+    if !has_room(needed, bytes(stat.f_bavail), bytes(stat.f_blocks)) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let unfinished = quarantine.join(format!("{name}.{UNFINISHED}"));
     if unfinished.exists() {

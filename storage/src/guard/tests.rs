@@ -132,6 +132,21 @@ fn database_outside_of_a_data_folder_is_left_alone() {
 }
 
 #[test]
+fn copy_leaves_room_for_the_log() {
+    const MIB: u64 = 1 << 20;
+    for (bytes, free, total, expected) in [
+        (16 * MIB, 80 * MIB, 4096 * MIB, true),
+        (16 * MIB, 80 * MIB - 1, 4096 * MIB, false),
+        (16 * MIB, 20 * MIB, 64 * MIB, true),
+        (16 * MIB, 20 * MIB - 1, 64 * MIB, false),
+        (u64::MAX, u64::MAX - 1, u64::MAX, false),
+    ] {
+        let what = format!("{bytes} in {free} of {total}");
+        assert_eq!(has_room(bytes, free, total), expected, "{what}");
+    }
+}
+
+#[test]
 fn no_more_copies_are_made_than_enough() {
     let (folder, path, begins) = folder();
     let whole = fs::read(path.join("db")).unwrap();
