@@ -185,12 +185,16 @@ pub(crate) fn open(
     }
 }
 
-/// Keeps what sled would destroy. A damaged database of which there is no room for a copy is as one
+/// Keeps what sled would destroy. A damaged segment of which there is no room for a copy is as one
 /// that cannot be opened: putting it aside takes no room.
 fn keep(path: &Path, purpose: Purpose, extent: Extent) -> Result<Option<Kept>, DatabaseError> {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
+    if purpose == Purpose::Metadata {
+        // It is made again from the segments, and a crash may leave it as damage does.
+        return Ok(None);
+    }
     let path = path.to_owned();
-    guard::keep(&path, purpose, extent).map_err(|source| match source.kind() {
+    guard::keep(&path, extent).map_err(|source| match source.kind() {
         StorageFull | QuotaExceeded => DatabaseError::Damaged {
             path,
             what: format!(

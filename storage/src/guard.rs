@@ -1,11 +1,11 @@
-//! Keeping what a damaged database still holds before sled opens it.
+//! Keeping what a damaged segment of the log still holds before sled opens it.
 //!
 //! sled takes damage for the end of its log and overwrites with zeros what follows. So what it is
 //! about to read is looked at first, and if something is damaged that was durable, and something can
-//! be read behind it, the database is copied into quarantine as it is
+//! be read behind it, the segment is copied into quarantine as it is
 //! (`docs/decisions/0017-reading-before-sled.md`).
 //!
-//! Invariants: what a crash leaves of the commit that was being written is no damage; a database is
+//! Invariants: what a crash leaves of the commit that was being written is no damage; a segment is
 //! not copied when quarantine has all its pieces already, or [`COPIES_MAX`] copies; a copy in
 //! quarantine is whole and durable or has a name that ends in `.copy`.
 
@@ -29,14 +29,13 @@ use evidence::is_damaged;
 
 /// Ending of a copy that is being made.
 const UNFINISHED: &str = "copy";
-/// More copies of one database are not made: a card that dies must not fill itself with them. Those of
-/// the metadata are not compared with each other.
+/// More copies of one segment are not made: a card that dies must not fill itself with them.
 const COPIES_MAX: usize = 4;
 /// Bytes that a copy leaves free, or a sixteenth of a small file system: what is published from now on
 /// needs them more.
 const LEFT_FREE: u64 = 64 * 1024 * 1024;
 
-/// What sled will read of a database.
+/// What sled will read of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// What is not in its snapshot, if that is whole.
@@ -45,22 +44,22 @@ pub(crate) enum Extent {
     Whole,
 }
 
-/// A damaged database behind whose damage something can be read, which sled would destroy.
+/// A damaged segment behind whose damage something can be read, which sled would destroy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
     /// What its copy in quarantine is called; none is made in a folder that is only looked at.
     pub(crate) copy: Option<String>,
-    /// Whole commits that are not, or not wholly, before the damage; not counted in the metadata.
-    pub(crate) commits_behind: Option<u64>,
+    /// Whole commits that are not, or not wholly, before the damage.
+    pub(crate) commits_behind: u64,
 }
 
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.commits_behind {
-            Some(commits) => write!(f, "{commits} commits")?,
-            None => f.write_str("something")?,
-        }
-        f.write_str(" behind the damage can be read")?;
+        write!(
+            f,
+            "{} commits behind the damage can be read",
+            self.commits_behind
+        )?;
         match &self.copy {
             Some(copy) => write!(f, " in the copy quarantine/{copy}"),
             None => f.write_str(", and a gateway copies it into quarantine before it opens it"),
@@ -68,14 +67,14 @@ impl fmt::Display for Kept {
     }
 }
 
-/// Copies the database at `path` into the quarantine of its data folder if sled, reading `extent`,
-/// would destroy something, and says so. A database that is in no data folder is a copy itself and
+/// Copies the segment at `path` into the quarantine of its data folder if sled, reading `extent`,
+/// would destroy something, and says so. One that is in no data folder is a copy itself and
 /// left alone.
 ///
 /// # Errors
 /// If the copy cannot be made; sled must not open the database then.
-pub(crate) fn keep(path: &Path, purpose: Purpose, extent: Extent) -> io::Result<Option<Kept>> {
-    let Some(root) = folder_of(path, purpose) else {
+pub(crate) fn keep(path: &Path, extent: Extent) -> io::Result<Option<Kept>> {
+    let Some(root) = folder_of(path) else {
         return Ok(None);
     };
     let from = match extent {
@@ -83,44 +82,35 @@ pub(crate) fn keep(path: &Path, purpose: Purpose, extent: Extent) -> io::Result<
         Extent::Whole => 0,
     };
     // What is no file is sled's to refuse.
-    let Ok(log) = RawLog::open(&path.join("db"), purpose.segment_bytes()) else {
+    let Ok(log) = RawLog::open(&path.join("db"), Purpose::Segment.segment_bytes()) else {
         return Ok(None);
     };
-    let is_damaged = is_damaged(&log, purpose, from)?;
+    let is_damaged = is_damaged(&log, from)?;
     let bytes_read = log.bytes_read();
     tracing::debug!(path = %path.display(), bytes_read, is_damaged, "Looked at before it is opened.");
     if !is_damaged {
         return Ok(None);
     }
-    let pieces = match purpose {
-        Purpose::Segment => Some(RawPieces::read(path)?),
-        Purpose::Metadata => None,
-    };
+    let pieces = RawPieces::read(path)?;
     let mut kept = Kept {
         copy: None,
-        commits_behind: pieces.as_ref().map(|pieces| pieces.count().behind),
+        commits_behind: pieces.count().behind,
     };
     if !view::is_view(root) {
         let quarantine = root.join("quarantine");
-        let wanted = pieces.map(|pieces| pieces.keys());
-        if is_kept(path, wanted.as_ref(), &quarantine)? {
+        if is_kept(path, &pieces.keys(), &quarantine)? {
             return Ok(None);
         }
         kept.copy = Some(copy(path, &quarantine)?);
     }
-    tracing::warn!(path = %path.display(), "A database is damaged: {kept}.");
+    tracing::warn!(path = %path.display(), "A segment is damaged: {kept}.");
     Ok(Some(kept))
 }
 
-/// The data folder that a database is in.
-fn folder_of(path: &Path, purpose: Purpose) -> Option<&Path> {
-    let root = match purpose {
-        Purpose::Segment => {
-            let log = path.parent()?;
-            log.parent().filter(|_| log.ends_with("log"))?
-        }
-        Purpose::Metadata => path.parent()?,
-    };
+/// The data folder that a segment is in.
+fn folder_of(path: &Path) -> Option<&Path> {
+    let log = path.parent()?;
+    let root = log.parent().filter(|_| log.ends_with("log"))?;
     root.join("quarantine").is_dir().then_some(root)
 }
 
@@ -144,15 +134,10 @@ fn snapshot_lsn(path: &Path) -> i64 {
 }
 
 /// Whether quarantine has all `wanted` pieces of a segment, or copies enough.
-fn is_kept(
-    path: &Path,
-    wanted: Option<&BTreeSet<PieceKey>>,
-    quarantine: &Path,
-) -> io::Result<bool> {
+fn is_kept(path: &Path, wanted: &BTreeSet<PieceKey>, quarantine: &Path) -> io::Result<bool> {
     let copies = copies(path, quarantine)?;
     let has_all = |copy: &PathBuf| {
-        let pieces = RawPieces::read(copy);
-        wanted.is_some_and(|wanted| pieces.is_ok_and(|pieces| pieces.keys().is_superset(wanted)))
+        RawPieces::read(copy).is_ok_and(|pieces| pieces.keys().is_superset(wanted))
     };
     Ok(copies.len() >= COPIES_MAX || copies.iter().any(has_all))
 }
@@ -178,7 +163,7 @@ fn has_room(bytes: u64, free: u64, total: u64) -> bool {
     free >= bytes.saturating_add(LEFT_FREE.min(total / 16))
 }
 
-/// Copies a database into quarantine, durably; the name that it got.
+/// Copies a segment into quarantine, durably; the name that it got.
 fn copy(path: &Path, quarantine: &Path) -> io::Result<String> {
     let stat = rustix::fs::statvfs(quarantine)?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);

@@ -80,8 +80,7 @@ pub(crate) enum Found<'a> {
         /// Where in the log.
         lsn: i64,
     },
-    /// No segment, although there are later ones, and one that cannot be read: sled frees segments,
-    /// and writes zeros over what a crash left, so this may be as it should.
+    /// No segment, although there are later ones, and one that cannot be read.
     NoSegment {
         /// Where in the log.
         lsn: i64,

@@ -317,6 +317,7 @@ fn of_event(event: &RecoveryEvent, source: Source) -> Finding {
     let mut finding = Finding::new(severity, FindingKind::Recovery, what);
     match event {
         RecoveryEvent::SegmentQuarantined { segment, .. }
+        | RecoveryEvent::DamageCopied { segment, .. }
         | RecoveryEvent::SegmentMissing { segment } => finding.segment = Some(*segment),
         RecoveryEvent::SegmentCut {
             segment,
@@ -325,7 +326,6 @@ fn of_event(event: &RecoveryEvent, source: Source) -> Finding {
         } => {
             finding = finding.in_segment(*segment, *last_commit);
         }
-        RecoveryEvent::DamageCopied { segment, .. } => finding.segment = *segment,
         RecoveryEvent::EndLost { last_commit, .. } => finding.commit = Some(*last_commit),
         RecoveryEvent::UnfinishedCommit { commit } => finding.commit = Some(*commit),
         _ => {}

@@ -3,33 +3,29 @@
 //! A crash leaves a commit half written, in any order of its blocks, and nothing behind it: the
 //! committer begins a commit when all before it are durable. So damage that has a later commit behind
 //! it is no crash, nor is damage before the place up to which sled says that its log was durable.
+//! Both hold for segments of the log, whose places are written once. Where sled writes places again,
+//! as in the metadata, a crash leaves the beginning of the new over the old anywhere.
 
 use std::io;
 use std::ops::ControlFlow;
 
 use crate::commit::is_intact;
-use crate::database::Purpose;
 use crate::ids::CommitNumber;
 use crate::raw::{Found, RawLog};
 
 /// Whether something that was durable is damaged, and something can be read behind it.
-pub(super) fn is_damaged(log: &RawLog, purpose: Purpose, from: i64) -> io::Result<bool> {
+pub(super) fn is_damaged(log: &RawLog, from: i64) -> io::Result<bool> {
     let (mut evidence, mut found) = (Evidence::default(), false);
     log.walk(from, |place| {
         match place {
-            Found::Nothing { lsn } => evidence.nothing_at(lsn),
-            // Segments of commits are never freed, those of the metadata are.
-            Found::NoSegment { lsn } if purpose == Purpose::Segment => evidence.nothing_at(lsn),
-            Found::NoSegment { .. } => {}
+            Found::Nothing { lsn } | Found::NoSegment { lsn } => evidence.nothing_at(lsn),
             Found::Message { message, .. } => {
                 found |= evidence.damage.is_some_and(|lsn| lsn < log.stable_lsn());
-                if purpose == Purpose::Segment {
-                    message.pieces(|key, _, value| {
-                        if let Some(is_last) = is_intact(key, value) {
-                            found |= evidence.piece(key.commit, is_last);
-                        }
-                    });
-                }
+                message.pieces(|key, _, value| {
+                    if let Some(is_last) = is_intact(key, value) {
+                        found |= evidence.piece(key.commit, is_last);
+                    }
+                });
             }
         }
         match found {

@@ -6,7 +6,6 @@ use super::*;
 use crate::commit::{BodyBuilder, Commit};
 use crate::database;
 use crate::ids::{CommitNumber, EraId, LogId, LogPartition, PartitionId, SegmentId};
-use crate::raw::Found;
 use crate::segment::SegmentWriter;
 
 const COMMITS: u64 = 30;
@@ -78,7 +77,7 @@ fn what_is_whole_or_torn_at_its_end_is_not_copied() {
         (end - 9000, 9000),
     ] {
         zero(&path, at, count);
-        keep(&path, Purpose::Segment, Extent::Tail).unwrap();
+        keep(&path, Extent::Tail).unwrap();
         assert_eq!(
             quarantined(folder.path()),
             [] as [&str; 0],
@@ -93,13 +92,13 @@ fn what_is_damaged_before_its_end_is_copied_once_as_it_is() {
         let (folder, path, begins) = folder();
         zero(&path, begins[number] + 100, 4096);
         let damaged = fs::read(path.join("db")).unwrap();
-        keep(&path, Purpose::Segment, Extent::Tail).unwrap();
+        keep(&path, Extent::Tail).unwrap();
         assert_eq!(quarantined(folder.path()), ["1"], "commit {}", number + 1);
         let copy = fs::read(folder.path().join("quarantine/1/db")).unwrap();
         assert!(copy == damaged);
         // Even when sled has been at it.
         for _ in 0..2 {
-            keep(&path, Purpose::Segment, Extent::Whole).unwrap();
+            keep(&path, Extent::Whole).unwrap();
             assert_eq!(quarantined(folder.path()), ["1"]);
             let end = usize::try_from(end_of_log(&path)).unwrap();
             zero(&path, begins[number] + 20_000, end);
@@ -114,7 +113,7 @@ fn other_damage_is_copied_under_another_name() {
     for number in [3, 9] {
         fs::write(path.join("db"), &whole).unwrap();
         zero(&path, begins[number] + 100, 4096);
-        keep(&path, Purpose::Segment, Extent::Tail).unwrap();
+        keep(&path, Extent::Tail).unwrap();
     }
     assert_eq!(quarantined(folder.path()), ["1", "1.1"]);
 }
@@ -127,7 +126,7 @@ fn database_outside_of_a_data_folder_is_left_alone() {
     fs::create_dir(&elsewhere).unwrap();
     let copy = elsewhere.join("1");
     view::copy_all(&path, &copy).unwrap();
-    keep(&copy, Purpose::Segment, Extent::Whole).unwrap();
+    keep(&copy, Extent::Whole).unwrap();
     assert_eq!(quarantined(folder.path()), [] as [&str; 0]);
 }
 
@@ -153,7 +152,7 @@ fn no_more_copies_are_made_than_enough() {
     for begin in &begins[2..12] {
         fs::write(path.join("db"), &whole).unwrap();
         zero(&path, begin + 100, 4096);
-        keep(&path, Purpose::Segment, Extent::Tail).unwrap();
+        keep(&path, Extent::Tail).unwrap();
     }
     assert_eq!(quarantined(folder.path()).len(), COPIES_MAX);
 }
@@ -163,9 +162,9 @@ fn folder_that_is_only_looked_at_gets_no_copy() {
     let (folder, path, begins) = folder();
     fs::write(folder.path().join("VIEW"), b"").unwrap();
     zero(&path, begins[9] + 100, 4096);
-    let kept = keep(&path, Purpose::Segment, Extent::Tail).unwrap();
+    let kept = keep(&path, Extent::Tail).unwrap();
     let kept = kept.unwrap();
-    assert_eq!((kept.copy, kept.commits_behind), (None, Some(COMMITS - 10)));
+    assert_eq!((kept.copy, kept.commits_behind), (None, COMMITS - 10));
     assert_eq!(quarantined(folder.path()), [] as [&str; 0]);
 }
 
@@ -176,7 +175,7 @@ fn segment_is_read_once_and_afterwards_only_at_its_end() {
     let sled_segment = Purpose::Segment.segment_bytes() as u64;
     let read = || {
         let log = RawLog::open(&path.join("db"), Purpose::Segment.segment_bytes()).unwrap();
-        assert!(!is_damaged(&log, Purpose::Segment, snapshot_lsn(&path)).unwrap());
+        assert!(!is_damaged(&log, snapshot_lsn(&path)).unwrap());
         log.bytes_read()
     };
     let headers = 20 * end_of_log(&path).div_ceil(sled_segment);
@@ -192,7 +191,7 @@ fn unfinished_copy_is_begun_again() {
     let (folder, path, begins) = folder();
     fs::create_dir(folder.path().join("quarantine/1.copy")).unwrap();
     zero(&path, begins[3] + 100, 4096);
-    keep(&path, Purpose::Segment, Extent::Whole).unwrap();
+    keep(&path, Extent::Whole).unwrap();
     assert_eq!(quarantined(folder.path()), ["1"]);
 }
 
@@ -264,65 +263,6 @@ fn remove_snapshots(path: &Path) {
     }
 }
 
-/// A database as the metadata is, written over and over, so that sled frees segments.
-fn metadata(folder: &Path, rounds: u32) -> PathBuf {
-    let path = folder.join("meta");
-    fs::create_dir_all(folder.join("quarantine")).unwrap();
-    if !path.exists() {
-        drop(database::create(&path, Purpose::Metadata).unwrap());
-    }
-    let database = database::open(&path, Purpose::Metadata, &mut Vec::new()).unwrap();
-    for round in 0..rounds {
-        let key = (round % 50).to_be_bytes();
-        let byte = round.to_le_bytes()[0];
-        database.insert(key, vec![byte; 5000]).unwrap();
-        if round % 7 == 0 {
-            database.flush().unwrap();
-        }
-    }
-    drop(database);
-    path
-}
-
-#[test]
-fn metadata_is_copied_when_what_was_durable_is_damaged() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = metadata(folder.path(), 500);
-    remove_snapshots(&path);
-    zero(&path, Purpose::Metadata.segment_bytes() / 2, 4096);
-    let kept = keep(&path, Purpose::Metadata, Extent::Tail)
-        .unwrap()
-        .unwrap();
-    let expected = Kept {
-        copy: Some("meta".to_owned()),
-        commits_behind: None,
-    };
-    assert_eq!(kept, expected);
-}
-
-/// Crashes that lose one of the last messages, which were not flushed, and go on: never damage.
-#[test]
-fn metadata_with_a_torn_end_is_never_copied() {
-    let folder = tempfile::tempdir().unwrap();
-    for round in 0..12 {
-        let path = metadata(folder.path(), 150);
-        remove_snapshots(&path);
-        let log = RawLog::open(&path.join("db"), Purpose::Metadata.segment_bytes()).unwrap();
-        let mut places = Vec::new();
-        log.walk(log.stable_lsn(), |found| {
-            if let Found::Message { at, .. } = found {
-                places.push(usize::try_from(at).unwrap());
-            }
-            ControlFlow::Continue(())
-        })
-        .unwrap();
-        let at = places[places.len() - 1 - round % places.len().min(4)];
-        zero(&path, at + 8, 10);
-        keep(&path, Purpose::Metadata, Extent::Whole).unwrap();
-        assert_eq!(quarantined(folder.path()), [] as [&str; 0], "round {round}");
-    }
-}
-
 /// `cargo test -p storage --release --lib guard::tests::cost -- --ignored --nocapture`
 #[test]
 #[ignore = "measures"]
@@ -332,7 +272,7 @@ fn cost_of_a_look() {
     let look = |what: &str| {
         let log = RawLog::open(&path.join("db"), Purpose::Segment.segment_bytes()).unwrap();
         let begin = std::time::Instant::now();
-        assert!(!is_damaged(&log, Purpose::Segment, snapshot_lsn(&path)).unwrap());
+        assert!(!is_damaged(&log, snapshot_lsn(&path)).unwrap());
         let (took, read, all) = (begin.elapsed(), log.bytes_read(), end_of_log(&path));
         println!("{what}: {read} of {all} bytes read, {took:.1?}");
     };

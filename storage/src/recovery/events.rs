@@ -43,16 +43,16 @@ pub enum RecoveryEvent {
         /// A later one that had been durable.
         durable: CommitNumber,
     },
-    /// A database is damaged and something can be read behind the damage. sled would have overwritten
-    /// that, so the database was copied into quarantine as it was, before anything else was done.
+    /// A segment is damaged and something can be read behind the damage. sled would have overwritten
+    /// that, so the segment was copied into quarantine as it was, before anything else was done.
     DamageCopied {
-        /// Which segment; `None` for the metadata.
-        segment: Option<SegmentId>,
+        /// Which.
+        segment: SegmentId,
         /// The name of the copy in quarantine; `None` in a folder that is only looked at, which
         /// the next start copies.
         copy: Option<String>,
-        /// Whole commits that are not, or not wholly, before the damage; not counted in the metadata.
-        commits_behind: Option<u64>,
+        /// Whole commits that are not, or not wholly, before the damage.
+        commits_behind: u64,
     },
     /// The last commit was being written when the process ended; nobody had been promised anything.
     UnfinishedCommit {
@@ -88,7 +88,7 @@ impl RecoveryEvent {
         }
     }
 
-    pub(super) fn of_kept(segment: Option<SegmentId>, kept: Kept) -> Self {
+    pub(super) fn of_kept(segment: SegmentId, kept: Kept) -> Self {
         Self::DamageCopied {
             segment,
             copy: kept.copy,
@@ -137,15 +137,11 @@ impl fmt::Display for RecoveryEvent {
                 copy,
                 commits_behind,
             } => {
-                match segment {
-                    Some(segment) => write!(f, "segment {segment}")?,
-                    None => f.write_str("metadata")?,
-                }
                 let kept = Kept {
                     copy: copy.clone(),
                     commits_behind: *commits_behind,
                 };
-                write!(f, " is damaged; {kept}")
+                write!(f, "segment {segment} is damaged; {kept}")
             }
             Self::UnfinishedCommit { commit } => {
                 write!(f, "commit {commit} was not finished and is left out")

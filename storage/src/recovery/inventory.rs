@@ -37,7 +37,7 @@ impl Recovered {
         let opened = database::open_readable(&path, Purpose::Segment, &mut kept);
         let kept = kept.into_iter();
         self.events
-            .extend(kept.map(|kept| RecoveryEvent::of_kept(Some(name.first), kept)));
+            .extend(kept.map(|kept| RecoveryEvent::of_kept(name.first, kept)));
         match opened {
             Ok(database) => Ok(Ok(database)),
             Err(DatabaseError::Damaged { what, .. }) => Ok(Err(what)),

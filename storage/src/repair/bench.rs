@@ -38,8 +38,8 @@ pub(super) struct Bench<'a> {
 impl<'a> Bench<'a> {
     pub(super) fn open(path: &Path, copies: &'a Path) -> Result<Self, RepairError> {
         let folder = Folder::open_existing(path)?;
-        let mut kept = Vec::new(); // Told in the log, and in quarantine.
-        let metadata = database::open(&folder.metadata(), Purpose::Metadata, &mut kept)?;
+        let metadata = folder.metadata();
+        let metadata = database::open(&metadata, Purpose::Metadata, &mut Vec::new())?;
         let metadata = Metadata::new(metadata)?;
         Ok(Self {
             folder,
