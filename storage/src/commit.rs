@@ -212,6 +212,12 @@ impl Assembler {
     }
 }
 
+/// Whether `value` is a piece of this key as it was written; if so, whether it is the last one of its
+/// commit.
+pub(crate) fn is_intact(key: PieceKey, value: &[u8]) -> Option<bool> {
+    checked_part(key, value).ok().map(|(is_last, _)| is_last)
+}
+
 fn checked_part(key: PieceKey, value: &[u8]) -> Result<(bool, &[u8]), CommitError> {
     let commit = key.commit;
     let Some(([format, flags, crc @ ..], part)) = value.split_first_chunk::<PIECE_HEADER_BYTES>()

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::durable_file::{create_directory, sync_directory};
 use crate::fence;
+use crate::guard::{self, Extent, Kept};
 use crate::io_threads;
 use crate::view;
 
@@ -36,15 +37,22 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
+    /// Bytes of sled's own segments: a page may have a quarter before it would become a blob.
+    pub(crate) fn segment_bytes(self) -> usize {
+        match self {
+            Self::Segment => 1024 * 1024,
+            Self::Metadata => 512 * 1024,
+        }
+    }
+
     fn config(self, path: &Path) -> sled::Config {
-        // sled's own segment: a page may have a quarter of it before it would become a blob.
-        let (segment_bytes, cache_bytes) = match self {
-            Self::Segment => (1024 * 1024, 8 * 1024 * 1024),
-            Self::Metadata => (512 * 1024, 2 * 1024 * 1024),
+        let cache_bytes = match self {
+            Self::Segment => 8 * 1024 * 1024,
+            Self::Metadata => 2 * 1024 * 1024,
         };
         sled::Config::new()
             .path(path)
-            .segment_size(segment_bytes)
+            .segment_size(self.segment_bytes())
             .cache_capacity(cache_bytes)
             .flush_every_ms(None)
     }
@@ -84,14 +92,18 @@ pub enum DatabaseError {
 /// passes over a page that it gets no answer for and goes on as if nothing had been there; a card that
 /// cannot read a block must not be taken for one that holds none. What cannot be read is damaged: it is
 /// put aside as it is, and may be readable elsewhere.
-pub(crate) fn open_readable(path: &Path, purpose: Purpose) -> Result<sled::Db, DatabaseError> {
+pub(crate) fn open_readable(
+    path: &Path,
+    purpose: Purpose,
+    kept: &mut Vec<Kept>,
+) -> Result<sled::Db, DatabaseError> {
     match read_through(&path.join("db")) {
         Err(error) if error.raw_os_error() == Some(libc::EIO) => Err(DatabaseError::Damaged {
             path: path.to_owned(),
             what: format!("its file cannot be read: {error}"),
         }),
         // Whatever else is wrong with it, opening it says what.
-        _ => open(path, purpose),
+        _ => open(path, purpose, kept),
     }
 }
 
@@ -116,8 +128,13 @@ fn read_through(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens the database at `path`, which must exist, and repairs what can be repaired.
-pub(crate) fn open(path: &Path, purpose: Purpose) -> Result<sled::Db, DatabaseError> {
+/// Opens the database at `path`, which must exist, and repairs what can be repaired. What sled would
+/// destroy is copied first, and said in `kept`, whether or not it can be opened.
+pub(crate) fn open(
+    path: &Path,
+    purpose: Purpose,
+    kept: &mut Vec<Kept>,
+) -> Result<sled::Db, DatabaseError> {
     let io_error = |source| DatabaseError::Io {
         path: path.to_owned(),
         source,
@@ -132,6 +149,7 @@ pub(crate) fn open(path: &Path, purpose: Purpose) -> Result<sled::Db, DatabaseEr
         name.starts_with("snap.") && name.ends_with(".generating")
     })
     .map_err(io_error)?;
+    kept.extend(keep(path, purpose, Extent::Tail)?);
     let mut last = match attempt(path, purpose) {
         Ok(database) => return Ok(database),
         Err(failure) => failure,
@@ -150,6 +168,7 @@ pub(crate) fn open(path: &Path, purpose: Purpose) -> Result<sled::Db, DatabaseEr
         if io_threads::have_failed() {
             break; // By this database: there were none before, and there is no second attempt.
         }
+        kept.extend(keep(path, purpose, Extent::Whole)?);
         tracing::warn!(path = %path.display(), problem = %last, "Opening without {what}.");
         remove_files(path, stale).map_err(io_error)?;
         last = match attempt(path, purpose) {
@@ -164,6 +183,22 @@ pub(crate) fn open(path: &Path, purpose: Purpose) -> Result<sled::Db, DatabaseEr
             what,
         }),
     }
+}
+
+/// Keeps what sled would destroy. A damaged database of which there is no room for a copy is as one
+/// that cannot be opened: putting it aside takes no room.
+fn keep(path: &Path, purpose: Purpose, extent: Extent) -> Result<Option<Kept>, DatabaseError> {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    let path = path.to_owned();
+    guard::keep(&path, purpose, extent).map_err(|source| match source.kind() {
+        StorageFull | QuotaExceeded => DatabaseError::Damaged {
+            path,
+            what: format!(
+                "there is no room to copy it before what follows the damage is lost: {source}"
+            ),
+        },
+        _ => DatabaseError::Io { path, source },
+    })
 }
 
 /// Makes a database at `path`, where nothing may be, so that it is there after a power cut.
@@ -302,12 +337,12 @@ mod tests {
         database.flush().unwrap();
         drop(database);
         // A second opening writes a snapshot.
-        drop(open(&path, Purpose::Segment).unwrap());
+        drop(open(&path, Purpose::Segment, &mut Vec::new()).unwrap());
         (parent, path)
     }
 
     fn reads_back(path: &Path) {
-        let database = open(path, Purpose::Segment).unwrap();
+        let database = open(path, Purpose::Segment, &mut Vec::new()).unwrap();
         assert_eq!(database.get("key").unwrap().unwrap(), "value");
     }
 
@@ -353,7 +388,7 @@ mod tests {
     fn database_opens_again_right_after_it_was_closed() {
         let (_parent, path) = with_content();
         for round in 0..50_u32 {
-            let database = open(&path, Purpose::Segment).unwrap();
+            let database = open(&path, Purpose::Segment, &mut Vec::new()).unwrap();
             database
                 .insert("round", round.to_be_bytes().as_slice())
                 .unwrap();
@@ -367,7 +402,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("none");
         assert!(matches!(
-            open(&path, Purpose::Segment),
+            open(&path, Purpose::Segment, &mut Vec::new()),
             Err(DatabaseError::Io { .. })
         ));
         assert!(!path.exists());

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::commit::Commit;
 use crate::database::{self, DatabaseError, Purpose};
+use crate::guard::Kept;
 use crate::ids::{CommitNumber, LogPartition, Offset, SegmentId};
 use crate::metadata::{SegmentRecord, SegmentState};
 use crate::segment_name::SegmentName;
@@ -34,6 +35,8 @@ pub(crate) struct Segments {
     open: Mutex<Slots>,
     /// A segment was opened, or could not be.
     opened: Condvar,
+    /// What was found damaged when it was opened for reading.
+    damaged: Mutex<BTreeMap<SegmentName, Kept>>,
 }
 
 type Slots = BTreeMap<SegmentName, Slot>;
@@ -86,7 +89,23 @@ impl Segments {
             index: RwLock::new(index),
             open: Mutex::new(BTreeMap::from([(SegmentName::written(id), open)])),
             opened: Condvar::new(),
+            damaged: Mutex::new(BTreeMap::new()),
         }
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, BTreeMap<SegmentName, Kept>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What lies behind the damage of a segment, if it was found damaged when it was opened for reading.
+    pub(crate) fn behind_damage(&self, name: SegmentName) -> Option<Kept> {
+        self.damaged().get(&name).cloned()
+    }
+
+    /// Segments that were found damaged when they were opened for reading, and copied into quarantine.
+    pub(crate) fn damage_copies(&self) -> usize {
+        let copied = |kept: &&Kept| kept.copy.is_some();
+        self.damaged().values().filter(copied).count()
     }
 
     pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
@@ -151,7 +170,10 @@ impl Segments {
         open.insert(name, Slot::Opening);
         drop(open);
         close(closed);
-        let opened = database::open(&name.path(&self.folder), Purpose::Segment);
+        let mut kept = Vec::new();
+        let opened = database::open(&name.path(&self.folder), Purpose::Segment, &mut kept);
+        let kept = kept.into_iter().map(|kept| (name, kept));
+        self.damaged().extend(kept);
         let mut open = self.open_segments();
         open.remove(&name);
         let database = opened.map(|database| {

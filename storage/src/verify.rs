@@ -325,6 +325,7 @@ fn of_event(event: &RecoveryEvent, source: Source) -> Finding {
         } => {
             finding = finding.in_segment(*segment, *last_commit);
         }
+        RecoveryEvent::DamageCopied { segment, .. } => finding.segment = *segment,
         RecoveryEvent::EndLost { last_commit, .. } => finding.commit = Some(*last_commit),
         RecoveryEvent::UnfinishedCommit { commit } => finding.commit = Some(*commit),
         _ => {}

@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use crate::database::{self, Purpose};
 use crate::folder::Folder;
 use crate::recovery::RecoveryError;
 use crate::store::{OpenError, Store, StoreOptions, StoreThreads};
@@ -26,8 +25,6 @@ use crate::store::{OpenError, Store, StoreOptions, StoreThreads};
 const VIEW_FILE: &str = "VIEW";
 /// In a copied database: where it was copied from.
 const ORIGIN_LINK: &str = "ORIGIN";
-/// Below the copy: links to what is looked at beside the log.
-const ASIDE: &str = "aside";
 /// What a card that cannot be read well is read in, one by one.
 const BLOCK_BYTES: usize = 4096;
 
@@ -37,7 +34,6 @@ pub struct View {
     store: Store,
     threads: StoreThreads,
     path: PathBuf,
-    copy: PathBuf,
     _lock: Option<File>,
 }
 
@@ -61,7 +57,6 @@ impl View {
             store,
             threads,
             path: path.to_owned(),
-            copy: copy.to_owned(),
             _lock: lock,
         })
     }
@@ -81,23 +76,6 @@ impl View {
         drop(self.store);
         self.threads.close();
     }
-
-    /// Opens a copy of a database that stands beside the log, such as one in quarantine.
-    pub(crate) fn open_aside(&self, original: &Path) -> Result<sled::Db, database::DatabaseError> {
-        let link = self
-            .copy
-            .join(ASIDE)
-            .join(original.file_name().unwrap_or_default());
-        let io_error = |source| database::DatabaseError::Io {
-            path: original.to_owned(),
-            source,
-        };
-        if !link.exists() {
-            let absolute = fs::canonicalize(original).map_err(io_error)?;
-            symlink(absolute, &link).map_err(io_error)?;
-        }
-        database::open(&link, Purpose::Segment)
-    }
 }
 
 /// Makes the folder that stands for `path`.
@@ -108,7 +86,7 @@ fn prepare(path: &Path, copy: &Path) -> Result<(), RecoveryError> {
         source,
     };
     let original = fs::canonicalize(path).map_err(|source| failed("find", path, source))?;
-    for name in ["log", "quarantine", ASIDE] {
+    for name in ["log", "quarantine"] {
         let below = copy.join(name);
         fs::create_dir(&below).map_err(|source| failed("create", &below, source))?;
     }
@@ -153,7 +131,12 @@ pub(crate) fn own(path: &Path) -> io::Result<()> {
 
 fn is_in_view(path: &Path) -> bool {
     let root = path.parent().and_then(Path::parent);
-    root.is_some_and(|root| root.join(VIEW_FILE).exists())
+    root.is_some_and(is_view)
+}
+
+/// Whether a folder is a copy to look at.
+pub(crate) fn is_view(root: &Path) -> bool {
+    root.join(VIEW_FILE).exists()
 }
 
 /// Makes copies that nobody has open links again.

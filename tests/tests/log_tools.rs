@@ -357,9 +357,13 @@ fn verify_after_a_start_that_lost_something_tells_of_it() {
         .stdout
         .lines()
         .partition(|line| line.contains(" recovery "));
-    let [cut, missing] = met[..] else {
+    let [copied, cut, missing] = met[..] else {
         panic!("{met:?}")
     };
+    assert!(
+        copied.contains("behind the damage can be read in the copy quarantine/0000000001"),
+        "{copied}"
+    );
     assert!(
         cut.contains("met and dealt with at the last start: segment 1 ends at commit"),
         "{cut}"
@@ -379,8 +383,8 @@ fn verify_after_a_start_that_lost_something_tells_of_it() {
     };
     let offline: Vec<_> = offline.lines().collect();
     assert_eq!(findings(&others), findings(&offline));
-    // What was lost is in the ledger; what does not belong there is still told.
-    assert_eq!(findings(&offline).len(), 2, "{offline:?}");
+    // What was lost is in the ledger; what does not belong there, and the copy, are still told.
+    assert_eq!(findings(&offline).len(), 3, "{offline:?}");
 }
 
 #[test]
@@ -526,10 +530,18 @@ fn damaged_folder_is_repaired_and_loses_nothing_more() {
     // What stands in quarantine can be exported too.
     let aside = ["export", "readings", "--quarantined", "0000000002"];
     let aside = json_lines(&fine(&aside, &source).stdout);
-    for record in aside.iter().filter(|line| line["kind"] == "record") {
-        assert!(lines.contains(record), "{record}");
+    let records = aside.iter().filter(|line| line["kind"] == "record");
+    let (kept, behind): (Vec<_>, Vec<_>) = records.partition(|record| lines.contains(record));
+    assert!(!kept.is_empty());
+    // So does what lies behind the damage.
+    let gap_offsets = gap["from"].as_u64()..gap["to"].as_u64();
+    for record in &behind {
+        let is_in_gap = record["partition"] == gap["partition"]
+            && gap_offsets.contains(&record["offset"].as_u64());
+        assert!(is_in_gap, "{}", record["offset"]);
     }
-    assert!(!aside.is_empty());
+    let lost = missing - behind.len() as u64;
+    assert!(lost <= 2, "{lost} of {missing} are in the lost block");
     refused(
         &["export", "readings", "--quarantined", "x"],
         &source,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::guard::Kept;
 use crate::ids::{CommitNumber, SegmentId};
 
 /// Something out of the ordinary that happened while the folder was opened.
@@ -42,6 +43,17 @@ pub enum RecoveryEvent {
         /// A later one that had been durable.
         durable: CommitNumber,
     },
+    /// A database is damaged and something can be read behind the damage. sled would have overwritten
+    /// that, so the database was copied into quarantine as it was, before anything else was done.
+    DamageCopied {
+        /// Which segment; `None` for the metadata.
+        segment: Option<SegmentId>,
+        /// The name of the copy in quarantine; `None` in a folder that is only looked at, which
+        /// the next start copies.
+        copy: Option<String>,
+        /// Whole commits that are not, or not wholly, before the damage; not counted in the metadata.
+        commits_behind: Option<u64>,
+    },
     /// The last commit was being written when the process ended; nobody had been promised anything.
     UnfinishedCommit {
         /// Which.
@@ -51,13 +63,14 @@ pub enum RecoveryEvent {
 
 impl RecoveryEvent {
     /// The kinds of events, one word each, for labels of metrics.
-    pub const KINDS: [&str; 7] = [
+    pub const KINDS: [&str; 8] = [
         "metadata_missing",
         "metadata_quarantined",
         "segment_quarantined",
         "segment_cut",
         "segment_missing",
         "end_lost",
+        "damage_copied",
         "unfinished_commit",
     ];
 
@@ -70,7 +83,16 @@ impl RecoveryEvent {
             Self::SegmentCut { .. } => "segment_cut",
             Self::SegmentMissing { .. } => "segment_missing",
             Self::EndLost { .. } => "end_lost",
+            Self::DamageCopied { .. } => "damage_copied",
             Self::UnfinishedCommit { .. } => "unfinished_commit",
+        }
+    }
+
+    pub(super) fn of_kept(segment: Option<SegmentId>, kept: Kept) -> Self {
+        Self::DamageCopied {
+            segment,
+            copy: kept.copy,
+            commits_behind: kept.commits_behind,
         }
     }
 }
@@ -109,6 +131,21 @@ impl fmt::Display for RecoveryEvent {
                     f,
                     "the log ends at commit {last_commit} although commit {durable} was durable"
                 )
+            }
+            Self::DamageCopied {
+                segment,
+                copy,
+                commits_behind,
+            } => {
+                match segment {
+                    Some(segment) => write!(f, "segment {segment}")?,
+                    None => f.write_str("metadata")?,
+                }
+                let kept = Kept {
+                    copy: copy.clone(),
+                    commits_behind: *commits_behind,
+                };
+                write!(f, " is damaged; {kept}")
             }
             Self::UnfinishedCommit { commit } => {
                 write!(f, "commit {commit} was not finished and is left out")

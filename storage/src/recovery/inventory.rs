@@ -25,19 +25,37 @@ pub(super) enum Found {
     Evacuated(SegmentName),
 }
 
-/// The manifest of an evacuated segment, or why it cannot be read.
-fn read_manifest(
-    folder: &Folder,
-    name: SegmentName,
-) -> Result<Result<Manifest, String>, RecoveryError> {
-    match database::open_readable(&name.path(&folder.segments()), Purpose::Segment) {
-        Ok(database) => Ok(Manifest::read(&database, name).map_err(|error| error.to_string())),
-        Err(DatabaseError::Damaged { what, .. }) => Ok(Err(what)),
-        Err(error) => Err(error.into()),
-    }
-}
-
 impl Recovered {
+    /// Opens a segment; the inner error says why it cannot be read.
+    pub(super) fn open_segment(
+        &mut self,
+        folder: &Folder,
+        name: SegmentName,
+    ) -> Result<Result<sled::Db, String>, RecoveryError> {
+        let path = name.path(&folder.segments());
+        let mut kept = Vec::new();
+        let opened = database::open_readable(&path, Purpose::Segment, &mut kept);
+        let kept = kept.into_iter();
+        self.events
+            .extend(kept.map(|kept| RecoveryEvent::of_kept(Some(name.first), kept)));
+        match opened {
+            Ok(database) => Ok(Ok(database)),
+            Err(DatabaseError::Damaged { what, .. }) => Ok(Err(what)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The manifest of an evacuated segment, or why it cannot be read.
+    fn read_manifest(
+        &mut self,
+        folder: &Folder,
+        name: SegmentName,
+    ) -> Result<Result<Manifest, String>, RecoveryError> {
+        let database = self.open_segment(folder, name)?;
+        let manifest = |database| Manifest::read(&database, name).map_err(|e| e.to_string());
+        Ok(database.and_then(manifest))
+    }
+
     /// Compares the index with the directories.
     pub(super) fn find_segments(
         &mut self,
@@ -142,7 +160,7 @@ impl Recovered {
             let record = match known {
                 // What it was made of goes only when it is certain to be a copy.
                 Some(record) if superseded.is_empty() => record,
-                known => match read_manifest(folder, name)? {
+                known => match self.read_manifest(folder, name)? {
                     Ok(manifest) => known.unwrap_or(manifest.record),
                     // What it was made of is better than a copy that cannot be read.
                     Err(reason) if !superseded.is_empty() => {

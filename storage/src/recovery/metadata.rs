@@ -8,6 +8,7 @@ use super::{RecoveryError, RecoveryEvent, Retained};
 use crate::database::{self, DatabaseError, Purpose};
 use crate::fence::FenceError;
 use crate::folder::Folder;
+use crate::guard::Kept;
 use crate::metadata::{Metadata, MetadataError};
 
 pub(super) fn open_metadata(
@@ -16,7 +17,13 @@ pub(super) fn open_metadata(
 ) -> Result<(Metadata, Retained), RecoveryError> {
     let path = folder.metadata();
     if path.is_dir() {
-        match open_and_read_metadata(&path) {
+        let mut kept = Vec::new();
+        let opened = open_and_read_metadata(&path, &mut kept);
+        events.extend(
+            kept.into_iter()
+                .map(|kept| RecoveryEvent::of_kept(None, kept)),
+        );
+        match opened {
             Err(RecoveryError::Database(DatabaseError::Damaged { what, .. })) => {
                 put_aside(folder, &path)?;
                 events.push(RecoveryEvent::MetadataQuarantined { reason: what });
@@ -35,8 +42,11 @@ pub(super) fn open_metadata(
 
 /// Opens the metadata and reads all of it once: sled opens many a database of which it cannot read
 /// every page, and panics at some.
-fn open_and_read_metadata(path: &Path) -> Result<(Metadata, Retained), RecoveryError> {
-    let database = database::open_readable(path, Purpose::Metadata)?;
+fn open_and_read_metadata(
+    path: &Path,
+    kept: &mut Vec<Kept>,
+) -> Result<(Metadata, Retained), RecoveryError> {
+    let database = database::open_readable(path, Purpose::Metadata, kept)?;
     let read = panic::catch_unwind(AssertUnwindSafe(|| {
         let metadata = Metadata::new(database)?;
         metadata.verify_fence().map_err(DatabaseError::Fence)?;

@@ -7,7 +7,6 @@ use std::ops::ControlFlow;
 use super::quarantine::put_aside;
 use super::{LostRange, Recovered, RecoveryError, RecoveryEvent, io_error};
 use crate::commit::{Commit, CommitError};
-use crate::database::{self, DatabaseError, Purpose};
 use crate::durable_file::remove_directory;
 use crate::evacuated::Manifest;
 use crate::folder::Folder;
@@ -122,13 +121,9 @@ impl Recovered {
         name: SegmentName,
         sets_retained: bool,
     ) -> Result<(), RecoveryError> {
-        let path = name.path(&folder.segments());
-        let database = match database::open_readable(&path, Purpose::Segment) {
+        let database = match self.open_segment(folder, name)? {
             Ok(database) => database,
-            Err(DatabaseError::Damaged { what, .. }) => {
-                return self.quarantine(folder, name, what);
-            }
-            Err(error) => return Err(error.into()),
+            Err(what) => return self.quarantine(folder, name, what),
         };
         let mut reading = Reading {
             name,

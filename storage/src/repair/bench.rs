@@ -38,7 +38,9 @@ pub(super) struct Bench<'a> {
 impl<'a> Bench<'a> {
     pub(super) fn open(path: &Path, copies: &'a Path) -> Result<Self, RepairError> {
         let folder = Folder::open_existing(path)?;
-        let metadata = Metadata::new(database::open(&folder.metadata(), Purpose::Metadata)?)?;
+        let mut kept = Vec::new(); // Told in the log, and in quarantine.
+        let metadata = database::open(&folder.metadata(), Purpose::Metadata, &mut kept)?;
+        let metadata = Metadata::new(metadata)?;
         Ok(Self {
             folder,
             metadata,
@@ -62,7 +64,8 @@ impl<'a> Bench<'a> {
     fn open_copy(&self, name: SegmentName) -> Result<Option<sled::Db>, RepairError> {
         let (original, copy) = (self.path(name), name.path(self.copies));
         copy_all(&original, &copy).map_err(io_error("copy", &original))?;
-        match database::open(&copy, Purpose::Segment) {
+        // sled may do to the copy what it likes.
+        match database::open(&copy, Purpose::Segment, &mut Vec::new()) {
             Ok(database) => Ok(Some(database)),
             Err(DatabaseError::Damaged { .. }) => Ok(None),
             Err(error) => Err(error.into()),

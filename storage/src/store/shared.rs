@@ -84,6 +84,9 @@ pub struct StoreStatus {
     pub segments: usize,
     /// Segments whose databases are open.
     pub segments_open: usize,
+    /// Sealed segments that were found damaged when they were opened for reading, since the start, and
+    /// copied into quarantine for what lies behind the damage.
+    pub damage_copies: usize,
     /// Bytes of all commits that are kept.
     pub bytes: u64,
     /// Bytes that wait for the committer.
@@ -508,6 +511,7 @@ impl Shared {
             upkeep_trouble,
             durable: state.durable,
             segments: index.sealed.len() + 1,
+            damage_copies: self.segments.damage_copies(),
             bytes: index.all().map(|(_, record)| record.bytes).sum(),
             queued_bytes: state.queued_bytes(),
             flash,

@@ -123,7 +123,7 @@ impl Verifier<'_> {
             Ok(None) => return ControlFlow::Continue(false),
             Err(error) => {
                 let error = with_causes(&error);
-                self.damage(id, CommitNumber(0), &error)?;
+                self.damage(name, CommitNumber(0), &error)?;
                 self.skip(id, &SegmentRecord::created(), index)?;
                 return ControlFlow::Continue(true);
             }
@@ -275,7 +275,11 @@ impl Verifier<'_> {
                 return self.find(finding.in_segment(id, reading.last));
             }
             Err(error) => {
-                self.damage(id, reading.record.last_commit, &error.to_string())?;
+                self.damage(
+                    index.name(id),
+                    reading.record.last_commit,
+                    &error.to_string(),
+                )?;
                 return self.skip(id, &reading.record, index);
             }
             Ok(_) if !is_as_made && (lacks || !reading.reached) => {
@@ -284,7 +288,7 @@ impl Verifier<'_> {
                     true => "commits are missing in it".to_owned(),
                     false => format!("it ends at commit {found}; the index says {last}"),
                 };
-                self.damage(id, found, &what)?;
+                self.damage(index.name(id), found, &what)?;
                 return self.skip(id, &reading.record, index);
             }
             Ok(_) => {}
@@ -302,9 +306,13 @@ impl Verifier<'_> {
         ControlFlow::Continue(())
     }
 
-    fn damage(&mut self, id: SegmentId, last: CommitNumber, what: &str) -> ControlFlow<()> {
+    fn damage(&mut self, name: SegmentName, last: CommitNumber, what: &str) -> ControlFlow<()> {
+        let what = match self.shared.segments.behind_damage(name) {
+            Some(kept) => format!("{what}; {kept}"),
+            None => what.to_owned(),
+        };
         let finding = Finding::new(Severity::Error, FindingKind::Damage, what);
-        self.find(finding.in_segment(id, last))
+        self.find(finding.in_segment(name.first, last))
     }
 
     /// A segment cannot be read to its end: tells which offsets are not to be had, and goes on

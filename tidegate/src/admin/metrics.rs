@@ -346,6 +346,12 @@ const LOG_STATUS: &[Plain<StoreStatus>] = &[
         |s| s.segments_open as u64,
     ),
     (
+        "tidegate_log_damage_copies",
+        Kind::Gauge,
+        "Sealed segments found damaged when they were read, and copied into quarantine, since the start.",
+        |s| s.damage_copies as u64,
+    ),
+    (
         "tidegate_log_bytes",
         Kind::Gauge,
         "Bytes of the commits that are kept.",

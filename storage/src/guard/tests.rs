@@ -1,0 +1,342 @@
+//! What is copied, what is not, and what is left to read of a segment that sled had.
+
+use std::ops::ControlFlow;
+
+use super::*;
+use crate::commit::{BodyBuilder, Commit};
+use crate::database;
+use crate::ids::{CommitNumber, EraId, LogId, LogPartition, PartitionId, SegmentId};
+use crate::raw::Found;
+use crate::segment::SegmentWriter;
+
+const COMMITS: u64 = 30;
+
+fn commit(number: u64) -> Commit {
+    let mut body = BodyBuilder::new(EraId(1));
+    let journal = LogPartition {
+        log: LogId::JOURNAL,
+        partition: PartitionId(0),
+    };
+    // The last one has pieces enough to be torn.
+    let size = if number == COMMITS { 250_000 } else { 9_000 };
+    body.entry(journal, |out| out.resize(out.len() + size, 7));
+    Commit::parse(CommitNumber(number), body.finish()).unwrap()
+}
+
+/// A data folder with a segment; the places at which its commits begin.
+fn folder() -> (tempfile::TempDir, PathBuf, Vec<usize>) {
+    folder_with(COMMITS)
+}
+
+/// As [`folder`], with so many commits.
+fn folder_with(commits: u64) -> (tempfile::TempDir, PathBuf, Vec<usize>) {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["log", "quarantine"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    let path = folder.path().join("log/1");
+    let mut writer = SegmentWriter::create_at(&path, SegmentId(1)).unwrap();
+    let mut begins = Vec::new();
+    for number in 1..=commits {
+        begins.push(usize::try_from(end_of_log(&path)).unwrap());
+        writer.write(&commit(number)).unwrap();
+    }
+    drop(writer);
+    (folder, path, begins)
+}
+
+/// Where the first commits are not yet.
+fn end_of_log(path: &Path) -> u64 {
+    fs::metadata(path.join("db")).unwrap().len()
+}
+
+fn zero(path: &Path, at: usize, count: usize) {
+    let mut bytes = fs::read(path.join("db")).unwrap();
+    let end = (at + count).min(bytes.len());
+    bytes[at..end].fill(0);
+    fs::write(path.join("db"), bytes).unwrap();
+}
+
+fn quarantined(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder.join("quarantine")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_is_whole_or_torn_at_its_end_is_not_copied() {
+    let (folder, path, begins) = folder();
+    let last = begins[usize::try_from(COMMITS).unwrap() - 1];
+    let end = usize::try_from(end_of_log(&path)).unwrap();
+    // Nothing; the beginning, the middle and the end of the commit that was being written.
+    for (at, count) in [
+        (0, 0),
+        (last + 10, 4096),
+        (last + 90_000, 4096),
+        (end - 9000, 9000),
+    ] {
+        zero(&path, at, count);
+        keep(&path, Purpose::Segment, Extent::Tail).unwrap();
+        assert_eq!(
+            quarantined(folder.path()),
+            [] as [&str; 0],
+            "{count} at {at}"
+        );
+    }
+}
+
+#[test]
+fn what_is_damaged_before_its_end_is_copied_once_as_it_is() {
+    for number in [0, 1, 12, 27, 28] {
+        let (folder, path, begins) = folder();
+        zero(&path, begins[number] + 100, 4096);
+        let damaged = fs::read(path.join("db")).unwrap();
+        keep(&path, Purpose::Segment, Extent::Tail).unwrap();
+        assert_eq!(quarantined(folder.path()), ["1"], "commit {}", number + 1);
+        let copy = fs::read(folder.path().join("quarantine/1/db")).unwrap();
+        assert!(copy == damaged);
+        // Even when sled has been at it.
+        for _ in 0..2 {
+            keep(&path, Purpose::Segment, Extent::Whole).unwrap();
+            assert_eq!(quarantined(folder.path()), ["1"]);
+            let end = usize::try_from(end_of_log(&path)).unwrap();
+            zero(&path, begins[number] + 20_000, end);
+        }
+    }
+}
+
+#[test]
+fn other_damage_is_copied_under_another_name() {
+    let (folder, path, begins) = folder();
+    let whole = fs::read(path.join("db")).unwrap();
+    for number in [3, 9] {
+        fs::write(path.join("db"), &whole).unwrap();
+        zero(&path, begins[number] + 100, 4096);
+        keep(&path, Purpose::Segment, Extent::Tail).unwrap();
+    }
+    assert_eq!(quarantined(folder.path()), ["1", "1.1"]);
+}
+
+#[test]
+fn database_outside_of_a_data_folder_is_left_alone() {
+    let (folder, path, begins) = folder();
+    zero(&path, begins[3] + 100, 4096);
+    let elsewhere = folder.path().join("aside");
+    fs::create_dir(&elsewhere).unwrap();
+    let copy = elsewhere.join("1");
+    view::copy_all(&path, &copy).unwrap();
+    keep(&copy, Purpose::Segment, Extent::Whole).unwrap();
+    assert_eq!(quarantined(folder.path()), [] as [&str; 0]);
+}
+
+#[test]
+fn copy_leaves_room_for_the_log() {
+    const MIB: u64 = 1 << 20;
+    for (bytes, free, total, expected) in [
+        (16 * MIB, 80 * MIB, 4096 * MIB, true),
+        (16 * MIB, 80 * MIB - 1, 4096 * MIB, false),
+        (16 * MIB, 20 * MIB, 64 * MIB, true),
+        (16 * MIB, 20 * MIB - 1, 64 * MIB, false),
+        (u64::MAX, u64::MAX - 1, u64::MAX, false),
+    ] {
+        let what = format!("{bytes} in {free} of {total}");
+        assert_eq!(has_room(bytes, free, total), expected, "{what}");
+    }
+}
+
+#[test]
+fn no_more_copies_are_made_than_enough() {
+    let (folder, path, begins) = folder();
+    let whole = fs::read(path.join("db")).unwrap();
+    for begin in &begins[2..12] {
+        fs::write(path.join("db"), &whole).unwrap();
+        zero(&path, begin + 100, 4096);
+        keep(&path, Purpose::Segment, Extent::Tail).unwrap();
+    }
+    assert_eq!(quarantined(folder.path()).len(), COPIES_MAX);
+}
+
+#[test]
+fn folder_that_is_only_looked_at_gets_no_copy() {
+    let (folder, path, begins) = folder();
+    fs::write(folder.path().join("VIEW"), b"").unwrap();
+    zero(&path, begins[9] + 100, 4096);
+    let kept = keep(&path, Purpose::Segment, Extent::Tail).unwrap();
+    let kept = kept.unwrap();
+    assert_eq!((kept.copy, kept.commits_behind), (None, Some(COMMITS - 10)));
+    assert_eq!(quarantined(folder.path()), [] as [&str; 0]);
+}
+
+/// What a look costs: the file once if sled has no snapshot of it, else little more than its end.
+#[test]
+fn segment_is_read_once_and_afterwards_only_at_its_end() {
+    let (_folder, path, _) = folder();
+    let sled_segment = Purpose::Segment.segment_bytes() as u64;
+    let read = || {
+        let log = RawLog::open(&path.join("db"), Purpose::Segment.segment_bytes()).unwrap();
+        assert!(!is_damaged(&log, Purpose::Segment, snapshot_lsn(&path)).unwrap());
+        log.bytes_read()
+    };
+    let headers = 20 * end_of_log(&path).div_ceil(sled_segment);
+    remove_snapshots(&path);
+    assert_eq!(read(), end_of_log(&path) + headers);
+    drop(database::open(&path, Purpose::Segment, &mut Vec::new()).unwrap());
+    let read = read();
+    assert!(read <= 2 * sled_segment + headers, "{read}");
+}
+
+#[test]
+fn unfinished_copy_is_begun_again() {
+    let (folder, path, begins) = folder();
+    fs::create_dir(folder.path().join("quarantine/1.copy")).unwrap();
+    zero(&path, begins[3] + 100, 4096);
+    keep(&path, Purpose::Segment, Extent::Whole).unwrap();
+    assert_eq!(quarantined(folder.path()), ["1"]);
+}
+
+/// A segment of several of sled's: what can be read of it can be read when sled has had it, whether
+/// sled has a snapshot of all, of a beginning, or none.
+#[test]
+fn nothing_readable_is_gone_when_sled_has_opened_it() {
+    let (folder, path, begins) = folder_with(350);
+    let early = kept_as(&path, folder.path(), "early");
+    drop(database::open(&path, Purpose::Segment, &mut Vec::new()).unwrap());
+    let whole = kept_as(&path, folder.path(), "whole");
+    let (mut copies, mut cases) = (0, 0);
+    for snapshots in [Some(whole), Some(early), None] {
+        for number in [40, 170, 340] {
+            fs::remove_dir_all(folder.path().join("log")).unwrap();
+            fs::remove_dir_all(folder.path().join("quarantine")).unwrap();
+            for name in ["log", "quarantine"] {
+                fs::create_dir(folder.path().join(name)).unwrap();
+            }
+            let from = snapshots
+                .clone()
+                .unwrap_or_else(|| folder.path().join("whole"));
+            view::copy_all(&from, &path).unwrap();
+            if snapshots.is_none() {
+                remove_snapshots(&path);
+            }
+            zero(&path, begins[number] + 100, 4096);
+            let before = RawPieces::read(&path).unwrap().keys();
+            assert!(before.len() > 340, "{} pieces", before.len());
+            if let Ok(database) = database::open(&path, Purpose::Segment, &mut Vec::new()) {
+                let scanned = |_| ControlFlow::Continue(());
+                let _ = crate::segment::scan(&database, CommitNumber(0), scanned);
+            }
+            let mut after = RawPieces::read(&path).unwrap().keys();
+            for name in quarantined(folder.path()) {
+                let copy = folder.path().join("quarantine").join(name);
+                after.extend(RawPieces::read(&copy).unwrap().keys());
+                copies += 1;
+            }
+            assert!(
+                after.is_superset(&before),
+                "{snapshots:?}, commit {}",
+                number + 1
+            );
+            cases += 1;
+        }
+    }
+    // sled destroys nothing of what a snapshot covers, but for its end.
+    assert!(
+        (4..cases).contains(&copies),
+        "{copies} copies in {cases} cases"
+    );
+}
+
+/// A copy of a segment under another name in the folder.
+fn kept_as(path: &Path, folder: &Path, name: &str) -> PathBuf {
+    view::copy_all(path, &folder.join(name)).unwrap();
+    folder.join(name)
+}
+
+fn remove_snapshots(path: &Path) {
+    for name in fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+    {
+        if name.to_string_lossy().contains("snap.") {
+            fs::remove_file(name).unwrap();
+        }
+    }
+}
+
+/// A database as the metadata is, written over and over, so that sled frees segments.
+fn metadata(folder: &Path, rounds: u32) -> PathBuf {
+    let path = folder.join("meta");
+    fs::create_dir_all(folder.join("quarantine")).unwrap();
+    if !path.exists() {
+        drop(database::create(&path, Purpose::Metadata).unwrap());
+    }
+    let database = database::open(&path, Purpose::Metadata, &mut Vec::new()).unwrap();
+    for round in 0..rounds {
+        let key = (round % 50).to_be_bytes();
+        let byte = round.to_le_bytes()[0];
+        database.insert(key, vec![byte; 5000]).unwrap();
+        if round % 7 == 0 {
+            database.flush().unwrap();
+        }
+    }
+    drop(database);
+    path
+}
+
+#[test]
+fn metadata_is_copied_when_what_was_durable_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = metadata(folder.path(), 500);
+    remove_snapshots(&path);
+    zero(&path, Purpose::Metadata.segment_bytes() / 2, 4096);
+    let kept = keep(&path, Purpose::Metadata, Extent::Tail)
+        .unwrap()
+        .unwrap();
+    let expected = Kept {
+        copy: Some("meta".to_owned()),
+        commits_behind: None,
+    };
+    assert_eq!(kept, expected);
+}
+
+/// Crashes that lose one of the last messages, which were not flushed, and go on: never damage.
+#[test]
+fn metadata_with_a_torn_end_is_never_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..12 {
+        let path = metadata(folder.path(), 150);
+        remove_snapshots(&path);
+        let log = RawLog::open(&path.join("db"), Purpose::Metadata.segment_bytes()).unwrap();
+        let mut places = Vec::new();
+        log.walk(log.stable_lsn(), |found| {
+            if let Found::Message { at, .. } = found {
+                places.push(usize::try_from(at).unwrap());
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        let at = places[places.len() - 1 - round % places.len().min(4)];
+        zero(&path, at + 8, 10);
+        keep(&path, Purpose::Metadata, Extent::Whole).unwrap();
+        assert_eq!(quarantined(folder.path()), [] as [&str; 0], "round {round}");
+    }
+}
+
+/// `cargo test -p storage --release --lib guard::tests::cost -- --ignored --nocapture`
+#[test]
+#[ignore = "measures"]
+fn cost_of_a_look() {
+    // 16 MiB, the size of a segment by default.
+    let (_folder, path, _) = folder_with(1800);
+    let look = |what: &str| {
+        let log = RawLog::open(&path.join("db"), Purpose::Segment.segment_bytes()).unwrap();
+        let begin = std::time::Instant::now();
+        assert!(!is_damaged(&log, Purpose::Segment, snapshot_lsn(&path)).unwrap());
+        let (took, read, all) = (begin.elapsed(), log.bytes_read(), end_of_log(&path));
+        println!("{what}: {read} of {all} bytes read, {took:.1?}");
+    };
+    look("as it was written");
+    drop(database::open(&path, Purpose::Segment, &mut Vec::new()).unwrap());
+    look("with sled's snapshot");
+}
