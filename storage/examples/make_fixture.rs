@@ -23,7 +23,9 @@ use storage::{
     EraId, Fingerprint, Gap, GapReason, JournalKey, JournalKind, LogOptions, LogPartition, Message,
     Offset, PartitionId, SessionPublish, Store, StoreOptions, StoreThreads,
 };
+use support::halves::{directories, is_covered};
 use support::listing::listing;
+use support::template::copy_all;
 use support::{FakeClock, append, append_many, log_of, runs, wait_for};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -38,9 +40,19 @@ fn main() {
     let clock = FakeClock::new();
     first_life(&folder, &clock);
     second_life(&folder, &clock);
+    evacuated_life(&folder, &clock);
     third_life(&folder, &clock);
     lose_the_end(&folder);
-    let listing = last_life(&folder, &clock);
+    let written = last_life(&folder, &clock);
+    let listing = listing_of_a_copy(&folder, &clock);
+    // Closing adds the account of the flash, in a commit of its own, and nothing else.
+    let is_added =
+        |line: &&str| line.starts_with("journal kind 10 ") || line.starts_with("commits ");
+    let rest = |listing: &str| -> Vec<String> {
+        let lines = listing.lines().filter(|line| !is_added(line));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(rest(&written), rest(&listing));
     fs::create_dir_all(target).unwrap();
     let packed = runs::pack(&folder);
     println!("{} bytes, {} of the listing", packed.len(), listing.len());
@@ -48,18 +60,23 @@ fn main() {
     fs::write(target.join("content.txt"), listing).unwrap();
 }
 
-fn open(folder: &Path, clock: &Arc<FakeClock>, machine: &[u8]) -> (Store, StoreThreads) {
-    let options = StoreOptions {
+/// Segments stay as they are written, but for those of [`evacuated_life`].
+fn options(clock: &Arc<FakeClock>, machine: &[u8]) -> StoreOptions {
+    StoreOptions {
         clock: clock.clone(),
         fingerprint: Some(Fingerprint::of(machine)),
+        evacuation_bytes_per_second: 0,
         ..support::options()
-    };
+    }
+}
+
+fn open(folder: &Path, clock: &Arc<FakeClock>, machine: &[u8]) -> (Store, StoreThreads) {
     let short = LogOptions {
         retention_age: Some(HOUR),
         ..LogOptions::new("short", 1)
     };
     let logs = [LogOptions::new("a", 3), LogOptions::new("b", 1), short];
-    Store::open(folder, options, &logs).unwrap()
+    Store::open(folder, options(clock, machine), &logs).unwrap()
 }
 
 /// Messages with everything that a record can carry, and a journal of every kind.
@@ -210,11 +227,49 @@ fn second_life(folder: &Path, clock: &Arc<FakeClock>) {
         store.wait_durable(at.commit).unwrap();
     }
     append_many(&store, "short", 5..8, 40);
+    // A clock that says so much more than before is believed when it goes on like that.
+    wait_for("the clock", || {
+        store
+            .era(EraId(2))
+            .is_some_and(|era| era.correction.is_some())
+    });
+    clock.set(|times| times.pass(Duration::from_secs(31 * 60)));
     let short = LogPartition {
         log: log_of(&store, "short"),
         partition: PartitionId(0),
     };
     wait_for("retention", || store.log_start(short) >= Offset(5));
+    threads.close();
+}
+
+/// A little of a log that is kept, and much of one that is not: segments are copied together.
+fn evacuated_life(folder: &Path, clock: &Arc<FakeClock>) {
+    let options = StoreOptions {
+        evacuation_bytes_per_second: u64::MAX,
+        ..options(clock, b"first board")
+    };
+    let fleeting = LogOptions {
+        retention_bytes: 1 << 20,
+        ..LogOptions::new("fleeting", 1)
+    };
+    let logs = [LogOptions::new("kept", 2), fleeting];
+    let (store, threads) = Store::open(folder, options, &logs).unwrap();
+    for number in 0..150 {
+        append_many(&store, "fleeting", number..number + 1, 30_000);
+        if number % 10 == 0 {
+            append_many(&store, "kept", number..number + 3, 40);
+        }
+    }
+    wait_for("an evacuation to its end", || {
+        let names = directories(folder);
+        let is_superseded = |name: &String| {
+            let copies = names
+                .iter()
+                .filter(|copy| copy.contains('.') && *copy != name);
+            copies.into_iter().any(|copy| is_covered(copy, name))
+        };
+        names.iter().any(|name| name.contains('.')) && !names.iter().any(is_superseded)
+    });
     threads.close();
 }
 
@@ -256,6 +311,18 @@ fn last_life(folder: &Path, clock: &Arc<FakeClock>) -> String {
     append_many(&store, "b", 0..3, 50);
     let at = append(&store, "short", "k", "the last one");
     store.wait_durable(at.commit).unwrap();
+    let listing = listing(&store);
+    threads.close();
+    listing
+}
+
+/// What the folder holds when it is closed, the folder being left as it is.
+fn listing_of_a_copy(folder: &Path, clock: &Arc<FakeClock>) -> String {
+    let copy = tempfile::tempdir().unwrap();
+    copy_all(folder, copy.path());
+    let options = options(clock, b"second board");
+    let (store, threads) = Store::open_existing(copy.path(), options).unwrap();
+    assert_eq!(store.recovery_events(), []);
     let listing = listing(&store);
     threads.close();
     listing

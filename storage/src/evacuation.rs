@@ -17,7 +17,7 @@ const LITTLE_LIVE_PERCENT: u64 = 30;
 /// … and this the most that is copied for what it frees while the folder takes too much.
 const SOME_LIVE_PERCENT: u64 = 70;
 /// In percent of the live bytes of sealed segments: the folder takes too much above this.
-const DISK_PERCENT_MAX: u64 = 125;
+pub(crate) const DISK_PERCENT_MAX: u64 = 125;
 /// Segments of a run at most.
 const RUN_MAX: usize = 64;
 /// What a run costs beside its bytes (each file of sled has some room to spare, and each opening

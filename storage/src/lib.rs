@@ -36,6 +36,7 @@ mod age;
 mod clock;
 mod commit;
 mod database;
+mod disk_need;
 mod durable_file;
 mod encoding;
 mod evacuated;
@@ -78,6 +79,7 @@ pub use clock::{
 };
 pub use commit::{BatchInCommit, Commit, CommitError};
 pub use database::DatabaseError;
+pub use disk_need::DiskNeed;
 pub use encoding::EncodingError;
 pub use flash::{FlashStatus, FlashUse, UtcDay};
 pub use flash_budget::{BudgetStatus, LINGER_MAX};

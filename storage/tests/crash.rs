@@ -1,10 +1,13 @@
 //! The process is killed with SIGKILL while it writes; what it had acknowledged must be there.
 //!
 //! The child is this very test program, which writes as fast as it can and prints what is durable.
-//! `TIDEGATE_CRASH_ROUNDS` sets the number of kills (default 15), `TIDEGATE_SEED` the times of them.
+//! Its logs are kept for so different a time that segments are evacuated again and again; in two of
+//! three rounds it is killed when there is an unfinished copy, or a finished one beside what it was
+//! made of. `TIDEGATE_CRASH_ROUNDS` sets the number of kills (default 15), `TIDEGATE_SEED` their times.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a test may stop at the first surprise"
 )]
 
@@ -13,25 +16,64 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use storage::{JournalKey, JournalKind, LogOptions, LogPartition, Store};
-use support::{append, open, read_from};
+use storage::{JournalKey, JournalKind, LogOptions, LogPartition, Store, StoreOptions};
+use support::halves::{directories, is_covered};
+use support::{append, options, read_from};
 
 const FOLDER: &str = "TIDEGATE_CRASH_FOLDER";
+const LIFE: &str = "TIDEGATE_CRASH_LIFE";
+/// How long a round waits at most for the state in which the process is to be killed.
+const AIM_WITHIN: Duration = Duration::from_secs(5);
 
-fn logs() -> [LogOptions; 2] {
-    // Small, so that segments roll and are removed while the process is killed.
-    let small = |name: &str, partitions| LogOptions {
-        retention_bytes: 3 << 20,
+/// Small, so that segments roll, are evacuated and are removed while the process is killed.
+fn logs() -> [LogOptions; 3] {
+    let kept = |name: &str, partitions, retention_bytes| LogOptions {
+        retention_bytes,
         ..LogOptions::new(name, partitions)
     };
-    [small("a", 4), small("b", 1)]
+    [
+        kept("short", 4, 1 << 19),
+        kept("middle", 2, 2 << 20),
+        kept("long", 1, 1 << 30),
+    ]
+}
+
+/// Nothing moves while it is looked at.
+fn looking() -> (StoreOptions, [LogOptions; 3]) {
+    let options = StoreOptions {
+        evacuation_bytes_per_second: 0,
+        ..options()
+    };
+    let logs = logs().map(|log| LogOptions {
+        retention_bytes: 1 << 30,
+        ..log
+    });
+    (options, logs)
 }
 
 fn journal_key() -> JournalKey {
     JournalKey::new(JournalKind::BridgeRoute, b"crash test")
+}
+
+/// What a record is recognized by: the process that wrote it, and a number.
+type Written = (u64, u64);
+
+fn payload((life, number): Written) -> String {
+    let size = usize::try_from(number * 7919 % 1500).unwrap();
+    let letter = char::from(b'a' + u8::try_from((life + number) % 26).unwrap());
+    format!("{life} {number} {}", letter.to_string().repeat(size))
+}
+
+fn log_for(number: u64) -> &'static str {
+    match number % 12 {
+        0 => "long",
+        1..3 => "middle",
+        _ => "short",
+    }
 }
 
 /// What the killed process does; a test only by form.
@@ -40,39 +82,113 @@ fn write_until_killed() {
     let Ok(folder) = std::env::var(FOLDER) else {
         return;
     };
-    let (store, _threads) = open(Path::new(&folder), &logs());
+    let life: u64 = std::env::var(LIFE).unwrap().parse().unwrap();
+    // Slow copies are met in the middle, fast ones at their other steps.
+    let evacuation_bytes_per_second = if life.is_multiple_of(2) {
+        1 << 21
+    } else {
+        1 << 30
+    };
+    let options = StoreOptions {
+        evacuation_bytes_per_second,
+        ..options()
+    };
+    let (store, _threads) = Store::open(Path::new(&folder), options, &logs()).unwrap();
     let mut number = 0_u64;
     let mut out = std::io::stdout().lock();
     loop {
         let mut appended = Vec::new();
         for _ in 0..(number % 50) + 1 {
             number += 1;
-            let log = if number.is_multiple_of(5) { "b" } else { "a" };
-            let size = usize::try_from(number * 7919 % 1500).unwrap();
-            let payload = format!("{number} {}", "x".repeat(size));
-            appended.push(append(
-                &store,
-                log,
-                &format!("key {}", number % 11),
-                &payload,
-            ));
+            let key = format!("key {}", number % 11);
+            let at = append(&store, log_for(number), &key, &payload((life, number)));
+            appended.push((number, at));
         }
-        let value = number.to_be_bytes().to_vec();
-        store
-            .put_journal_entry(journal_key(), Some(value), Duration::ZERO)
-            .unwrap();
-        store.wait_durable(appended.last().unwrap().commit).unwrap();
-        for at in appended {
+        let value = format!("{life} {number}").into_bytes();
+        let put = store.put_journal_entry(journal_key(), Some(value), Duration::ZERO);
+        let put = put.unwrap();
+        store.wait_durable(put).unwrap();
+        for (number, at) in appended {
+            assert!(at.commit <= put, "{} is behind {put}", at.commit);
             let LogPartition { log, partition } = at.partition;
-            writeln!(out, "acked {} {} {}", log.0, partition.0, at.offset.0).unwrap();
+            let offset = at.offset.0;
+            writeln!(out, "acked {} {} {offset} {number}", log.0, partition.0).unwrap();
         }
         out.flush().unwrap();
     }
 }
 
-/// Runs the child for a while, kills it, and returns the end of what it acknowledged by partition.
-fn write_and_kill(folder: &Path, after: Duration) -> BTreeMap<(u16, u16), u64> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+/// What the folder looks like when the process is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aim {
+    /// Whatever it looks like.
+    AnyTime,
+    /// There is a copy that is not complete.
+    Copying,
+    /// There is a complete copy beside some of what it was made of.
+    Switching,
+}
+
+/// What an evacuation was doing.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Steps {
+    copying: bool,
+    /// The copy is complete, and all of its sources are there.
+    switching: bool,
+    /// … but not all of them any more.
+    removing: bool,
+}
+
+impl Steps {
+    fn of(folder: &Path) -> Self {
+        let mut steps = Self::default();
+        if !folder.join("log").is_dir() {
+            return steps;
+        }
+        let names = directories(folder);
+        for name in names.iter().filter(|name| name.contains('.')) {
+            if name.ends_with(".new") {
+                steps.copying = true;
+                continue;
+            }
+            let sources = |other: &&String| {
+                *other != name && !other.ends_with(".new") && is_covered(name, other)
+            };
+            let ids = |name: &str| {
+                let (first, rest) = name.split_once('-').unwrap();
+                let last = rest.split_once('.').unwrap().0;
+                last.parse::<u64>().unwrap() - first.parse::<u64>().unwrap() + 1
+            };
+            let left = names
+                .iter()
+                .filter(sources)
+                .map(|source| match source.contains('.') {
+                    true => ids(source),
+                    false => 1,
+                });
+            match left.sum::<u64>() {
+                0 => {}
+                left if left < ids(name) => steps.removing = true,
+                _ => steps.switching = true,
+            }
+        }
+        steps
+    }
+
+    fn are(&self, aim: Aim) -> bool {
+        match aim {
+            Aim::AnyTime => true,
+            Aim::Copying => self.copying,
+            Aim::Switching => self.switching || self.removing,
+        }
+    }
+}
+
+/// What is known of every partition: what is at which offset.
+type Known = BTreeMap<(u16, u16), BTreeMap<u64, Written>>;
+
+fn start(folder: &Path, life: u64) -> Child {
+    Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
             "write_until_killed",
@@ -80,114 +196,159 @@ fn write_and_kill(folder: &Path, after: Duration) -> BTreeMap<(u16, u16), u64> {
             "--test-threads=1",
         ])
         .env(FOLDER, folder)
+        .env(LIFE, life.to_string())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap();
-    let out = BufReader::new(child.stdout.take().unwrap());
-    let reader = std::thread::spawn(move || {
-        let mut ends = BTreeMap::new();
-        for line in out.lines().map_while(Result::ok) {
-            let mut words = line.split(' ');
-            if words.next() != Some("acked") {
-                continue;
-            }
-            let numbers: Vec<u64> = words.map_while(|word| word.parse().ok()).collect();
-            let [log, partition, offset] = numbers[..] else {
-                continue;
-            };
-            let partition = (
-                u16::try_from(log).unwrap(),
-                u16::try_from(partition).unwrap(),
-            );
-            ends.insert(partition, offset + 1);
-        }
-        ends
-    });
-    std::thread::sleep(after);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    reader.join().unwrap()
+        .unwrap()
 }
 
-fn check(store: &Store, acknowledged: &BTreeMap<(u16, u16), u64>) -> BTreeMap<(u16, u16), u64> {
-    let mut ends = BTreeMap::new();
+/// Runs the child, kills it `after` it looks as `aim` says, and adds what it acknowledged to `known`.
+/// Returns the last number of these.
+fn write_and_kill(folder: &Path, life: u64, aim: Aim, after: Duration, known: &mut Known) -> u64 {
+    let mut child = start(folder, life);
+    let out = BufReader::new(child.stdout.take().unwrap());
+    let reader = thread::spawn(move || {
+        let mut acknowledged = Vec::new();
+        for line in out.lines().map_while(Result::ok) {
+            let Some(rest) = line.strip_prefix("acked ") else {
+                continue;
+            };
+            let numbers: Vec<u64> = rest
+                .split(' ')
+                .map_while(|word| word.parse().ok())
+                .collect();
+            // The last line may be cut off.
+            if let [log, partition, offset, number] = numbers[..] {
+                acknowledged.push((log, partition, offset, number));
+            }
+        }
+        acknowledged
+    });
+    let end = Instant::now() + AIM_WITHIN;
+    while aim != Aim::AnyTime && !Steps::of(folder).are(aim) && Instant::now() < end {
+        thread::sleep(Duration::from_micros(300));
+    }
+    thread::sleep(after);
+    assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut last = 0;
+    for (log, partition, offset, number) in reader.join().unwrap() {
+        let partition = (log.try_into().unwrap(), partition.try_into().unwrap());
+        let earlier = known
+            .entry(partition)
+            .or_default()
+            .insert(offset, (life, number));
+        assert_eq!(earlier, None, "{partition:?}: {offset} is used again");
+        last = number;
+    }
+    last
+}
+
+/// Everything that is known is there and the same, and what is there becomes known.
+fn check(store: &Store, known: &mut Known) {
+    assert_eq!(store.gaps(), []);
     for log in store.logs() {
         for partition in log.partitions() {
-            let name = (partition.log.0, partition.partition.0);
+            let known = known
+                .entry((partition.log.0, partition.partition.0))
+                .or_default();
             let (start, end) = (store.log_start(partition), store.high_watermark(partition));
-            let acknowledged = acknowledged.get(&name).copied().unwrap_or(0);
-            assert!(
-                end.0 >= acknowledged,
-                "{partition}: {end} < {acknowledged} acknowledged"
-            );
+            if log.name == "long" {
+                assert_eq!(start.0, 0, "all of it is kept");
+            }
+            if let Some((last, _)) = known.last_key_value() {
+                assert!(
+                    end.0 > *last,
+                    "{partition}: {last} is lost, the end is {end}"
+                );
+            }
             let records = read_from(store, partition, start.0);
             let offsets: Vec<u64> = records.iter().map(|(offset, _)| *offset).collect();
-            assert_eq!(
-                offsets,
-                (start.0..end.0).collect::<Vec<_>>(),
-                "{partition}: dense"
-            );
-            for (offset, payload) in records {
-                let (number, rest) = payload.split_once(' ').unwrap();
-                let number: usize = number.parse().unwrap();
-                assert_eq!(rest.len(), number * 7919 % 1500, "{partition} at {offset}");
+            let expected: Vec<_> = (start.0..end.0).collect();
+            assert_eq!(offsets, expected, "{partition}: dense");
+            for (offset, found) in records {
+                let mut words = found.splitn(3, ' ').map_while(|word| word.parse().ok());
+                let written = (words.next().unwrap(), words.next().unwrap());
+                assert_eq!(found, payload(written), "{partition} at {offset}");
+                assert_eq!(log_for(written.1), log.name, "{partition} at {offset}");
+                let earlier = *known.entry(offset).or_insert(written);
+                assert_eq!(earlier, written, "{partition}: {offset} was another one");
             }
-            ends.insert(name, end.0);
         }
     }
-    ends
+}
+
+fn from_environment(name: &str, default: u64) -> u64 {
+    let value = std::env::var(name).ok();
+    value
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
 }
 
 #[test]
 fn acknowledged_records_survive_sigkill() {
-    let number = |name: &str, default: u64| {
-        std::env::var(name)
-            .ok()
-            .and_then(|value| value.parse().ok())
-            .unwrap_or(default)
-    };
-    let rounds = number("TIDEGATE_CRASH_ROUNDS", 15);
-    let mut seed = number("TIDEGATE_SEED", 20_261_122);
+    let rounds = from_environment("TIDEGATE_CRASH_ROUNDS", 15);
+    let mut seed = from_environment("TIDEGATE_SEED", 20_261_122);
     println!("seed {seed}, {rounds} rounds");
     let folder = tempfile::tempdir().unwrap();
-    let mut ends: BTreeMap<(u16, u16), u64> = BTreeMap::new();
-    let mut journal = 0;
-    for round in 0..rounds {
+    let mut known = Known::new();
+    let mut newest: Written = (0, 0);
+    let (mut copying, mut switching, mut removing) = (0, 0, 0);
+    // Until it was killed at both kinds of steps; how soon this is hangs on the machine.
+    for round in 0..rounds * 4 {
+        if round >= rounds && copying > 0 && switching + removing > 0 {
+            break;
+        }
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        // The shortest ones hit the opening itself.
-        let after = Duration::from_millis((seed >> 33) % 400);
-        let acknowledged = write_and_kill(folder.path(), after);
-        // Without the child's retention, which would move the start while it is looked at.
-        let kept = [LogOptions::new("a", 4), LogOptions::new("b", 1)];
-        let (store, threads) = open(folder.path(), &kept);
+        let (aim, within_ms) = match round % 3 {
+            // The shortest ones hit the opening itself.
+            0 => (Aim::AnyTime, 400),
+            1 => (Aim::Copying, 20),
+            _ => (Aim::Switching, 5),
+        };
+        let after = Duration::from_millis((seed >> 33) % within_ms);
+        let life = round + 1;
+        let last = write_and_kill(folder.path(), life, aim, after, &mut known);
+        if last > 0 {
+            newest = (life, last);
+        }
+        let steps = Steps::of(folder.path());
+        copying += u64::from(steps.copying);
+        switching += u64::from(steps.switching);
+        removing += u64::from(steps.removing);
+        let (options, logs) = looking();
+        let (store, threads) = Store::open(folder.path(), options, &logs).unwrap();
+        let left = directories(folder.path());
+        let after = Steps::of(folder.path());
+        assert_eq!(after, Steps::default(), "round {round}: {left:?}");
         let unexpected = store.recovery_events().iter().map(ToString::to_string);
         let unexpected: Vec<_> = unexpected
             .filter(|event| !event.contains("not finished"))
             .collect();
         assert_eq!(unexpected, [] as [String; 0], "round {round}");
-        let found = check(&store, &acknowledged);
-        for (partition, end) in &ends {
-            assert!(
-                found[partition] >= *end,
-                "round {round}: offsets of {partition:?} went back"
-            );
-        }
-        ends = found;
-        let value = store.journal_entry(&journal_key());
-        let value = value.map_or(0, |value| u64::from_be_bytes(value.try_into().unwrap()));
-        if !acknowledged.is_empty() {
-            assert!(value > 0, "round {round}: the journal entry is there");
-        }
-        journal = journal.max(value);
+        check(&store, &mut known);
+        let journal = store.journal_entry(&journal_key()).map_or((0, 0), |value| {
+            let text = String::from_utf8(value).unwrap();
+            let (life, number) = text.split_once(' ').unwrap();
+            (life.parse().unwrap(), number.parse().unwrap())
+        });
+        assert!(
+            journal >= newest,
+            "round {round}: {journal:?} is before {newest:?}"
+        );
+        newest = journal;
         threads.close();
     }
+    let records: usize = known.values().map(BTreeMap::len).sum();
     println!(
-        "{} records, journal up to {journal}",
-        ends.values().sum::<u64>()
+        "{records} records; killed while copying {copying} times, switching {switching}, \
+         removing {removing}"
     );
+    assert!(copying > 0, "never killed while a copy was under way");
     assert!(
-        ends.values().sum::<u64>() > 0,
-        "something was written at all"
+        switching + removing > 0,
+        "never killed between a copy and the end of its sources"
     );
 }

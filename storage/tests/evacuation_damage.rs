@@ -9,7 +9,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -89,6 +89,12 @@ impl Case {
             let twice = |name: &&String| *name != copy && is_covered(copy, name);
             let twice: Vec<_> = left.iter().filter(twice).collect();
             assert_eq!(twice, [] as [&String; 0], "{copy} is there");
+            let first = copy.split_once('-').unwrap().0;
+            let indexed = indexed(self.path()).into_iter();
+            let stale: Vec<_> = indexed
+                .filter(|id| id != first && is_covered(copy, id))
+                .collect();
+            assert_eq!(stale, [] as [&str; 0], "{copy} is in the index");
         }
         let (store, threads) = open_for(self.path(), &logs_kept(), false);
         assert_eq!(
@@ -111,6 +117,17 @@ impl Case {
         assert!(!outcome.leapt, "{outcome:?}");
         outcome
     }
+}
+
+/// Segments that the index of a closed folder names.
+fn indexed(folder: &Path) -> BTreeSet<String> {
+    let database = sled(&folder.join("meta"), 512 * 1024).open().unwrap();
+    let index = database.open_tree("segments").unwrap();
+    let ids = index.iter().keys().map(|key| {
+        let id = u64::from_be_bytes(key.unwrap()[..8].try_into().unwrap());
+        format!("{id:010}")
+    });
+    ids.collect()
 }
 
 fn look(store: &Store, rounds: usize) -> Outcome {

@@ -12,7 +12,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use storage::{Fingerprint, LogOptions, Store, StoreOptions};
+use storage::{Fingerprint, LogOptions, RecoveryEvent, Store, StoreOptions};
 use support::listing::listing;
 use support::{FakeClock, append, options, runs};
 
@@ -40,6 +40,18 @@ fn where_it_was_made() -> StoreOptions {
     }
 }
 
+/// The index knows of evacuated segments only what they know of themselves.
+#[test]
+fn folder_of_format_1_is_whole_without_its_metadata() {
+    let folder = unpacked("format-1");
+    fs::remove_dir_all(folder.path().join("meta")).unwrap();
+    let expected = fs::read_to_string(fixture("format-1").join("content.txt")).unwrap();
+    let (store, threads) = Store::open_existing(folder.path(), where_it_was_made()).unwrap();
+    assert_eq!(store.recovery_events(), [RecoveryEvent::MetadataMissing]);
+    compare(&expected, &listing(&store));
+    threads.close();
+}
+
 /// The first difference, which is shorter than two listings.
 fn compare(expected: &str, found: &str) {
     for (number, (expected, found)) in expected.lines().zip(found.lines()).enumerate() {
@@ -52,6 +64,13 @@ fn compare(expected: &str, found: &str) {
 fn folder_of_format_1_is_opened_and_everything_is_in_it() {
     let folder = unpacked("format-1");
     let expected = fs::read_to_string(fixture("format-1").join("content.txt")).unwrap();
+    // What it is there for, beside what every folder has.
+    let copies = support::halves::copies(folder.path());
+    assert_eq!(copies.len(), 1, "an evacuated segment: {copies:?}");
+    assert!(
+        expected.contains("journal kind 10 "),
+        "an account of the flash"
+    );
     for life in 1..=2 {
         let (store, threads) = Store::open_existing(folder.path(), where_it_was_made()).unwrap();
         assert_eq!(store.recovery_events(), [], "life {life}");
@@ -76,6 +95,11 @@ fn folder_of_format_1_is_opened_and_everything_is_in_it() {
             1
         );
         threads.close();
+        assert_eq!(
+            support::halves::copies(folder.path()),
+            copies,
+            "life {life}"
+        );
     }
 }
 

@@ -1,30 +1,42 @@
 //! `tidegate check`: everything that is wrong with a configuration, and what is worth knowing.
 
+mod disk;
+
+use anyhow::anyhow;
 use mqtt::TopicFilter;
 
 use crate::cli::CheckOptions;
-use crate::exit::Failure;
+use crate::exit::{Failure, Status};
 use crate::run::load_config;
 use crate::stdout::print;
+use disk::Said;
 
-/// Prints what is found; fails if the file is not valid.
+/// Prints what is found; fails if the file is not valid, or what it asks for cannot fit the disk.
 pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
-    let config = load_config(&options.config)?;
+    let mut config = load_config(&options.config)?;
+    if let Some(data) = &options.data {
+        config.data_dir.clone_from(data);
+    }
+    let file = options.config.display();
+    let (note, disk_warnings) = match disk::compare(&config, options)? {
+        Said::Fits { note, warnings } => (note, warnings),
+        Said::Refused(what) => {
+            let refusal = anyhow!("{file}: {what}");
+            return Err(Failure::with(Status::Configuration, refusal));
+        }
+    };
     let mut out = String::new();
+    // What is printed can be a configuration file again.
+    let mark = if options.print { "# " } else { "" };
     if options.print {
         out.push_str(&config.explain());
     }
-    for warning in shadowed_filters(&config) {
-        out.push_str(&format!(
-            "warning: {}: {warning}\n",
-            options.config.display()
-        ));
+    for warning in shadowed_filters(&config).iter().chain(&disk_warnings) {
+        out.push_str(&format!("{mark}warning: {file}: {warning}\n"));
     }
     if !options.print {
-        out.push_str(&format!(
-            "{}: no problems found\n",
-            options.config.display()
-        ));
+        out.push_str(&format!("{file}: {}\n", note));
+        out.push_str(&format!("{file}: no problems found\n"));
     }
     print(&out)?;
     Ok(())

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use firmware_config::ByteCount;
 
 /// Edge broker for gateways: MQTT in, partitioned logs on flash, exactly once into Kafka.
 #[derive(Debug, Parser)]
@@ -63,10 +64,20 @@ pub(crate) enum LogFormat {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = CHECK_EXIT_STATUS)]
 pub(crate) struct CheckOptions {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+    /// Data folder, instead of the configured one; it need not exist yet
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Size of the gateway's file system, such as 8GiB, when this is another machine
+    #[arg(long, value_name = "SIZE", value_parser = disk_size)]
+    pub(crate) disk: Option<ByteCount>,
+    /// Do not ask whether the logs fit a disk
+    #[arg(long, conflicts_with = "disk")]
+    pub(crate) no_disk: bool,
     /// Print the configuration in force, defaults included
     #[arg(long)]
     pub(crate) print: bool,
@@ -88,6 +99,23 @@ pub(crate) struct AdminAddress {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9080")]
     #[arg(value_parser = admin_address)]
     pub(crate) admin: SocketAddr,
+}
+
+/// What scripts may rely on; kept in step with `exit`.
+const CHECK_EXIT_STATUS: &str = "\
+Exit status:
+  0  no problem was found; there may be warnings
+  2  wrong command line
+  78 the configuration is wrong, or its logs cannot fit the disk";
+
+/// A size of a file system.
+fn disk_size(text: &str) -> Result<ByteCount, String> {
+    let parsed = text.parse::<ByteCount>().map_err(|error| error.to_string());
+    let size = parsed.and_then(|size| match size.get() {
+        0 => Err(String::from("is nothing")),
+        _ => Ok(size),
+    });
+    size.map_err(|what| format!("{what}; allowed: a size such as 8GiB or 32GB"))
 }
 
 /// The admin server is on this machine: an address, no name.
@@ -117,6 +145,11 @@ mod tests {
             ("log export a --format kafka", "--output <PATH>"),
             ("log export a --quarantined x", "--data <DIR>"),
             ("log repair", "--data <DIR>"),
+            ("check --config a --disk 8", "such as 8GiB"),
+            ("check --config a --disk large", "such as 8GiB"),
+            ("check --config a --disk 0GiB", "such as 8GiB"),
+            ("check --config a --disk 99999999TiB", "such as 8GiB"),
+            ("check --config a --disk 8GiB --no-disk", "cannot be used"),
         ] {
             let line = format!("tidegate {line}");
             let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();

@@ -33,9 +33,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::doctor::DoctorOptions;
 use crate::exit::Failure;
+use crate::room::nearest_existing;
 use crate::run::load_config;
 use crate::stdout;
-use facts::{Facts, nearest_existing};
+use facts::Facts;
 use finding::{Level, count};
 use folder::Presence;
 use measure::Step;
@@ -70,6 +71,13 @@ pub(crate) fn run(options: &DoctorOptions) -> Result<(), Failure> {
         0 => Ok(()),
         _ => Err(anyhow!("{}", report::summary(&findings)).into()),
     }
+}
+
+/// Whether the file system of a folder, which is absolute and need not exist, is only memory.
+pub(crate) fn lies_in_memory(path: &Path) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let place = nearest_existing(path);
+    mount::of_path(&mounts, &place.to_string_lossy()).is_some_and(|mount| mount.is_memory())
 }
 
 /// Puts what is measured into the facts.

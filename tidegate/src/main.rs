@@ -17,6 +17,7 @@ mod doctor;
 mod exit;
 mod log;
 mod port_holder;
+mod room;
 mod run;
 mod status;
 mod stderr;

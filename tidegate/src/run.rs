@@ -3,6 +3,7 @@
 mod binding;
 mod opening;
 mod past_failure;
+mod room_warning;
 mod serving;
 mod signals;
 
@@ -38,6 +39,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
         "Starting."
     );
     let opened = opening::open_store(&config);
+    room_warning::warn_if_too_little(&config);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -278,7 +278,12 @@ fn describe_route(out: &mut String, name: &str, route: &RoutePage) -> std::fmt::
 
 /// Bytes for people.
 pub(crate) fn size(bytes: u64) -> String {
-    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let units = [
+        ("TiB", 1_u64 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+    ];
     match units.iter().find(|(_, unit)| bytes >= *unit) {
         Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
         None => format!("{bytes} B"),
@@ -294,5 +299,6 @@ mod tests {
         assert_eq!(size(17), "17 B");
         assert_eq!(size(2048), "2.0 KiB");
         assert_eq!(size(3 << 29), "1.5 GiB");
+        assert_eq!(size(512 << 40), "512.0 TiB");
     }
 }

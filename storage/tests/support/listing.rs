@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use storage::{CommitNumber, JournalKind, LogPartition, Message, Offset, Read, SpanId, Store};
 
-const KINDS: [JournalKind; 7] = [
+const KINDS: [JournalKind; 8] = [
     JournalKind::Identity,
     JournalKind::Era,
     JournalKind::Span,
@@ -18,6 +18,7 @@ const KINDS: [JournalKind; 7] = [
     JournalKind::Gap,
     JournalKind::BridgeStream,
     JournalKind::BridgeRoute,
+    JournalKind::Flash,
 ];
 
 /// Logs, partitions, records with all headers, gaps, spans, the journal, byte by byte.

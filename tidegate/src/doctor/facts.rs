@@ -4,8 +4,8 @@ use std::fs;
 use std::os::linux::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use firmware_config::{Config, Durability};
-use storage::{ClockSource as _, RELEASE_TIME_MS, SystemClock};
+use firmware_config::Config;
+use storage::{ClockSource as _, DiskNeed, RELEASE_TIME_MS, SystemClock};
 
 use super::clock::{self, Clock};
 use super::device::{self, Device};
@@ -13,11 +13,9 @@ use super::finding::Finding;
 use super::folder::{self, Folder};
 use super::machine::{self, Demand, Machine};
 use super::mount::{self, Mount};
-use super::space::{self, Budget, Space};
+use super::space;
 use super::sync::{self, Measured};
-
-/// The gateway holds fewer files than this, also with small segments.
-const FILES_MAX: usize = 200_000;
+use crate::room::{self, Space, nearest_existing};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -32,7 +30,7 @@ pub(super) struct Facts {
     pub(super) mount: Option<Mount>,
     pub(super) device: Option<Device>,
     pub(super) space: Option<Space>,
-    pub(super) budget: Budget,
+    pub(super) need: DiskNeed,
     pub(super) clock: Clock,
     pub(super) has_retention_age: bool,
     pub(super) machine: Machine,
@@ -58,8 +56,8 @@ impl Facts {
             fence: None,
             device,
             mount,
-            space: read_space(&existing, &data_dir),
-            budget: budget(config),
+            space: Space::of(&data_dir).ok(),
+            need: room::need(config),
             clock: read_clock(),
             has_retention_age: config.logs.iter().any(|log| log.retention.age.is_some()),
             machine: read_machine(folder.held_by),
@@ -80,7 +78,7 @@ impl Facts {
         }
         findings.extend(sync::judge(&self.measured, device, is_memory));
         findings.push(machine::judge_fence(self.fence.as_ref()));
-        findings.extend(space::judge(self.space.as_ref(), &self.budget));
+        findings.extend(space::judge(self.space.as_ref(), &self.need));
         findings.extend(clock::judge(
             &self.clock,
             RELEASE_TIME_MS,
@@ -91,14 +89,6 @@ impl Facts {
     }
 }
 
-/// The folder itself, or what is there of the path to it, without links.
-pub(super) fn nearest_existing(path: &Path) -> PathBuf {
-    let found = path
-        .ancestors()
-        .find_map(|path| fs::canonicalize(path).ok());
-    found.unwrap_or_else(|| PathBuf::from("/"))
-}
-
 fn read_device(mount: &Mount) -> Option<Device> {
     let sys = Path::new("/sys");
     device::read(sys, &mount.device_number).or_else(|| {
@@ -107,49 +97,6 @@ fn read_device(mount: &Mount) -> Option<Device> {
         let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
         (major > 0).then(|| device::read(sys, &format!("{major}:{minor}")))?
     })
-}
-
-fn read_space(existing: &Path, data_dir: &Path) -> Option<Space> {
-    let found = rustix::fs::statvfs(existing).ok()?;
-    Some(Space {
-        total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
-        free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
-        inodes: found.f_files,
-        free_inodes: found.f_favail,
-        used_bytes: allocated(data_dir),
-    })
-}
-
-/// Allocated to everything in a folder and below; `None` if not all of it can be seen.
-fn allocated(path: &Path) -> Option<u64> {
-    if !path.exists() {
-        return Some(0);
-    }
-    let mut bytes: u64 = 0;
-    let mut seen = 0;
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            // Retention removes segments while we look.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(_) => return None,
-        };
-        for entry in entries {
-            seen += 1;
-            if seen > FILES_MAX {
-                return None;
-            }
-            let Ok(found) = entry.and_then(|entry| Ok((entry.metadata()?, entry.path()))) else {
-                continue;
-            };
-            bytes = bytes.saturating_add(found.0.st_blocks().saturating_mul(512));
-            if found.0.is_dir() {
-                folders.push(found.1);
-            }
-        }
-    }
-    Some(bytes)
 }
 
 fn read_clock() -> Clock {
@@ -215,20 +162,6 @@ fn preloaded(gateway: Option<u32>) -> Vec<(String, String)> {
     }
     found.retain(|(_, what)| !what.is_empty());
     found
-}
-
-fn budget(config: &Config) -> Budget {
-    let stored = config
-        .logs
-        .iter()
-        .filter(|log| !matches!(log.durability, Durability::Memory));
-    Budget {
-        retention_bytes: stored.fold(0, |sum: u64, log| {
-            sum.saturating_add(log.retention.bytes.get())
-        }),
-        reserve_bytes: config.storage.free_space_reserve.get(),
-        segment_bytes: config.storage.segment_bytes.get(),
-    }
 }
 
 fn demand(config: &Config) -> Demand {

@@ -89,7 +89,7 @@ pub(super) fn json(facts: &Facts, findings: &[Finding]) -> anyhow::Result<String
             "file_system": facts.mount,
             "device": facts.device,
             "space": facts.space,
-            "budget": facts.budget,
+            "budget": facts.need,
             "clock": facts.clock,
             "machine": facts.machine,
             "demand": facts.demand,
