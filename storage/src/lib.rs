@@ -102,8 +102,9 @@ pub use repair::{RepairError, RepairStep, plan_repair, repair};
 pub use salvage::{QuarantineError, Salvaged};
 pub use segment::ScanError;
 pub use store::{
-    AppendError, Appended, Health, OpenError, Pin, RecoveredRetained, SEGMENT_BYTES_MAX,
-    SEGMENT_BYTES_MIN, Store, StoreCounters, StoreOptions, StoreStatus, StoreThreads, SyncProblem,
+    AppendError, Appended, Health, KeptBy, LogInSegment, OldestSegment, OpenError, Pin, PinLag,
+    RecoveredRetained, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Stage, Store, StoreCounters,
+    StoreOptions, StoreStatus, StoreThreads, SyncProblem,
 };
 pub use verify::{Finding, FindingKind, Severity, Verified, VerifyProgress};
 pub use view::View;

@@ -8,6 +8,7 @@ mod counters;
 mod evacuations;
 mod flash_account;
 mod keeper;
+mod oldest_segment;
 mod open_commit;
 mod opening;
 mod pins;
@@ -33,6 +34,7 @@ use crate::reader::{CommitReader, PartitionReader};
 use crate::recovery::RecoveryEvent;
 
 pub use counters::StoreCounters;
+pub use oldest_segment::{KeptBy, LogInSegment, OldestSegment, PinLag, Stage};
 pub use opening::OpenError;
 pub use pins::Pin;
 pub(crate) use shared::Shared;

@@ -10,6 +10,7 @@ mod export_pages;
 pub(crate) mod flash_page;
 mod log_pages;
 mod metrics;
+pub(crate) mod oldest_segment_page;
 mod query;
 mod server;
 mod state;

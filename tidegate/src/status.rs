@@ -1,5 +1,7 @@
 //! `tidegate status`: what a running gateway is doing, for people or as JSON.
 
+mod oldest_segment;
+
 use std::fmt::Write as _;
 
 use crate::admin::flash_page::FlashPage;
@@ -153,9 +155,8 @@ fn describe_store(out: &mut String, store: &StorePage) -> std::fmt::Result {
             size(store.evacuated_bytes)
         )?;
     }
-    if !store.oldest_segment_kept_by.is_empty() && store.segments > 1 {
-        let logs = store.oldest_segment_kept_by.join(", ");
-        writeln!(out, "           oldest segment kept by {logs}")?;
+    if let Some(line) = store.oldest_segment.as_ref().and_then(oldest_segment::line) {
+        writeln!(out, "           {line}")?;
     }
     if let Some(trouble) = &store.upkeep_trouble {
         writeln!(out, "           upkeep fails: {trouble}")?;

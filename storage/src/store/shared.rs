@@ -29,6 +29,7 @@ use crate::store::counters::StoreCounters;
 use crate::store::evacuations::Evacuations;
 use crate::store::flash_account::FlashAccount;
 use crate::store::keeper::ToSeal;
+use crate::store::oldest_segment::{self, OldestSegment};
 use crate::store::pins::Pins;
 use crate::store::state::State;
 use crate::store::{AppendError, Appended, Health, RecoveredRetained, StoreOptions};
@@ -93,8 +94,8 @@ pub struct StoreStatus {
     pub queued_bytes: usize,
     /// What the flash takes.
     pub flash: FlashStatus,
-    /// Oldest segment, and the logs whose records keep it.
-    pub oldest_segment: Option<(SegmentId, Vec<String>)>,
+    /// Oldest segment, and what keeps it.
+    pub oldest_segment: Option<OldestSegment>,
 }
 
 impl fmt::Debug for Shared {
@@ -496,16 +497,7 @@ impl Shared {
         let flash = self.flash_status();
         let state = self.state();
         let index = self.segments.index();
-        let name = |log: LogId| state.logs.get(&log).map(|log| log.name.clone());
-        let oldest_segment = index.all().next().map(|(id, record)| {
-            let live = record
-                .partitions
-                .iter()
-                .filter(|part| state.journal.ends(part.partition).log_start < part.next_offset);
-            let mut logs: Vec<String> = live.filter_map(|p| name(p.partition.log)).collect();
-            logs.dedup();
-            (id, logs)
-        });
+        let oldest_segment = oldest_segment::look(self, &state, &index);
         StoreStatus {
             health: state.health.clone(),
             upkeep_trouble,

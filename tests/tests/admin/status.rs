@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 use tests::command_line::tidegate;
+use tests::deadline::{PATIENCE, wait_for};
 use tests::gateway::{Gateway, LOOPBACK};
+use tests::mqtt::{Publish, SUCCESS};
 use tests::ports;
 use tests::supervised::ExitCode;
 
@@ -72,6 +74,19 @@ fn status_has_the_fields_that_scripts_rely_on() {
         ".store.bytes",
         ".store.free_bytes",
         ".store.clock",
+        ".store.oldest_segment.id",
+        ".store.oldest_segment.last",
+        ".store.oldest_segment.bytes",
+        ".store.oldest_segment.live_bytes",
+        ".store.oldest_segment.age_seconds",
+        ".store.oldest_segment.stage",
+        ".store.oldest_segment.logs[].log",
+        ".store.oldest_segment.logs[].live_bytes",
+        ".store.oldest_segment.logs[].log_bytes",
+        ".store.oldest_segment.logs[].retention_bytes",
+        ".store.oldest_segment.logs[].retention_age_seconds",
+        ".store.oldest_segment.logs[].kept_by",
+        ".store.oldest_segment.logs[].pins[]",
         ".store.gaps[]",
         ".store.recovery[]",
         ".bridge.bootstrap[]",
@@ -126,6 +141,59 @@ fn status_command_prints_what_the_gateway_says() {
         printed["bridge"]["routes"]["everything"]["topic"],
         "plant7.all"
     );
+}
+
+/// The uplink is down, and the log is not to forget.
+#[test]
+fn status_names_the_route_that_keeps_the_oldest_segment() {
+    let port = ports::free().unwrap();
+    let gateway = Gateway::start(&format!(
+        "gateway_id = \"plant7\"\n{LOOPBACK}\n\
+         [storage]\nsegment_bytes = \"1MiB\"\n\
+         [[log]]\nname = \"alarms\"\nfilters = [\"t\"]\npartitions = 1\n\
+         on_full = \"reject\"\nretention = {{ bytes = \"2MiB\" }}\n\
+         [bridge]\nbootstrap = [\"127.0.0.1:{port}\"]\n\
+         [[bridge.route]]\nname = \"uplink\"\nlog = \"alarms\"\ntopic = \"plant7.all\"\n"
+    ))
+    .unwrap();
+    let payload = vec![7; 100 << 10];
+    let mut client = gateway.client("publisher").unwrap();
+    let mut taken: u64 = 0;
+    while client
+        .publish_acknowledged(Publish::new("t", &payload))
+        .unwrap()
+        == SUCCESS
+    {
+        taken += 1;
+        assert!(taken < 1000, "it is never full");
+    }
+    let full = || {
+        let status = gateway.json("/status").unwrap();
+        let full = status["store"]["full_logs"] == serde_json::json!(["alarms"]);
+        Ok(full.then_some(status))
+    };
+    let status = wait_for("a full log", PATIENCE, full).unwrap();
+    let log = &status["store"]["oldest_segment"]["logs"][0];
+    assert_eq!(log["kept_by"], "pins", "{status:#}");
+    let pin = &log["pins"][0];
+    assert_eq!(
+        (&pin["name"], &pin["lag_records"]),
+        (&"uplink".into(), &taken.into())
+    );
+    assert!(
+        pin["lag_bytes"].as_u64() > Some(taken * (100 << 10)),
+        "{pin}"
+    );
+    let admin = gateway.admin().unwrap().to_string();
+    let ended = tidegate(&["status", "--admin", &admin]).unwrap();
+    let words = format!("(route uplink has not replicated {taken} records, ");
+    assert!(ended.stdout.contains(&words), "{}", ended.stdout);
+    let bytes = |what: &str| {
+        let name = format!("tidegate_log_oldest_segment_{what}");
+        gateway.metric(&name, &[]).unwrap()
+    };
+    assert!(bytes("live_bytes") > 100_000.0 && bytes("bytes") >= bytes("live_bytes"));
+    assert!(bytes("age_seconds") < 3600.0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::fs;
 
 use bridge::{PartitionStatus, RouteStatus, StreamActivity};
 use broker::{Counters, DropCause, EndCause, ListenerCounters, RefusalCause};
-use storage::{GapReason, Health, RecoveryEvent, Store, StoreStatus, TimeQuality};
+use storage::{GapReason, Health, OldestSegment, RecoveryEvent, Store, StoreStatus, TimeQuality};
 
 use crate::admin::state::AdminState;
 
@@ -411,7 +411,11 @@ fn store(out: &mut Exposition, state: &AdminState) -> fmt::Result {
 
 fn log(out: &mut Exposition, store: &Store) -> fmt::Result {
     plain(out, LOG, store)?;
-    plain(out, LOG_STATUS, &store.status())?;
+    let status = store.status();
+    plain(out, LOG_STATUS, &status)?;
+    if let Some(oldest) = &status.oldest_segment {
+        oldest_segment(out, oldest)?;
+    }
     let name = "tidegate_log_high_watermark";
     let help = "First offset that is not yet durable.";
     per_partition(out, name, help, store, |partition| {
@@ -436,6 +440,27 @@ fn log(out: &mut Exposition, store: &Store) -> fmt::Result {
         metric.sample(&[("reason", reason.as_str())], records)?;
     }
     Ok(())
+}
+
+fn oldest_segment(out: &mut Exposition, oldest: &OldestSegment) -> fmt::Result {
+    out.gauge(
+        "tidegate_log_oldest_segment_bytes",
+        "Bytes of the commits in the oldest segment.",
+        oldest.bytes,
+    )?;
+    out.gauge(
+        "tidegate_log_oldest_segment_live_bytes",
+        "Bytes of records in the oldest segment that a log still keeps.",
+        oldest.live_bytes,
+    )?;
+    // Left out while no clock tells it: 0 would be an age.
+    oldest.age.map_or(Ok(()), |age| {
+        out.gauge(
+            "tidegate_log_oldest_segment_age_seconds",
+            "Age of the newest record in the oldest segment.",
+            age.as_secs(),
+        )
+    })
 }
 
 fn per_partition(

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use storage::{Health, RecoveryEvent, Store};
 
 use crate::admin::flash_page::FlashPage;
+use crate::admin::oldest_segment_page::OldestSegmentPage;
 use crate::admin::state::{AdminState, Degraded, LastStart};
 
 /// What to do about a store that is not there.
@@ -104,6 +105,8 @@ pub(crate) struct StorePage {
     pub(crate) full_logs: Vec<String>,
     /// The logs whose records keep the oldest segment.
     pub(crate) oldest_segment_kept_by: Vec<String>,
+    #[serde(default)]
+    pub(crate) oldest_segment: Option<OldestSegmentPage>,
     /// Segments whose live data was copied elsewhere since the start, and its bytes.
     #[serde(default)]
     pub(crate) evacuated_segments: u64,
@@ -310,7 +313,11 @@ impl StorePage {
             evacuated_bytes: store.counters().evacuated_bytes(),
             oldest_segment_kept_by: status
                 .oldest_segment
-                .map_or_else(Vec::new, |(_, logs)| logs),
+                .iter()
+                .flat_map(|oldest| &oldest.logs)
+                .map(|log| log.name.clone())
+                .collect(),
+            oldest_segment: status.oldest_segment.as_ref().map(OldestSegmentPage::of),
             clock: store.now().quality.as_str().to_owned(),
             recovery: store
                 .recovery_events()
