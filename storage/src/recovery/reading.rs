@@ -53,6 +53,16 @@ struct Reading {
 }
 
 impl Reading {
+    fn new(name: SegmentName, sets_retained: bool) -> Self {
+        Self {
+            name,
+            record: SegmentRecord::created(),
+            damage: None,
+            sets_retained,
+            holes: Vec::new(),
+        }
+    }
+
     /// Takes the next commit into the state, or says why it cannot be one.
     fn take(
         &mut self,
@@ -144,13 +154,7 @@ impl Recovered {
             }
             Err(error) => return Err(error.into()),
         };
-        let mut reading = Reading {
-            name,
-            record: SegmentRecord::created(),
-            damage: None,
-            sets_retained,
-            holes: Vec::new(),
-        };
+        let mut reading = Reading::new(name, sets_retained);
         let before = self.journal.clone();
         let manifest = match name.is_evacuated().then(|| Manifest::read(&database, name)) {
             Some(Err(error)) => {
