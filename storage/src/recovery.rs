@@ -49,6 +49,8 @@ pub(crate) struct Recovered {
     pub(crate) retained: BTreeMap<Bytes, RetainedRecord>,
     /// Ranges that are gone for good.
     pub(crate) lost: Vec<LostRange>,
+    /// Ranges that are missing inside an evacuated segment.
+    holes: Vec<LostRange>,
     /// Ranges that nothing explains but a segment that ends too early: the last one before them.
     unexplained: Vec<(Option<SegmentId>, LostRange)>,
     /// How many segments at the end of the log were lost, or cut: the end is not proven.
@@ -110,6 +112,7 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
         last_commit: CommitNumber(0),
         retained,
         lost: Vec::new(),
+        holes: Vec::new(),
         unexplained: Vec::new(),
         lost_ends: 0,
         deferred: BTreeMap::new(),

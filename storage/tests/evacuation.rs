@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use storage::{LogOptions, LogPartition, Offset, RecoveryEvent, Store, StoreOptions, StoreThreads};
+use support::halves::{remove_empty, settle, wait_for_copy};
 use support::{append_many, open, read_all, wait_for};
 
 fn logs() -> [LogOptions; 2] {
@@ -147,7 +148,7 @@ fn reader_inside_an_evacuated_segment_goes_on() {
     };
     assert!(step(&mut reader));
     turn_over(&store, 4..12);
-    wait_for_few(folder.path(), 8);
+    wait_for_copy(folder.path());
     while step(&mut reader) {}
     assert_eq!(found, (0..600).collect::<Vec<_>>());
     threads.close();
@@ -168,10 +169,12 @@ fn half_state() -> (tempfile::TempDir, PathBuf, PathBuf) {
     drop(store);
     assert_eq!(evacuated(folder.path()), [] as [String; 0]);
     copy_tree(folder.path(), &before);
+    remove_empty(&before);
     let (store, threads) = open(folder.path(), &logs());
-    wait_for_few(folder.path(), 8);
+    wait_for_copy(folder.path());
     threads.close();
     drop(store);
+    settle(folder.path(), &logs());
     copy_tree(folder.path(), &after);
     (parent, before, after)
 }

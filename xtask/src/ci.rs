@@ -20,6 +20,12 @@ pub(crate) fn run() -> Result<ExitCode> {
     } else {
         report.not_run("deny");
     }
+    let is_there = || setup::cargo_deny::is_there() && setup::cargo_deny::engines_are_there();
+    if workspace::is_ci() || is_there() {
+        report.step("engines", setup::cargo_deny::check_engines);
+    } else {
+        report.not_run("engines");
+    }
     if built == Outcome::Passed {
         report.step("clippy", clippy);
         report.tests("tests", || cargo_test::run(&workspace_arguments(&[])));

@@ -39,7 +39,8 @@ struct Arguments {
 enum Task {
     /// Install or check what the tests need (Debian packages, Kafka, Python packages, cargo-deny)
     Setup,
-    /// Everything that CI checks: setup, format, tidy, build, deny, clippy, tests, docs
+    /// Everything that CI checks: setup, format, tidy, build, deny (also of
+    /// storage-bench/engines), clippy, tests, docs
     Ci,
     /// Run the tests and count them
     Test {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::workspace;
 
 /// fjall and redb need a newer compiler than the product, hence a workspace of their own.
-const ENGINES: &str = "storage-bench/engines/Cargo.toml";
+pub(crate) const ENGINES: &str = "storage-bench/engines/Cargo.toml";
 
 /// `arguments` are those of `storage-bench`, or `engines` and those of `storage-bench/engines`.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {

@@ -167,6 +167,15 @@ impl Recovered {
             let ranges = elsewhere.entry(gap.partition).or_default();
             ranges.push((gap.from, gap.to));
         }
+        // No other segment has what is missing inside of one.
+        let holes = std::mem::take(&mut self.holes).into_iter();
+        let holes: Vec<_> = holes
+            .flat_map(|hole| {
+                let taken = (Offset(0), self.journal.ends(hole.partition).log_start);
+                let noted = elsewhere.get(&hole.partition).into_iter().flatten();
+                cut_out(hole, noted.copied().chain([taken]))
+            })
+            .collect();
         for part in self.sealed.values().flat_map(|record| &record.partitions) {
             let ranges = elsewhere.entry(part.partition).or_default();
             ranges.push((part.base_offset, part.next_offset));
@@ -178,6 +187,7 @@ impl Recovered {
             cut_out(range, elsewhere.copied().chain([taken]))
         };
         self.lost = self.lost.iter().copied().flat_map(news).collect();
+        self.lost.extend(holes);
         let mut short = BTreeSet::new();
         for (previous, range) in std::mem::take(&mut self.unexplained) {
             for range in news(range) {

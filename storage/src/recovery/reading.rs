@@ -47,9 +47,21 @@ struct Reading {
     record: SegmentRecord,
     damage: Option<Damage>,
     sets_retained: bool,
+    /// Of an evacuated segment: where a partition goes on behind what it had so far.
+    holes: Vec<LostRange>,
 }
 
 impl Reading {
+    fn new(name: SegmentName, sets_retained: bool) -> Self {
+        Self {
+            name,
+            record: SegmentRecord::created(),
+            damage: None,
+            sets_retained,
+            holes: Vec::new(),
+        }
+    }
+
     /// Takes the next commit into the state, or says why it cannot be one.
     fn take(
         &mut self,
@@ -106,6 +118,18 @@ impl Reading {
         if self.sets_retained {
             recovered.retained.extend(retained_records(commit));
         }
+        for batch in commit.batches() {
+            let known = self.record.part(batch.partition);
+            let from = known.map_or(batch.base_offset, |part| part.next_offset);
+            if from < batch.base_offset {
+                self.holes.push(LostRange {
+                    partition: batch.partition,
+                    from,
+                    to: batch.base_offset,
+                    bytes: None,
+                });
+            }
+        }
         self.record.add(commit);
         recovered.last_commit = recovered.last_commit.max(commit.number());
     }
@@ -125,12 +149,7 @@ impl Recovered {
             Ok(database) => database,
             Err(what) => return self.quarantine(folder, name, what),
         };
-        let mut reading = Reading {
-            name,
-            record: SegmentRecord::created(),
-            damage: None,
-            sets_retained,
-        };
+        let mut reading = Reading::new(name, sets_retained);
         let before = self.journal.clone();
         let manifest = match name.is_evacuated().then(|| Manifest::read(&database, name)) {
             Some(Err(error)) => {
@@ -195,20 +214,28 @@ impl Recovered {
             mut record,
             damage,
             sets_retained,
+            holes,
         } = reading;
         record.state = SegmentState::Sealed;
         for wanted in &manifest.record.partitions {
-            let from = record
-                .part(wanted.partition)
-                .map_or(wanted.base_offset, |part| part.next_offset);
-            if from < wanted.next_offset {
-                self.lose(LostRange {
-                    partition: wanted.partition,
-                    from,
-                    to: wanted.next_offset,
-                    bytes: None,
-                });
+            let part = record.part(wanted.partition);
+            let (base, next) = part.map_or((wanted.next_offset, wanted.next_offset), |part| {
+                (part.base_offset, part.next_offset)
+            });
+            for (from, to) in [(wanted.base_offset, base), (next, wanted.next_offset)] {
+                if from < to {
+                    self.lose(LostRange {
+                        partition: wanted.partition,
+                        from,
+                        to,
+                        bytes: None,
+                    });
+                }
             }
+        }
+        if record != manifest.record {
+            // Those that its sources had already are in the ledger.
+            self.holes.extend(holes);
         }
         self.account_loss_before_copy(name.first, &manifest);
         self.journal = manifest.journal;
@@ -256,6 +283,7 @@ impl Recovered {
             mut record,
             damage,
             sets_retained,
+            ..
         } = reading;
         let segment = name.first;
         record.state = SegmentState::Sealed;

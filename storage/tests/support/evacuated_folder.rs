@@ -90,7 +90,13 @@ pub(crate) enum Harm {
 /// Harms the piece of a segment that comes as number `number`.
 pub(crate) fn harm_commit(segment: &Path, number: usize, harm: &Harm) {
     let config = super::template::sled(segment, SEGMENT_OF_SLED);
-    let database = config.open().unwrap();
+    // One of sled's threads may still hold what was open before.
+    let mut opened = None;
+    wait_for("the lock of the database", || {
+        opened = config.open().ok();
+        opened.is_some()
+    });
+    let database = opened.unwrap();
     let mut chunks = database.tree_names();
     // Keys of a piece: commit, piece.
     chunks.retain(|name| name.len() == 10);

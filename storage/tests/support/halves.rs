@@ -11,11 +11,12 @@ use std::sync::OnceLock;
 
 use storage::{LogOptions, LogPartition, Message, Store, StoreOptions, StoreThreads};
 
-use super::template::copy_all;
+use super::template::{copy_all, sled};
 use super::{append_many, log_of, options, read_all, wait_for};
 
-/// A log of which little is kept, one of which all is, and one that holds retained messages.
-pub(crate) fn logs() -> [LogOptions; 3] {
+/// A log of which little is kept, one of which all is, one of which all is for now, and one that holds
+/// retained messages.
+pub(crate) fn logs() -> [LogOptions; 4] {
     let short = LogOptions {
         retention_bytes: 2 << 20,
         ..LogOptions::new("short", 1)
@@ -23,12 +24,24 @@ pub(crate) fn logs() -> [LogOptions; 3] {
     [
         short,
         LogOptions::new("long", 1),
+        LogOptions::new("middle", 1),
         LogOptions::new("state", 1),
     ]
 }
 
+/// The same, and nothing is kept of `middle`: copies become worth another copy.
+fn logs_later() -> [LogOptions; 4] {
+    logs().map(|log| match log.name.as_str() {
+        "middle" => LogOptions {
+            retention_bytes: 1,
+            ..log
+        },
+        _ => log,
+    })
+}
+
 /// The same, and retention moves nothing while it is looked at.
-pub(crate) fn logs_kept() -> [LogOptions; 3] {
+pub(crate) fn logs_kept() -> [LogOptions; 4] {
     logs().map(|log| LogOptions {
         retention_bytes: 1 << 30,
         ..log
@@ -65,6 +78,7 @@ pub(crate) fn is_covered(copy: &str, name: &str) -> bool {
 pub(crate) fn turn_over(store: &Store, rounds: std::ops::Range<usize>) {
     for round in rounds {
         append_many(store, "long", round * 50..(round + 1) * 50, 1000);
+        append_many(store, "middle", round * 100..(round + 1) * 100, 1000);
         append_many(store, "short", round * 1500..(round + 1) * 1500, 1000);
     }
 }
@@ -76,10 +90,23 @@ pub(crate) fn expected(rounds: usize) -> Vec<(u64, String)> {
         .collect()
 }
 
-pub(crate) fn wait_for_few(folder: &Path, segments: usize) {
+/// Waits for a complete copy whose sources are gone. More may follow.
+pub(crate) fn wait_for_copy(folder: &Path) {
     wait_for("evacuation", || {
-        !copies(folder).is_empty() && directories(folder).len() <= segments
+        let (names, copies) = (directories(folder), copies(folder));
+        let is_complete = |copy: &String| {
+            let is_source = |name: &String| name != copy && is_covered(copy, name);
+            !copy.ends_with(".new") && !names.iter().any(is_source)
+        };
+        copies.iter().any(is_complete)
     });
+}
+
+/// Finishes what an evacuation left when the store was closed, and begins no other.
+pub(crate) fn settle(folder: &Path, logs: &[LogOptions]) {
+    let (store, threads) = open_for(folder, logs, false);
+    threads.close();
+    drop(store);
 }
 
 /// Opens with or without evacuation.
@@ -157,16 +184,26 @@ impl Halves {
         threads.close();
         drop(store);
         copy_all(&folder, &at("before"));
+        remove_empty(&at("before"));
         let (store, threads) = open_for(&folder, &logs(), true);
-        wait_for_few(&folder, 8);
+        wait_for_copy(&folder);
         threads.close();
         drop(store);
+        settle(&folder, &logs());
         copy_all(&folder, &at("after"));
-        let (store, threads) = open_for(&folder, &logs(), true);
+        let (store, threads) = open_for(&folder, &logs_later(), true);
         turn_over(&store, ROUNDS..ROUNDS_LATER);
+        // Of one that is in `after`; when that is worth it hangs on how commits fell into segments.
+        let earlier = copies(&at("after"));
+        let is_made_of_earlier = |name: &String| {
+            let is_source = |copy: &String| copy != name && is_covered(name, copy);
+            !name.ends_with(".new") && earlier.iter().any(is_source)
+        };
+        let mut short = ROUNDS_LATER * 1500;
         wait_for("a copy of a copy", || {
-            let is_second = |name: &String| !name.ends_with(".1") && !name.ends_with(".new");
-            copies(&folder).iter().any(is_second) && directories(&folder).len() <= 9
+            append_many(&store, "short", short..short + 300, 1000);
+            short += 300;
+            copies(&folder).iter().any(is_made_of_earlier)
         });
         assert_eq!(
             read_all(&store, partition(&store, "long")),
@@ -174,6 +211,7 @@ impl Halves {
         );
         threads.close();
         drop(store);
+        settle(&folder, &logs_later());
         copy_all(&folder, &at("later"));
         Self {
             before: at("before"),
@@ -194,6 +232,30 @@ impl Halves {
             }
         }
     }
+}
+
+/// Removes the segments that stood ready when the folder was closed, as the next start does before it
+/// writes anything: so that the folder can be mixed with what that start made of it.
+pub(crate) fn remove_empty(folder: &Path) {
+    let mut empty = Vec::new();
+    for name in directories(folder) {
+        // On a copy: opening changes files.
+        let (path, copy) = (folder.join("log").join(&name), tempfile::tempdir().unwrap());
+        copy_all(&path, copy.path());
+        let database = sled(copy.path(), 1024 * 1024).open().unwrap();
+        if !database.tree_names().iter().any(|name| name.len() == 10) {
+            std::fs::remove_dir_all(path).unwrap();
+            empty.push(name.parse::<u64>().unwrap());
+        }
+    }
+    let database = sled(&folder.join("meta"), 512 * 1024).open().unwrap();
+    let index = database.open_tree("segments").unwrap();
+    for id in empty {
+        for key in index.scan_prefix(id.to_be_bytes()).keys() {
+            index.remove(key.unwrap()).unwrap();
+        }
+    }
+    database.flush().unwrap();
 }
 
 /// Copies the segment `name` from one folder to another, if it is not there.

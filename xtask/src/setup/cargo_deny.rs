@@ -7,7 +7,7 @@ use ::tests::cache::Cache;
 use anyhow::{Context, Result, ensure};
 
 use super::{Readiness, entry};
-use crate::{command, workspace};
+use crate::{command, soak, workspace};
 
 const VERSION: &str = "0.20.2";
 
@@ -24,18 +24,37 @@ pub(crate) fn is_there() -> bool {
     Cache::locate().is_ok_and(|cache| program(&folder(&cache)).exists())
 }
 
+/// Whether the crates of `storage-bench/engines` could be judged: nothing else needs them, and a
+/// developer without network may not have them.
+pub(crate) fn engines_are_there() -> bool {
+    let mut metadata = workspace::cargo();
+    metadata.args(["metadata", "--locked", "--offline", "--format-version=1"]);
+    command::succeeds(metadata.args(["--manifest-path", soak::ENGINES]))
+}
+
 /// Licences, bans and sources of every dependency, as `deny.toml` has them. Advisories are not
 /// checked: their database is not in the package registry.
 pub(crate) fn check() -> Result<bool> {
+    check_manifest("Cargo.toml")
+}
+
+/// The same for `storage-bench/engines`, a workspace of its own with a `deny.toml` of its own.
+pub(crate) fn check_engines() -> Result<bool> {
+    check_manifest(soak::ENGINES)
+}
+
+/// The nearest `deny.toml` above `manifest` is the one that holds.
+fn check_manifest(manifest: &str) -> Result<bool> {
     let mut deny = Command::new(program(&folder(&Cache::locate()?)));
-    deny.args([
-        "--locked",
-        "--all-features",
-        "check",
-        "--hide-inclusion-graph",
-    ])
-    .args(["bans", "licenses", "sources"])
-    .current_dir(workspace::root());
+    deny.args(["--manifest-path", manifest])
+        .args([
+            "--locked",
+            "--all-features",
+            "check",
+            "--hide-inclusion-graph",
+        ])
+        .args(["bans", "licenses", "sources"])
+        .current_dir(workspace::root());
     command::cargo(&mut deny).context("cargo-deny is not installed (cargo xtask setup)")
 }
 
