@@ -12,6 +12,7 @@ use crate::age::STEP_MS;
 use crate::clock::{Correction, Era};
 use crate::durable_file::remove_directory;
 use crate::evacuation::{self, Candidate};
+use crate::free_memory;
 use crate::ids::{EraId, SegmentId};
 use crate::io_threads;
 use crate::mark::Mark;
@@ -137,6 +138,7 @@ fn look_around(shared: &Arc<Shared>, upkeep: &mut Upkeep) -> Result<(), Metadata
     forget_old_eras(shared);
     shared.prepare_segment();
     shared.segments.close_idle();
+    free_memory::release_what_is_left();
     Ok(())
 }
 
