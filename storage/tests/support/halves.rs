@@ -162,12 +162,25 @@ impl Halves {
         threads.close();
         drop(store);
         copy_all(&folder, &at("after"));
-        let (store, threads) = open_for(&folder, &logs(), true);
-        turn_over(&store, ROUNDS..ROUNDS_LATER);
+        // Less is kept than before, so that the copies, too, take more than their share.
+        let [short, long, state] = logs();
+        let short = LogOptions {
+            retention_bytes: 64 << 10,
+            ..short
+        };
+        let less = [short, long, state];
+        let (store, threads) = open_for(&folder, &less, true);
+        turn_over(&store, ROUNDS..ROUNDS + 3);
         wait_for("a copy of a copy", || {
-            let is_second = |name: &String| !name.ends_with(".1") && !name.ends_with(".new");
-            copies(&folder).iter().any(is_second) && directories(&folder).len() <= 9
+            let later = copies(&folder);
+            let is_of_later = |name: &String| {
+                let covers = |copy: &String| copy != name && is_covered(copy, name);
+                later.iter().any(covers)
+            };
+            copies(&at("after")).iter().any(is_of_later)
+                && later.iter().all(|name| !name.ends_with(".new"))
         });
+        turn_over(&store, ROUNDS + 3..ROUNDS_LATER);
         assert_eq!(
             read_all(&store, partition(&store, "long")),
             expected(ROUNDS_LATER)
