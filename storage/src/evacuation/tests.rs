@@ -30,8 +30,8 @@ fn nearly_dead_neighbours_are_copied_into_one_while_the_log_takes_too_much() {
     let segments = [
         (150, 150, 9),
         (150, 20, 9),
-        (150, 20, 9),
-        (150, 20, 9),
+        (150, 22, 9),
+        (150, 24, 9),
         (150, 150, 9),
         (150, 0, 9),
     ];
@@ -47,6 +47,18 @@ fn what_frees_nothing_stays() {
     assert_eq!(planned(&[(150, 1, 9)]), None, "the newest one");
     let dead = [(150, 0, 9), (150, 0, 9), (150, 10, 9)];
     assert_eq!(planned(&dead), None, "retention has it");
+}
+
+#[test]
+fn copy_is_no_larger_than_a_segment() {
+    let segments = [(160, 70, 9), (160, 70, 9), (160, 70, 9), (160, 70, 9)];
+    assert_eq!(planned(&segments), Some((0, 1)));
+}
+
+#[test]
+fn source_that_frees_less_than_its_opening_writes_is_left() {
+    let segments = [(150, 20, 9), (35, 5, 9), (150, 0, 9)];
+    assert_eq!(planned(&segments), Some((0, 0)));
 }
 
 #[test]
