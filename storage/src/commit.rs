@@ -115,8 +115,14 @@ pub(crate) struct BodyBuilder {
 }
 
 impl BodyBuilder {
+    #[cfg(test)]
     pub(crate) fn new(era: EraId) -> Self {
-        let mut body = Vec::with_capacity(1024);
+        Self::with_capacity(era, 1024)
+    }
+
+    /// For a body of about so many bytes.
+    pub(crate) fn with_capacity(era: EraId, bytes: usize) -> Self {
+        let mut body = Vec::with_capacity(bytes);
         body.put_u32(era.0);
         Self { body }
     }
@@ -139,13 +145,16 @@ impl BodyBuilder {
     }
 }
 
-/// Key and value of each piece of a commit with this body.
-pub(crate) fn pieces(
+/// Hands key and value of each piece of a commit with this body on to `put`. Each value is made in
+/// `buffer`, so that one that is used again is still in the processor's cache.
+pub(crate) fn for_each_piece<E>(
     commit: CommitNumber,
-    body: &Bytes,
-) -> impl Iterator<Item = (PieceKey, Vec<u8>)> + '_ {
+    body: &[u8],
+    buffer: &mut Vec<u8>,
+    mut put: impl FnMut(PieceKey, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
     let count = body.len().div_ceil(PART_BYTES_MAX).max(1);
-    (0..count).map(move |index| {
+    for index in 0..count {
         let start = index * PART_BYTES_MAX;
         let end = (start + PART_BYTES_MAX).min(body.len());
         let part = body.get(start..end).unwrap_or_default();
@@ -154,13 +163,26 @@ pub(crate) fn pieces(
             piece: u16::try_from(index).unwrap_or(u16::MAX),
         };
         let flags = if index + 1 == count { FLAG_LAST } else { 0 };
-        let mut value = Vec::with_capacity(PIECE_HEADER_BYTES + part.len());
-        value.put_u8(FORMAT);
-        value.put_u8(flags);
-        value.put_u32(checksum(key, flags, part));
-        value.extend_from_slice(part);
-        (key, value)
-    })
+        buffer.clear();
+        buffer.put_u8(FORMAT);
+        buffer.put_u8(flags);
+        buffer.put_u32(checksum(key, flags, part));
+        buffer.extend_from_slice(part);
+        put(key, buffer)?;
+    }
+    Ok(())
+}
+
+/// All of them.
+#[cfg(test)]
+pub(crate) fn pieces(commit: CommitNumber, body: &[u8]) -> Vec<(PieceKey, Vec<u8>)> {
+    let mut pieces = Vec::new();
+    let collected = for_each_piece(commit, body, &mut Vec::new(), |key, value| {
+        pieces.push((key, value.to_vec()));
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let Ok(()) = collected;
+    pieces
 }
 
 fn checksum(key: PieceKey, flags: u8, part: &[u8]) -> u32 {
@@ -369,9 +391,12 @@ impl Commit {
         &self,
         keep: impl Fn(&BatchInCommit) -> bool,
     ) -> Result<Option<Self>, CommitError> {
-        let mut body = BodyBuilder::new(self.era);
+        let kept = || self.batches().filter(&keep);
+        let bytes: u64 = kept().map(|batch| batch.bytes).sum();
+        let bytes = usize::try_from(bytes).unwrap_or_default() + BODY_HEADER_BYTES;
+        let mut body = BodyBuilder::with_capacity(self.era, bytes);
         let mut is_empty = true;
-        for batch in self.batches().filter(keep) {
+        for batch in kept() {
             if let Some(content) = self.content(batch.partition) {
                 body.entry(batch.partition, |out| out.extend_from_slice(&content));
                 is_empty = false;
@@ -486,7 +511,7 @@ mod tests {
     }
 
     fn stored(number: u64, body: &Bytes) -> Vec<(PieceKey, Vec<u8>)> {
-        pieces(CommitNumber(number), body).collect()
+        pieces(CommitNumber(number), body)
     }
 
     fn assemble(pieces: &[(PieceKey, Vec<u8>)]) -> Result<Vec<Commit>, CommitError> {

@@ -1,37 +1,44 @@
-//! Which segments are evacuated: what little is live in them is copied into one, and they go.
+//! Which segments are evacuated: what is live in them is copied into one, and they go.
 //! Pure decisions; `docs/decisions/0009` has what they rest on.
 //!
 //! Every byte that is copied is written to flash again, and every byte that is not freed is paid in
-//! space. A run of segments is taken when it is nearly dead, and there is enough of it to fill a
-//! segment; or, while the folder takes more than its share, the run that frees most for a byte.
+//! space. So nothing is copied while the log takes no more than its share of the disk; above it, the
+//! run of segments goes whose copy frees most space for the longest time for a byte that is written.
+//! What is about to be given up anyway is left to retention.
 //!
 //! Invariant: what is copied is never more than 7/3 of what is freed.
+
+use std::time::Duration;
 
 use crate::ids::SegmentId;
 use crate::segment_name::SegmentName;
 
-/// What the smallest file of sled takes, and by what it grows.
-const GRAIN_BYTES: u64 = 1024 * 1024;
-/// In percent of a segment's bytes on flash: less live data than this is little.
-const LITTLE_LIVE_PERCENT: u64 = 30;
-/// … and this the most that is copied for what it frees while the folder takes too much.
-const SOME_LIVE_PERCENT: u64 = 70;
-/// In percent of the live bytes of sealed segments: the folder takes too much above this.
-pub(crate) const DISK_PERCENT_MAX: u64 = 125;
+/// What a segment counts for at least: many small ones are to become few.
+const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+/// In percent of what is live: the log takes too much above this. 130 is promised; the metadata and
+/// what is copied at the moment are not counted here.
+pub(crate) const DISK_PERCENT_MAX: u64 = 128;
 /// Segments of a run at most.
 const RUN_MAX: usize = 64;
-/// What a run costs beside its bytes (each file of sled has some room to spare, and each opening
-/// writes), counted as bytes copied: one long run is better than several short ones.
-const RUN_COST_BYTES: u64 = 4 * 1024 * 1024;
+/// What a copy costs beside its bytes, and each of its sources, which sled fills up to a whole MiB
+/// when it is opened: one long run is better than several short ones.
+const COPY_COST_BYTES: u64 = 1024 * 1024;
+const SOURCE_COST_BYTES: u64 = 512 * 1024;
+/// How long what is live is taken to stay, if that is not known, and at most; and at least, since a
+/// pin may keep what is too old.
+const STAY_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+const STAY_MIN: Duration = Duration::from_secs(600);
 
 /// A sealed segment as evacuation sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) name: SegmentName,
-    /// Bytes of its commits.
-    pub(crate) bytes: u64,
+    /// Bytes that it takes on flash.
+    pub(crate) disk_bytes: u64,
     /// Bytes of its batches that are not behind the starts of their partitions.
     pub(crate) live_bytes: u64,
+    /// How long they stay, see [`stay`].
+    pub(crate) stay: Duration,
     /// Whether it may be copied: not the newest one, and not one that could not be read.
     pub(crate) may_move: bool,
 }
@@ -44,29 +51,56 @@ pub(crate) struct Run {
     pub(crate) live_bytes: u64,
 }
 
+/// The bytes of the log that cannot be moved, whatever is planned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fixed {
+    pub(crate) disk_bytes: u64,
+    pub(crate) live_bytes: u64,
+}
+
 /// About what a segment with commits of `bytes` takes on flash.
 pub(crate) fn disk_bytes(bytes: u64) -> u64 {
     bytes
         .saturating_add(bytes / 32)
-        .max(1)
-        .div_ceil(GRAIN_BYTES)
-        .saturating_mul(GRAIN_BYTES)
+        .saturating_add(SEGMENT_BYTES_MIN / 16)
+        .max(SEGMENT_BYTES_MIN)
+}
+
+/// How long a segment stays about as live as it is, if its `parts` have so many live bytes, each for
+/// so long, if that is known: until a quarter of them is gone.
+pub(crate) fn stay(parts: impl IntoIterator<Item = (u64, Option<Duration>)>) -> Duration {
+    let known = |(bytes, stay): (u64, Option<Duration>)| (stay.unwrap_or(STAY_MAX), bytes);
+    let mut parts: Vec<_> = parts.into_iter().map(known).collect();
+    parts.sort_unstable();
+    let live: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+    let mut gone = 0;
+    let until = parts.into_iter().find_map(|(stay, bytes)| {
+        gone += bytes;
+        (gone >= live / 4).then_some(stay)
+    });
+    until.unwrap_or(STAY_MAX).clamp(STAY_MIN, STAY_MAX)
 }
 
 /// The run to evacuate next, if there is one. `candidates` go from old to new.
-pub(crate) fn plan(candidates: &[Candidate], segment_bytes: u64) -> Option<Run> {
-    let movable = || candidates.iter().filter(|candidate| candidate.may_move);
-    let disk: u64 = movable().map(|c| disk_bytes(c.bytes)).sum();
-    let live: u64 = movable().map(|c| c.live_bytes).sum();
-    let takes_too_much = disk.saturating_mul(100) > live.saturating_mul(DISK_PERCENT_MAX);
-    let limit = if takes_too_much {
-        SOME_LIVE_PERCENT
-    } else {
-        LITTLE_LIVE_PERCENT
-    };
-    let mut best: Option<(u64, Run)> = None;
+pub(crate) fn plan(candidates: &[Candidate], fixed: Fixed, segment_bytes: u64) -> Option<Run> {
+    plan_within(candidates, fixed, segment_bytes, DISK_PERCENT_MAX)
+}
+
+fn plan_within(
+    candidates: &[Candidate],
+    fixed: Fixed,
+    segment_bytes: u64,
+    percent_max: u64,
+) -> Option<Run> {
+    let disk: u64 = candidates.iter().map(|c| c.disk_bytes).sum();
+    let live: u64 = candidates.iter().map(|c| c.live_bytes).sum();
+    let (disk, live) = (disk + fixed.disk_bytes, live + fixed.live_bytes);
+    if disk.saturating_mul(100) <= live.saturating_mul(percent_max) {
+        return None;
+    }
+    let mut best: Option<(u128, Run)> = None;
     for start in 0..candidates.len() {
-        let (mut live, mut disk) = (0_u64, 0_u64);
+        let mut sum = Sum::default();
         for end in start..candidates.len().min(start + RUN_MAX) {
             let Some(run) = candidates.get(start..=end) else {
                 break;
@@ -74,27 +108,49 @@ pub(crate) fn plan(candidates: &[Candidate], segment_bytes: u64) -> Option<Run> 
             let Some(last) = run.last().filter(|last| last.may_move) else {
                 break;
             };
-            live += last.live_bytes;
-            disk += disk_bytes(last.bytes);
-            let is_little = |live: u64, disk: u64| live.saturating_mul(100) < disk * limit;
-            if live > segment_bytes || !is_little(last.live_bytes, disk_bytes(last.bytes)) {
+            sum.add(last);
+            if sum.live_bytes > segment_bytes {
                 break;
             }
-            let freed = disk.saturating_sub(disk_bytes(live));
-            if freed == 0 || live == 0 || live.saturating_mul(3) > freed.saturating_mul(7) {
-                continue;
-            }
-            // While there is room, it waits until the copy is worth a segment of its own.
-            if !takes_too_much && live < segment_bytes / 2 && freed < 2 * segment_bytes {
-                continue;
-            }
-            let score = freed.saturating_mul(1024) / (live + RUN_COST_BYTES);
-            if best.as_ref().is_none_or(|(other, _)| *other < score) {
-                best = Some((score, Run::of(run, live)?));
+            let score = sum.score();
+            if score > 0 && best.as_ref().is_none_or(|(other, _)| *other < score) {
+                best = Some((score, Run::of(run, sum.live_bytes)?));
             }
         }
     }
     best.map(|(_, run)| run)
+}
+
+/// What a run adds up to.
+#[derive(Debug, Default)]
+struct Sum {
+    sources: u64,
+    disk_bytes: u64,
+    live_bytes: u64,
+    /// What is dead in each, for as long as the rest stays; in bytes by seconds.
+    dead_for: u128,
+}
+
+impl Sum {
+    fn add(&mut self, candidate: &Candidate) {
+        self.sources += 1;
+        self.disk_bytes += candidate.disk_bytes;
+        self.live_bytes += candidate.live_bytes;
+        let dead = candidate.disk_bytes.saturating_sub(candidate.live_bytes);
+        self.dead_for += u128::from(dead) * u128::from(candidate.stay.as_secs());
+    }
+
+    /// What its copy is worth for a byte that is written; 0: not to be copied.
+    fn score(&self) -> u128 {
+        let freed = self.disk_bytes.saturating_sub(disk_bytes(self.live_bytes));
+        let is_dear = self.live_bytes.saturating_mul(3) > freed.saturating_mul(7);
+        // What is dead goes without a copy.
+        if freed == 0 || self.live_bytes == 0 || is_dear {
+            return 0;
+        }
+        let cost = self.live_bytes + COPY_COST_BYTES + self.sources * SOURCE_COST_BYTES;
+        self.dead_for * 1024 / u128::from(cost)
+    }
 }
 
 impl Run {
@@ -118,122 +174,6 @@ impl Run {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    /// Segments of these bytes and live bytes in MiB/10, and a newest one that stays.
-    fn candidates(segments: &[(u64, u64)]) -> Vec<Candidate> {
-        let count = segments.len();
-        let all = segments.iter().enumerate();
-        all.map(|(n, (bytes, live))| Candidate {
-            name: SegmentName::written(SegmentId(n as u64)),
-            bytes: bytes * MIB / 10,
-            live_bytes: live * MIB / 10,
-            may_move: n + 1 != count,
-        })
-        .collect()
-    }
-
-    fn planned(segments: &[(u64, u64)]) -> Option<(u64, u64)> {
-        let run = plan(&candidates(segments), 16 * MIB)?;
-        Some((run.target.first.0, run.target.last.0))
-    }
-
-    #[test]
-    fn nearly_dead_neighbours_are_copied_into_one() {
-        let segments = [
-            (150, 150),
-            (150, 20),
-            (150, 30),
-            (150, 10),
-            (150, 150),
-            (150, 0),
-        ];
-        assert_eq!(planned(&segments), Some((1, 3)));
-    }
-
-    #[test]
-    fn what_frees_nothing_stays() {
-        assert_eq!(
-            planned(&[(5, 1), (150, 150)]),
-            None,
-            "smallest file there is"
-        );
-        assert_eq!(
-            planned(&[(150, 120), (150, 120), (150, 0)]),
-            None,
-            "mostly live"
-        );
-        assert_eq!(planned(&[(150, 1)]), None, "the newest one");
-    }
-
-    #[test]
-    fn small_copies_are_put_together() {
-        assert_eq!(planned(&[(5, 5), (4, 4), (150, 150)]), Some((0, 1)));
-    }
-
-    #[test]
-    fn it_waits_while_the_folder_takes_little_more_than_its_share() {
-        let mut segments = vec![(150, 150); 20];
-        segments.push((150, 30));
-        segments.push((150, 150));
-        assert_eq!(planned(&segments), None);
-    }
-
-    #[test]
-    fn half_dead_ones_go_while_the_folder_takes_too_much() {
-        let segments = [(150, 80), (150, 60), (150, 80), (150, 150)];
-        let (first, last) = planned(&segments).unwrap();
-        assert!(first <= 1 && last >= 1, "{first} to {last}");
-    }
-
-    #[test]
-    fn copies_end() {
-        let mut state = 7_u64;
-        let mut random = |below: u64| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 33) % below
-        };
-        for _ in 0..200 {
-            let count = random(30) + 1;
-            let mut segments: Vec<_> = (0..count)
-                .map(|n| {
-                    let bytes = random(160) * MIB / 10;
-                    Candidate {
-                        name: SegmentName::written(SegmentId(n)),
-                        bytes,
-                        live_bytes: random(101) * bytes / 100,
-                        may_move: n + 1 != count,
-                    }
-                })
-                .collect();
-            let (mut copied, mut freed) = (0, 0);
-            for round in 0.. {
-                assert!(round < 1000, "it goes on and on");
-                let Some(run) = plan(&segments, 16 * MIB) else {
-                    break;
-                };
-                let at = segments
-                    .iter()
-                    .position(|c| c.name == run.sources[0])
-                    .unwrap();
-                let sources = segments.drain(at..at + run.sources.len());
-                let disk: u64 = sources.map(|c| disk_bytes(c.bytes)).sum();
-                copied += run.live_bytes;
-                freed += disk - disk_bytes(run.live_bytes);
-                let copy = Candidate {
-                    name: run.target,
-                    bytes: run.live_bytes,
-                    live_bytes: run.live_bytes,
-                    may_move: true,
-                };
-                segments.insert(at, copy);
-            }
-            assert!(copied * 3 <= freed * 7, "{copied} for {freed}");
-        }
-    }
-}
+mod simulation;
+#[cfg(test)]
+mod tests;

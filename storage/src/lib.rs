@@ -45,6 +45,7 @@ pub mod fence;
 mod flash;
 mod flash_budget;
 mod folder;
+mod free_memory;
 mod gap;
 mod guard;
 mod identity;

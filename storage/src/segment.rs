@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
-use crate::commit::{Assembler, Commit, CommitError, PieceKey, pieces};
+use crate::commit::{Assembler, Commit, CommitError, PieceKey, for_each_piece};
 use crate::database::{self, DatabaseError, Purpose};
 use crate::evacuated;
 use crate::ids::{CommitNumber, SegmentId};
@@ -36,6 +36,8 @@ pub(crate) struct SegmentWriter {
     database: sled::Db,
     chunk: Option<Chunk>,
     chunks: usize,
+    /// For values, before sled has its own copy of them.
+    buffer: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,7 @@ impl SegmentWriter {
             database,
             chunk: None,
             chunks: 0,
+            buffer: Vec::new(),
         })
     }
 
@@ -86,10 +89,12 @@ impl SegmentWriter {
 
     /// Writes a commit, which is durable with the next flush.
     pub(crate) fn write_unflushed(&mut self, commit: &Commit) -> Result<(), sled::Error> {
-        for (key, value) in pieces(commit.number(), commit.body()) {
-            self.insert(key, value)?;
-        }
-        Ok(())
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let written = for_each_piece(commit.number(), commit.body(), &mut buffer, |key, value| {
+            self.insert(key, value)
+        });
+        self.buffer = buffer;
+        written
     }
 
     pub(crate) fn flush(&self) -> Result<(), sled::Error> {
@@ -97,7 +102,7 @@ impl SegmentWriter {
         Ok(())
     }
 
-    fn insert(&mut self, key: PieceKey, value: Vec<u8>) -> Result<(), sled::Error> {
+    fn insert(&mut self, key: PieceKey, value: &[u8]) -> Result<(), sled::Error> {
         let full = self
             .chunk
             .as_ref()
@@ -214,7 +219,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::commit::BodyBuilder;
+    use crate::commit::{BodyBuilder, pieces};
     use crate::ids::{EraId, LogId, LogPartition, Offset, PartitionId};
     use crate::metadata::SegmentRecord;
     use record_batch::{BatchBuilder, RecordFields};
@@ -335,8 +340,11 @@ mod tests {
         let mut writer = SegmentWriter::create(folder.path(), SegmentId(1)).unwrap();
         writer.write(&commit(1, 10)).unwrap();
         let unfinished = commit(2, 200_000);
-        for (key, value) in pieces(unfinished.number(), unfinished.body()).take(2) {
-            writer.insert(key, value).unwrap();
+        for (key, value) in pieces(unfinished.number(), unfinished.body())
+            .into_iter()
+            .take(2)
+        {
+            writer.insert(key, &value).unwrap();
         }
         let mut seen = 0;
         let end = scan(writer.database(), CommitNumber(1), |_| {

@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use crate::commit::Commit;
 use crate::database::{self, DatabaseError, Purpose};
+use crate::free_memory;
 use crate::guard::Kept;
 use crate::ids::{CommitNumber, LogPartition, Offset, SegmentId};
 use crate::metadata::{SegmentRecord, SegmentState};
 use crate::segment_name::SegmentName;
-use crate::sys;
 
 /// Sealed segments that stay open for the next reader.
 const OPEN_SEALED_MAX: usize = 2;
@@ -335,7 +335,7 @@ fn take_idle(open: &mut Slots, keep: usize, before: Option<Instant>) -> Vec<Slot
 fn close(segments: Vec<Slot>) {
     if !segments.is_empty() {
         drop(segments);
-        sys::release_free_memory();
+        free_memory::release();
     }
 }
 

@@ -3,6 +3,7 @@
 //! Two threads belong to it, the `committer` and the `keeper`; both end with [`Store::close`].
 //! Callers may be on any thread; [`Store::append`] encodes and returns, it never waits for flash.
 
+mod candidates;
 mod committer;
 mod counters;
 mod evacuations;

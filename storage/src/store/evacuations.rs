@@ -17,6 +17,7 @@ use crate::commit::Commit;
 use crate::database::DatabaseError;
 use crate::evacuated::{self, EvacuatedWriter, Manifest, ManifestError, WriteError};
 use crate::evacuation::Run;
+use crate::free_memory;
 use crate::ids::{CommitNumber, LogPartition, Offset, SegmentId};
 use crate::journal::{self, JournalError, JournalState};
 use crate::metadata::SegmentRecord;
@@ -24,7 +25,6 @@ use crate::segment::{self, ScanError};
 use crate::segment_name::SegmentName;
 use crate::segment_record::Evacuated;
 use crate::store::Shared;
-use crate::sys;
 
 /// So much is copied between two looks at the budget.
 const STEP_BYTES: u64 = 512 * 1024;
@@ -176,7 +176,7 @@ pub(crate) fn run(shared: &Shared) {
         shared
             .evacuations
             .tell(copied.unwrap_or(Err(NotEvacuated::Panicked)));
-        sys::release_free_memory();
+        free_memory::release();
         shared.wake_keeper();
     }
 }

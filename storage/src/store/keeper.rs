@@ -11,15 +11,17 @@ use std::time::{Duration, Instant};
 use crate::age::STEP_MS;
 use crate::clock::{Correction, Era};
 use crate::durable_file::remove_directory;
-use crate::evacuation::{self, Candidate};
+use crate::evacuation;
+use crate::free_memory;
 use crate::ids::{EraId, SegmentId};
 use crate::io_threads;
 use crate::mark::Mark;
 use crate::metadata::{MetadataError, SegmentState};
 use crate::segment_name::SegmentName;
+use crate::store::candidates::candidates;
 use crate::store::committer::{RetainedOfSegment, poison};
 use crate::store::evacuations::Done;
-use crate::store::retaining::{Retaining, retain, starts_of};
+use crate::store::retaining::{Retaining, retain};
 use crate::store::{Health, Shared, SyncProblem};
 
 /// How often it looks around when nobody wakes it.
@@ -137,6 +139,7 @@ fn look_around(shared: &Arc<Shared>, upkeep: &mut Upkeep) -> Result<(), Metadata
     forget_old_eras(shared);
     shared.prepare_segment();
     shared.segments.close_idle();
+    free_memory::release_what_is_left();
     Ok(())
 }
 
@@ -312,25 +315,8 @@ fn order_evacuation(shared: &Shared, upkeep: &mut Upkeep) {
     if !is_any_configured {
         return; // Somebody only looks at the folder.
     }
-    let starts = starts_of(shared);
-    let sealed = shared.segments.index().sealed.clone();
-    let newest = sealed.keys().next_back().copied();
-    let candidates: Vec<_> = sealed
-        .iter()
-        .map(|(id, record)| {
-            let name = record.name(*id);
-            let start = |partition| starts.get(&partition).copied().unwrap_or_default();
-            Candidate {
-                name,
-                bytes: record.bytes,
-                live_bytes: record.live_bytes(start),
-                may_move: Some(*id) != newest
-                    && record.state == SegmentState::Sealed
-                    && !upkeep.unreadable.contains(&name),
-            }
-        })
-        .collect();
-    let Some(run) = evacuation::plan(&candidates, shared.options.segment_bytes) else {
+    let (candidates, fixed) = candidates(shared, &mut upkeep.retaining, &upkeep.unreadable);
+    let Some(run) = evacuation::plan(&candidates, fixed, shared.options.segment_bytes) else {
         return;
     };
     // Half of the reserve is left for the journal and for what sled needs to open segments.

@@ -133,7 +133,7 @@ impl OpenCommit {
             Some(value) => Operation::Put { key, value },
             None => Operation::Delete { key },
         }));
-        let mut body = BodyBuilder::new(self.era);
+        let mut body = BodyBuilder::with_capacity(self.era, self.bytes.saturating_add(1024));
         if !operations.is_empty() {
             let journal = LogPartition {
                 log: LogId::JOURNAL,

@@ -153,6 +153,19 @@ fn age_of(
     ages.of_earlier_boot(era.corrected(record.max_timestamp_ms).ms)
 }
 
+/// How old the newest record of each segment is for certain, if that is known.
+pub(crate) fn certain_ages<'a>(
+    shared: &Shared,
+    retaining: &mut Retaining,
+    records: impl IntoIterator<Item = &'a SegmentRecord>,
+) -> Vec<Option<Duration>> {
+    let ages = ages(shared, &mut retaining.clock);
+    let boot_id = shared.options.clock.boot_id();
+    let state = shared.state();
+    let certain = |record| Some(age_of(record, &state.eras, boot_id, ages)?.certain);
+    records.into_iter().map(certain).collect()
+}
+
 fn plan(shared: &Shared, ages: Option<Ages>, clock: &mut AgeClock) -> Plan {
     let source = shared.options.clock.as_ref();
     let starts = starts_of(shared);

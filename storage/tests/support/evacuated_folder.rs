@@ -10,9 +10,9 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use storage::{LogId, LogOptions, Store};
+use storage::{LogId, LogOptions, Store, StoreOptions};
 
-use super::{append_many, open, wait_for};
+use super::{append_many, open, options, wait_for};
 
 /// Id of `long`.
 pub(crate) const LONG: LogId = LogId(2);
@@ -63,8 +63,21 @@ fn is_written(path: &Path) -> bool {
 /// that sled does not take damage for their end.
 pub(crate) fn filled() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
-    let (store, threads) = open(folder.path(), &logs(2 << 20));
+    let without_evacuation = StoreOptions {
+        evacuation_bytes_per_second: 0,
+        ..options()
+    };
+    let logs = logs(2 << 20);
+    let (store, threads) = Store::open(folder.path(), without_evacuation, &logs).unwrap();
     turn_over(&store, 0..ROUNDS);
+    let short = store.log("short").unwrap().partitions().next().unwrap();
+    // Nearly all of it can go at once, into one.
+    wait_for("retention", || {
+        store.high_watermark(short).since(store.log_start(short)) < 4000
+    });
+    threads.close();
+    drop(store);
+    let (store, threads) = open(folder.path(), &logs);
     wait_for("evacuation", || {
         let written = fs::read_dir(folder.path().join("log")).unwrap();
         let written = written.filter(|entry| is_written(&entry.as_ref().unwrap().path()));

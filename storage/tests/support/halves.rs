@@ -29,14 +29,18 @@ pub(crate) fn logs() -> [LogOptions; 4] {
     ]
 }
 
-/// The same, and nothing is kept of `middle`: copies become worth another copy.
+/// The same, and less is kept, so that the copies, too, take more than their share.
 fn logs_later() -> [LogOptions; 4] {
-    logs().map(|log| match log.name.as_str() {
-        "middle" => LogOptions {
-            retention_bytes: 1,
+    logs().map(|log| {
+        let retention_bytes = match log.name.as_str() {
+            "short" => 64 << 10,
+            "middle" => 1,
+            _ => log.retention_bytes,
+        };
+        LogOptions {
+            retention_bytes,
             ..log
-        },
-        _ => log,
+        }
     })
 }
 
@@ -192,19 +196,17 @@ impl Halves {
         settle(&folder, &logs());
         copy_all(&folder, &at("after"));
         let (store, threads) = open_for(&folder, &logs_later(), true);
-        turn_over(&store, ROUNDS..ROUNDS_LATER);
-        // Of one that is in `after`; when that is worth it hangs on how commits fell into segments.
-        let earlier = copies(&at("after"));
-        let is_made_of_earlier = |name: &String| {
-            let is_source = |copy: &String| copy != name && is_covered(name, copy);
-            !name.ends_with(".new") && earlier.iter().any(is_source)
-        };
-        let mut short = ROUNDS_LATER * 1500;
+        turn_over(&store, ROUNDS..ROUNDS + 3);
         wait_for("a copy of a copy", || {
-            append_many(&store, "short", short..short + 300, 1000);
-            short += 300;
-            copies(&folder).iter().any(is_made_of_earlier)
+            let later = copies(&folder);
+            let is_of_later = |name: &String| {
+                let covers = |copy: &String| copy != name && is_covered(copy, name);
+                later.iter().any(covers)
+            };
+            copies(&at("after")).iter().any(is_of_later)
+                && later.iter().all(|name| !name.ends_with(".new"))
         });
+        turn_over(&store, ROUNDS + 3..ROUNDS_LATER);
         assert_eq!(
             read_all(&store, partition(&store, "long")),
             expected(ROUNDS_LATER)
