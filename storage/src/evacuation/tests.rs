@@ -1,3 +1,5 @@
+//! The planner of evacuations, rule by rule.
+
 use super::*;
 
 const MIB: u64 = 1 << 20;
