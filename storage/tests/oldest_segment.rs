@@ -100,7 +100,8 @@ fn log_within_its_retention_keeps_the_segments_of_others() {
     });
     let found = oldest(&store);
     assert_eq!(found.id, found.last);
-    assert!(found.live_bytes < found.bytes / 10, "{found:?}");
+    // Ten records, alone in it if the next commit was too large for the rest of the segment.
+    assert!((10_000..13_000).contains(&found.live_bytes), "{found:?}");
     let large = only(&found, "large");
     assert_eq!(large.kept_by, KeptBy::Retention);
     assert_eq!(large.live_bytes, found.live_bytes);
