@@ -94,10 +94,14 @@ fn log_within_its_retention_keeps_the_segments_of_others() {
     let (store, threads) = open_without_evacuation(folder.path(), &logs);
     append_many(&store, "large", 0..10, 1000);
     append_many(&store, "small", 0..6000, 1000);
-    wait_for("retention", || oldest(&store).logs.len() == 1);
+    wait_for("retention", || {
+        let found = oldest(&store);
+        found.logs.len() == 1 && found.stage == Stage::Sealed
+    });
     let found = oldest(&store);
-    assert_eq!((found.id, found.stage), (found.last, Stage::Sealed));
-    assert!(found.live_bytes < found.bytes / 10, "{found:?}");
+    assert_eq!(found.id, found.last);
+    // Ten records, alone in it if the next commit was too large for the rest of the segment.
+    assert!((10_000..13_000).contains(&found.live_bytes), "{found:?}");
     let large = only(&found, "large");
     assert_eq!(large.kept_by, KeptBy::Retention);
     assert_eq!(large.live_bytes, found.live_bytes);
@@ -132,10 +136,10 @@ fn pin_that_keeps_it_is_named_with_what_it_still_needs() {
     assert_eq!((pin.name.as_str(), pin.records), ("behind", 2400));
     let about = log.log_bytes * 2400 / 2500;
     assert!(pin.bytes.abs_diff(about) < about / 50, "{pin:?} {about}");
-    // It lets go of the first segment alone.
-    let first = found.id;
-    behind.set(a, Offset(1500));
-    wait_for("room", || oldest(&store).id > first);
+    // It lets go of the first segment, which may have two commits of a MiB at most.
+    behind.set(a, Offset(2100));
+    wait_for("room", || store.full_logs().is_empty());
+    assert!(store.log_start(a) > Offset(0));
     threads.close();
 }
 
@@ -184,15 +188,6 @@ fn age_is_that_of_the_newest_record_and_counts_with_a_known_clock_only() {
         assert_eq!(only(&found, "a").retention_age, Some(day));
         threads.close();
     }
-}
-
-#[test]
-fn newest_sealed_segment_stays_for_its_journal() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, threads) = open(folder.path(), &[log("a", 4)]);
-    append_many(&store, "a", 0..1500, 1000);
-    wait_for("sealing", || oldest(&store).stage == Stage::NewestSealed);
-    threads.close();
 }
 
 #[test]

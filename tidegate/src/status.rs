@@ -140,7 +140,6 @@ fn describe_store(out: &mut String, store: &StorePage) -> std::fmt::Result {
         store.commits,
         store.syncs
     )?;
-    describe_flash(out, &store.flash)?;
     for log in &store.full_logs {
         writeln!(
             out,
@@ -161,6 +160,7 @@ fn describe_store(out: &mut String, store: &StorePage) -> std::fmt::Result {
     if let Some(trouble) = &store.upkeep_trouble {
         writeln!(out, "           upkeep fails: {trouble}")?;
     }
+    describe_flash(out, &store.flash)?;
     for gap in &store.gaps {
         let GapPage {
             log,

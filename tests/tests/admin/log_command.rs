@@ -100,6 +100,13 @@ fn expect_everything(source: &[&str]) {
     let other = if partition == "0" { "1" } else { "0" };
     let none = run(&["read", "readings", "--partition", other], source);
     assert_eq!(none.stdout, "");
+    let said = format!("partition {other} of log `readings` has no records");
+    assert!(none.stderr.contains(&said), "{}", none.stderr);
+    let arguments = ["read", "readings", "--partition", &partition, "--from", "4"];
+    let none = run(&arguments, source);
+    assert_eq!(none.stdout, "");
+    let said = "has offsets 0 to 3, none from 4 on";
+    assert!(none.stderr.contains(said), "{}", none.stderr);
 
     let human = run(&["read", "readings"], source).stdout;
     assert!(

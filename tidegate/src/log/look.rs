@@ -11,6 +11,7 @@ use crate::cli::log::{LogListOptions, LogReadOptions};
 use crate::exit::Failure;
 use crate::log::folder::with_view;
 use crate::log::time::format_time;
+use crate::stderr::say;
 use crate::stdout::print;
 
 pub(super) fn list(options: &LogListOptions) -> Result<(), Failure> {
@@ -55,15 +56,13 @@ pub(super) fn read(options: &LogReadOptions) -> Result<(), Failure> {
     match &options.source.data {
         Some(path) => with_view(path, |view| {
             let store = view.store();
-            let partitions = partitions(options, summarise(store)?);
-            print_pages(options, &partitions, |reading| read_records(store, reading))
+            let logs = summarise(store)?;
+            print_pages(options, &logs, |reading| read_records(store, reading))
         })?,
         None => {
             let admin = options.source.admin;
-            let partitions = partitions(options, get(admin, "/log/list")?);
-            print_pages(options, &partitions, |reading| {
-                get(admin, &question(reading)?)
-            })
+            let logs: Vec<LogSummary> = get(admin, "/log/list")?;
+            print_pages(options, &logs, |reading| get(admin, &question(reading)?))
         }
     }
 }
@@ -90,8 +89,8 @@ fn describe_partition(name: &str, partition: &PartitionSummary) -> String {
 
 /// The partitions to read one after the other; all at once when the log is not there, for the
 /// error that says so.
-fn partitions(options: &LogReadOptions, logs: Vec<LogSummary>) -> Vec<Option<u16>> {
-    let log = logs.into_iter().find(|log| log.name == options.log);
+fn partitions(options: &LogReadOptions, logs: &[LogSummary]) -> Vec<Option<u16>> {
+    let log = logs.iter().find(|log| log.name == options.log);
     match (options.partition, log) {
         (None, Some(log)) => log.partitions.iter().map(|p| Some(p.partition)).collect(),
         (partition, _) => vec![partition],
@@ -101,14 +100,14 @@ fn partitions(options: &LogReadOptions, logs: Vec<LogSummary>) -> Vec<Option<u16
 /// Asks for records until there are enough or no more, since an answer need not hold all.
 fn print_pages(
     options: &LogReadOptions,
-    partitions: &[Option<u16>],
+    logs: &[LogSummary],
     ask: impl Fn(&Reading) -> anyhow::Result<Vec<RecordView>>,
 ) -> Result<(), Failure> {
     let mut count = options.count;
-    for partition in partitions {
+    for partition in partitions(options, logs) {
         let mut reading = Reading {
             log: options.log.clone(),
-            partition: *partition,
+            partition,
             from: options.from,
             count,
         };
@@ -124,7 +123,34 @@ fn print_pages(
             }
         }
     }
+    if count == options.count && count > 0 {
+        say(&nothing(options, logs));
+    }
     Ok(())
+}
+
+/// Why nothing was printed.
+fn nothing(options: &LogReadOptions, logs: &[LogSummary]) -> String {
+    let name = &options.log;
+    let log = logs.iter().find(|log| log.name == *name);
+    let of_number = |number| log?.partitions.iter().find(|p| p.partition == number);
+    let partition = options.partition.and_then(of_number);
+    let Some(partition) = partition else {
+        return format!("log `{name}` has no records");
+    };
+    let PartitionSummary {
+        partition,
+        log_start_offset: start,
+        high_watermark: end,
+        ..
+    } = partition;
+    match (end.saturating_sub(*start), options.from) {
+        (1.., Some(from)) => format!(
+            "partition {partition} of log `{name}` has offsets {start} to {}, none from {from} on",
+            end.saturating_sub(1)
+        ),
+        _ => format!("partition {partition} of log `{name}` has no records"),
+    }
 }
 
 fn question(reading: &Reading) -> Result<String, std::fmt::Error> {
