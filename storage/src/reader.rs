@@ -6,6 +6,8 @@
 //! Invariant: a reader gives every record from where it began up to the high watermark, in order,
 //! or says which it cannot give.
 
+mod lookup;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ use crate::ids::{CommitNumber, EraId, LogPartition, Offset, SegmentId, SpanId};
 use crate::segment::{self, ScanError};
 use crate::segment_name::SegmentName;
 use crate::store::Shared;
+use lookup::open_found;
 
 /// Bytes of commits that one call looks through before it comes back, with or without a find.
 const VISIT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -247,25 +250,24 @@ impl PartitionReader {
     /// A commit before or at which the partition reaches `next`; `None` if no segment has it.
     fn locate(&self) -> Result<Option<CommitNumber>, ReadError> {
         let (partition, next) = (self.partition, self.next);
-        let (database, first_commit) = loop {
-            let found = {
-                let index = self.shared.segments.index();
-                index.of_offset(partition, next).and_then(|(id, record)| {
-                    let part = record.part(partition)?;
-                    let from_start = part.base_offset >= next;
-                    Some((record.name(id), record.first_commit, from_start))
-                })
-            };
-            let Some((name, first_commit, from_start)) = found else {
-                return Ok(None);
-            };
-            if from_start {
-                return Ok(Some(first_commit));
-            }
-            // Evacuated or removed meanwhile: then the index says where to look now.
-            if let Some(database) = open(&self.shared, name)? {
-                break (database, first_commit);
-            }
+        let find = || {
+            let index = self.shared.segments.index();
+            index.of_offset(partition, next).and_then(|(id, record)| {
+                let part = record.part(partition)?;
+                let from_start = part.base_offset >= next;
+                Some((record.name(id), (record.first_commit, from_start)))
+            })
+        };
+        // From the start of a segment on it is read without a search.
+        let opened = open_found(find, |name, (_, from_start)| match from_start {
+            true => Ok(Some(None)),
+            false => Ok(open(&self.shared, name)?.map(Some)),
+        });
+        let Some((_, (first_commit, _), database)) = opened else {
+            return Ok(None);
+        };
+        let Some(database) = database? else {
+            return Ok(Some(first_commit));
         };
         let starts = segment::chunk_starts(&database);
         // The last chunk at whose start the partition is not yet behind `next`.
@@ -391,23 +393,18 @@ fn visit_segment(
     durable: CommitNumber,
     visit: &mut dyn FnMut(&Commit) -> ControlFlow<()>,
 ) -> Result<Visited, ReadError> {
-    let (segment, is_active, last_commit, opened) = loop {
-        let found = {
-            let index = shared.segments.index();
-            let active = index.active.0;
-            let found = index.of_commit(from);
-            found.map(|(id, record)| (record.name(id), id == active, record.last_commit))
-        };
-        let Some((name, is_active, last_commit)) = found else {
-            return Ok(Visited {
-                next: from,
-                damaged_up_to: None,
-            });
-        };
-        // Evacuated or removed meanwhile: then the index says where to look now.
-        if let Some(opened) = open(shared, name).transpose() {
-            break (name.first, is_active, last_commit, opened);
-        }
+    let find = || {
+        let index = shared.segments.index();
+        let active = index.active.0;
+        let found = index.of_commit(from);
+        found.map(|(id, record)| (record.name(id), (id == active, record.last_commit)))
+    };
+    let found = open_found(find, |name, _| open(shared, name));
+    let Some((SegmentName { first: segment, .. }, (is_active, last_commit), opened)) = found else {
+        return Ok(Visited {
+            next: from,
+            damaged_up_to: None,
+        });
     };
     let after = last_commit.next();
     let damaged = Visited {

@@ -124,6 +124,20 @@ fn log_that_rejects_without_a_route_refuses_when_it_is_full() {
     threads.close();
 }
 
+/// A route moves its pin when its position is durable; publishers, who are refused, bring no commit that
+/// it could ride on.
+#[test]
+fn position_of_a_route_waits_for_no_company_while_the_log_is_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, threads, partition) = open(folder.path(), &reject(&["route"]));
+    fill(&store, partition);
+    let key = JournalKey::new(JournalKind::BridgeRoute, b"position");
+    let within = Duration::from_secs(3600);
+    let put = store.put_journal_entry(key, Some(vec![1]), within).unwrap();
+    wait_for("the position", || store.durable() >= put);
+    threads.close();
+}
+
 #[test]
 fn log_that_drops_its_oldest_tells_exactly_which_are_gone_also_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
