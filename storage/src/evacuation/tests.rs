@@ -1,3 +1,5 @@
+//! The rule of evacuation, case by case.
+
 use super::*;
 
 const MIB: u64 = 1 << 20;
