@@ -33,7 +33,7 @@ const STAY_MIN: Duration = Duration::from_secs(600);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) name: SegmentName,
-    /// Bytes that it takes on flash.
+    /// Bytes that it takes on flash by [`disk_bytes`], as a copy of it would.
     pub(crate) disk_bytes: u64,
     /// Bytes of its batches that are not behind the starts of their partitions.
     pub(crate) live_bytes: u64,

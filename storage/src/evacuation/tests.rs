@@ -1,4 +1,4 @@
-//! The planner of evacuations, rule by rule.
+//! The rule of evacuation, case by case.
 
 use super::*;
 

@@ -3,10 +3,10 @@
 //!
 //! How long is a guess that nothing depends on but what is copied first. A log that is limited by its
 //! bytes is taken to keep its records for as long as it has its oldest one, and longer while it is not
-//! full.
+//! full. What they take is worked out from their commits, never looked up: what sled adds to a copy it
+//! would add to a copy of that copy, too, and there would be no end of copying.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use crate::evacuation::{self, Candidate, Fixed};
@@ -16,9 +16,6 @@ use crate::retention::{Keeps, Need};
 use crate::segment_name::SegmentName;
 use crate::store::Shared;
 use crate::store::retaining::{Retaining, certain_ages, starts_of};
-
-/// Bytes of a block in what the system says that a file has.
-const BLOCK_BYTES: u64 = 512;
 
 /// What a log keeps.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +45,7 @@ pub(crate) fn candidates(
         let name = record.name(*id);
         Candidate {
             name,
-            disk_bytes: evacuation::disk_bytes(record.bytes).max(allocated_bytes(shared, name)),
+            disk_bytes: evacuation::disk_bytes(record.bytes),
             live_bytes: record.live_bytes(start),
             stay: evacuation::stay(stays(record, start, &kept, *age)),
             may_move: Some(*id) != newest
@@ -61,12 +58,6 @@ pub(crate) fn candidates(
         live_bytes: active_bytes,
     };
     (candidates.collect(), fixed)
-}
-
-/// More than its commits take, if somebody has opened it: sled fills its file up then.
-fn allocated_bytes(shared: &Shared, name: SegmentName) -> u64 {
-    let file = name.path(&shared.segments_path()).join("db");
-    std::fs::metadata(file).map_or(0, |file| file.blocks().saturating_mul(BLOCK_BYTES))
 }
 
 fn kept<'a>(
