@@ -527,13 +527,24 @@ fn damaged_folder_is_repaired_and_loses_nothing_more() {
     let missing = gap["to"].as_u64().unwrap() - gap["from"].as_u64().unwrap();
     assert_eq!(lines.len() as u64 - 1 + missing, RECORDS as u64);
 
-    // What stands in quarantine can be exported too.
+    check_quarantined_export(&source, &lines, gap);
+    refused(
+        &["export", "readings", "--quarantined", "x"],
+        &source,
+        1,
+        "there is: 0000000002",
+    );
+}
+
+/// What stands in quarantine can be exported too, before the damage, where the log ends or has
+/// `gap`, and behind it. `lines` is an export of the log.
+fn check_quarantined_export(source: &[&str], lines: &[Value], gap: &Value) {
+    let missing = gap["to"].as_u64().unwrap() - gap["from"].as_u64().unwrap();
     let aside = ["export", "readings", "--quarantined", "0000000002"];
-    let aside = json_lines(&fine(&aside, &source).stdout);
+    let aside = json_lines(&fine(&aside, source).stdout);
     let records = aside.iter().filter(|line| line["kind"] == "record");
     let (kept, behind): (Vec<_>, Vec<_>) = records.partition(|record| lines.contains(record));
     assert!(!kept.is_empty());
-    // So does what lies behind the damage.
     let gap_offsets = gap["from"].as_u64()..gap["to"].as_u64();
     for record in &behind {
         let is_in_gap = record["partition"] == gap["partition"]
@@ -542,12 +553,6 @@ fn damaged_folder_is_repaired_and_loses_nothing_more() {
     }
     let lost = missing - behind.len() as u64;
     assert!(lost <= 2, "{lost} of {missing} are in the lost block");
-    refused(
-        &["export", "readings", "--quarantined", "x"],
-        &source,
-        1,
-        "there is: 0000000002",
-    );
 }
 
 /// A client that goes in the middle must not keep its place, of which there are two.
