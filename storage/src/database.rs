@@ -26,6 +26,8 @@ const CLOSING_MAX: Duration = Duration::from_secs(20);
 const READ_BYTES: usize = 256 * 1024;
 const READ_ATTEMPTS: u32 = 3;
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// What sled keeps in its directory from the beginning.
+const FILES: [&str; 2] = ["conf", "db"];
 
 /// What a database is for; decides its page and cache sizes. Never changed for an existing one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,8 +152,15 @@ pub(crate) fn open(
     })
     .map_err(io_error)?;
     kept.extend(keep(path, purpose, Extent::Tail)?);
+    // A power cut can leave the directory without them; sled makes them again.
+    let is_complete = FILES.iter().all(|name| path.join(name).exists());
     let mut last = match attempt(path, purpose) {
-        Ok(database) => return Ok(database),
+        Ok(database) => {
+            if !is_complete {
+                sync_files(path).map_err(io_error)?;
+            }
+            return Ok(database);
+        }
         Err(failure) => failure,
     };
     // A snapshot only saves time, and the configuration is known: both can be made again.
@@ -172,7 +181,10 @@ pub(crate) fn open(
         tracing::warn!(path = %path.display(), problem = %last, "Opening without {what}.");
         remove_files(path, stale).map_err(io_error)?;
         last = match attempt(path, purpose) {
-            Ok(database) => return Ok(database),
+            Ok(database) => {
+                sync_files(path).map_err(io_error)?;
+                return Ok(database);
+            }
             Err(failure) => failure,
         };
     }
@@ -223,13 +235,17 @@ pub(crate) fn create(path: &Path, purpose: Purpose) -> Result<sled::Db, Database
             });
         }
     };
-    // sled syncs neither its directory nor the file that it calls `conf`.
-    for name in ["conf", "db"] {
-        let file = fs::File::open(path.join(name)).and_then(|file| file.sync_all());
-        file.map_err(io_error)?;
-    }
-    sync_directory(path).map_err(io_error)?;
+    sync_files(path).map_err(io_error)?;
     Ok(database)
+}
+
+/// Makes certain that files which sled has made are there after a power cut: it syncs neither its
+/// directory nor the file that it calls `conf`.
+fn sync_files(path: &Path) -> io::Result<()> {
+    for name in FILES {
+        fs::File::open(path.join(name))?.sync_all()?;
+    }
+    sync_directory(path)
 }
 
 /// After a panic in one of sled's threads nothing that fails says anything of the database.
