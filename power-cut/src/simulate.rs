@@ -55,6 +55,10 @@ pub(crate) struct Options {
 pub(crate) struct Row {
     pub(crate) images: usize,
     pub(crate) bad: usize,
+    /// Images with a copy of segments that was not complete.
+    pub(crate) copying: usize,
+    /// Images with a complete copy beside what it was made of.
+    pub(crate) switching: usize,
     /// Bad images by what was wrong with them; one may be wrong in several ways.
     pub(crate) kinds: BTreeMap<String, usize>,
 }
@@ -166,7 +170,7 @@ impl Simulation<'_> {
             let trace = (Trace::load(&trace)?, trace);
             let index = Index::new(&trace.0);
             return (0..job.images).try_for_each(|number| {
-                let bad = self.try_image(&trace.0, &index, number, scratch)?;
+                let bad = self.try_image(job.run.workload, (&trace.0, &index), number, scratch)?;
                 self.count(job.run, &bad, &trace.1, Some(number))
             });
         }
@@ -190,7 +194,7 @@ impl Simulation<'_> {
             let index = Index::new(&trace);
             let share = |generation| job.images * generation / GENERATIONS;
             for number in share(generation)..share(generation + 1) {
-                let bad = self.try_image(&trace, &index, number, scratch)?;
+                let bad = self.try_image(job.run.workload, (&trace, &index), number, scratch)?;
                 self.count(job.run, &bad, &path, Some(number))?;
             }
             fs::remove_dir_all(&folder).context("remove a folder")?;
@@ -242,14 +246,15 @@ impl Simulation<'_> {
 
     fn try_image(
         &self,
-        trace: &Trace,
-        index: &Index<'_>,
+        workload: Workload,
+        (trace, index): (&Trace, &Index<'_>),
         number: usize,
         scratch: &Path,
     ) -> Result<Vec<Bad>> {
         let folder = scratch.join("image");
         let expectation = scratch.join("expectation");
         let expected = make_image(trace, index, number, &folder)?;
+        self.count_evacuation(workload, &folder)?;
         save(&expected, &expectation)?;
         let mut command = self.own("check")?;
         command.arg("--folder").arg(&folder);
@@ -257,6 +262,24 @@ impl Simulation<'_> {
         let ended = finish(&mut command, &scratch.join("output"))?;
         fs::remove_dir_all(&folder).context("remove an image")?;
         Ok(ended.findings)
+    }
+
+    /// Looks whether the cut fell into the evacuation of segments: a run that met none proves
+    /// nothing of it.
+    fn count_evacuation(&self, workload: Workload, image: &Path) -> Result<()> {
+        let Ok(entries) = fs::read_dir(image.join("log")) else {
+            return Ok(());
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = entry.context("read an image")?.file_name();
+            names.push(name.to_string_lossy().into_owned());
+        }
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = rows.entry(workload).or_default();
+        row.copying += usize::from(names.iter().any(|name| name.ends_with(".new")));
+        row.switching += usize::from(is_beside_its_sources(&names));
+        Ok(())
     }
 
     fn own(&self, task: &str) -> Result<Command> {
@@ -308,6 +331,22 @@ impl Simulation<'_> {
         );
         Ok(())
     }
+}
+
+/// Whether one of the segments is a copy, called `FIRST-LAST.GENERATION`, of another of them.
+fn is_beside_its_sources(names: &[String]) -> bool {
+    let is_copy_of = |copy: &String, source: &String| {
+        let Some((first, (last, _))) = copy
+            .split_once('-')
+            .and_then(|(first, rest)| Some((first, rest.split_once('.')?)))
+        else {
+            return false;
+        };
+        let of_source = source.split(['-', '.']).next().unwrap_or_default();
+        copy != source && !copy.ends_with(".new") && (first..=last).contains(&of_source)
+    };
+    let is_switching = |copy| names.iter().any(|source| is_copy_of(copy, source));
+    names.iter().any(is_switching)
 }
 
 /// Something that was found, by its kind.
@@ -397,8 +436,8 @@ fn scratch() -> Result<tempfile::TempDir> {
 pub(crate) fn report(rows: &BTreeMap<Workload, Row>, out: &mut impl std::io::Write) -> Result<()> {
     writeln!(
         out,
-        "{:<10} {:>7} {:>6}  kinds",
-        "workload", "images", "bad"
+        "{:<10} {:>7} {:>8} {:>10} {:>6}  kinds",
+        "workload", "images", "copying", "switching", "bad"
     )?;
     for (workload, row) in rows {
         let kinds = row
@@ -406,8 +445,16 @@ pub(crate) fn report(rows: &BTreeMap<Workload, Row>, out: &mut impl std::io::Wri
             .iter()
             .map(|(kind, count)| format!("{kind} {count}"));
         let kinds: Vec<_> = kinds.collect();
-        let (name, images, bad) = (workload.name(), row.images, row.bad);
-        writeln!(out, "{name:<10} {images:>7} {bad:>6}  {}", kinds.join(", "))?;
+        writeln!(
+            out,
+            "{:<10} {:>7} {:>8} {:>10} {:>6}  {}",
+            workload.name(),
+            row.images,
+            row.copying,
+            row.switching,
+            row.bad,
+            kinds.join(", ")
+        )?;
     }
     out.flush()?;
     Ok(())

@@ -117,8 +117,9 @@ impl Shape {
             Workload::Retention => Self {
                 logs: vec![
                     log("hour", 2, MIB / 8),
-                    log("day", 2, MIB / 2),
-                    log("weeks", 1, MIB / 2),
+                    log("day", 2, MIB / 4),
+                    // So much that segments are evacuated for it.
+                    log("weeks", 1, 3 * MIB),
                 ],
                 groups: 130 + random.below(60),
                 group_max: 50,
