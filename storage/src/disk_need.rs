@@ -8,7 +8,7 @@
 
 use serde::Serialize;
 
-use crate::evacuation::{DISK_PERCENT_MAX, disk_bytes};
+use crate::evacuation::{self, DISK_PERCENT_MAX};
 use crate::logs::LogOptions;
 use crate::store::StoreOptions;
 
@@ -49,6 +49,14 @@ pub struct DiskNeed {
     logs: u64,
 }
 
+/// The most that a segment with commits of `bytes` takes: sled fills its file up to a whole MiB when it
+/// is opened to be read.
+fn segment_on_flash(bytes: u64) -> u64 {
+    const GRAIN_BYTES: u64 = 1024 * 1024;
+    let bytes = evacuation::disk_bytes(bytes);
+    bytes.div_ceil(GRAIN_BYTES).saturating_mul(GRAIN_BYTES)
+}
+
 impl DiskNeed {
     /// What a folder with these options and logs may fill; `retained_bytes` is the most that the
     /// payloads of all retained messages have.
@@ -57,7 +65,7 @@ impl DiskNeed {
         let retention_bytes = logs
             .iter()
             .fold(0, |sum: u64, log| sum.saturating_add(log.retention_bytes));
-        let segment = disk_bytes(segment_bytes);
+        let segment = segment_on_flash(segment_bytes);
         let segments = retention_bytes
             .div_ceil(segment_bytes)
             .saturating_add(SEGMENTS_BESIDE + SEGMENTS_IN_QUARANTINE);
@@ -104,7 +112,7 @@ impl DiskNeed {
     /// not enough for two segments of each log, the least that a log may keep.
     pub fn retention_that_fits(&self, disk_bytes: u64) -> Option<u64> {
         let room = disk_bytes.checked_sub(self.fixed_bytes())?;
-        let segments = room / self::disk_bytes(self.segment_bytes);
+        let segments = room / segment_on_flash(self.segment_bytes);
         let whole = segments.saturating_mul(self.segment_bytes);
         let most = match self.shares_segments() {
             true => whole.min(percent(room, 100, DISK_PERCENT_MAX)),
@@ -116,7 +124,7 @@ impl DiskNeed {
 
     fn segments_for(&self, retention_bytes: u64) -> u64 {
         let segments = retention_bytes.div_ceil(self.segment_bytes);
-        let whole = segments.saturating_mul(disk_bytes(self.segment_bytes));
+        let whole = segments.saturating_mul(segment_on_flash(self.segment_bytes));
         match self.shares_segments() {
             true => whole.max(percent(retention_bytes, DISK_PERCENT_MAX, 100)),
             false => whole,
@@ -161,7 +169,7 @@ mod tests {
     #[test]
     fn lone_log_needs_its_segments_and_what_is_beside_them() {
         let need = need(16, &[1024]);
-        let segment = disk_bytes(16 * MIB);
+        let segment = segment_on_flash(16 * MIB);
         assert_eq!(need.segments_bytes, 64 * segment);
         let fixed = (4 + 2) * segment + (32 + 2 * 16 + 64) * MIB;
         assert_eq!(need.fixed_bytes(), fixed);
@@ -176,7 +184,7 @@ mod tests {
             percent(2048 * MIB, DISK_PERCENT_MAX, 100)
         );
         let small = need(1, &[100, 100]).segments_bytes;
-        assert!(small >= 200 * disk_bytes(MIB), "{small}");
+        assert!(small >= 200 * segment_on_flash(MIB), "{small}");
     }
 
     #[test]
@@ -191,7 +199,7 @@ mod tests {
     #[test]
     fn nothing_fits_where_a_log_has_no_room_for_two_segments() {
         let need = need(16, &[1024]);
-        let least = need.fixed_bytes() + 2 * disk_bytes(16 * MIB);
+        let least = need.fixed_bytes() + 2 * segment_on_flash(16 * MIB);
         assert_eq!(need.retention_that_fits(least), Some(32 * MIB));
         assert_eq!(need.retention_that_fits(least - 1), None);
         assert_eq!(need.retention_that_fits(0), None);

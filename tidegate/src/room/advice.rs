@@ -119,13 +119,13 @@ mod tests {
             (
                 vec![("a", "2GiB"), ("b", "40GiB")],
                 32 * GIB,
-                ["log `b`", "\"25GiB\" in all", "\"22GiB\" for `b`"],
+                ["log `b`", "\"24GiB\" in all", "\"21GiB\" for `b`"],
             ),
             // Not even without it: the others are too large.
             (
                 vec![("a", "30GiB"), ("b", "40GiB")],
                 32 * GIB,
-                ["log `b`", "\"25GiB\" in all logs together\n", "keys:"],
+                ["log `b`", "\"24GiB\" in all logs together\n", "keys:"],
             ),
             (
                 vec![("a", "32MiB")],
