@@ -115,7 +115,7 @@ impl ModelHandle {
             changed: watch::Sender::new(()),
             traffic: Arc::default(),
         });
-        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        let task = accept_with(listener, &shared);
         Ok(Self(Arc::new(Running {
             shared,
             listening: Mutex::new(Some(task)),
@@ -283,19 +283,25 @@ impl ModelHandle {
         node.all_partitions().for_each(Partition::restart);
         drop(node);
         self.shared().gate.send_modify(|gate| gate.down = false);
-        let task = tokio::spawn(accept(listener, Arc::clone(self.shared())));
+        let task = accept_with(listener, self.shared());
         *self.0.listening() = Some(task);
         Ok(())
     }
 }
 
+/// Begins to accept connections. The gate is looked at from now on: a stop may come before the task
+/// has begun to run.
+fn accept_with(listener: TcpListener, shared: &Arc<Shared>) -> JoinHandle<()> {
+    let gate = shared.gate.subscribe();
+    tokio::spawn(accept(listener, Arc::clone(shared), gate))
+}
+
 /// Accepts connections until the broker goes down or its last handle goes; the connections end with
 /// it.
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, mut gate: watch::Receiver<Gate>) {
     let connections_max = shared.node().options.connections_max.max(1);
     let mut connections = JoinSet::new();
-    let mut gate = shared.gate.subscribe();
-    let mut cuts = gate.borrow_and_update().cuts;
+    let mut cuts = gate.borrow().cuts;
     loop {
         tokio::select! {
             biased;
@@ -355,5 +361,27 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stop_is_heard_before_the_first_connection_could_come() {
+        // Of one thread: the accepting task begins only when somebody waits.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let model = ModelHandle::start(ModelOptions::default()).await.unwrap();
+            for _ in 0..3 {
+                let stopped = tokio::time::timeout(Duration::from_secs(60), model.stop()).await;
+                stopped.expect("it stops");
+                model.restart().await.unwrap();
+            }
+        });
     }
 }
