@@ -515,6 +515,18 @@ mod tests {
         let trace = finish().unwrap();
         assert!(trace.events.len() > 12, "{:?}", trace.events);
 
+        // The store's `rename` brings the name of a snapshot to the flash, and no other.
+        for (name, syncs) in [("snap.1", 1), ("other", 0)] {
+            begin(plan(folder)).unwrap();
+            fs::write(folder.join("generating"), b"snapshot").unwrap();
+            fs::rename(folder.join("generating"), folder.join(name)).unwrap();
+            let trace = finish().unwrap();
+            let mut after = trace.events.iter();
+            assert!(after.any(|event| matches!(event, Event::Rename { .. })));
+            let is_synced = |event: &&Event| matches!(event, Event::Sync { node: ROOT, .. });
+            assert_eq!(after.filter(is_synced).count(), syncs, "{name}");
+        }
+
         begin(plan(folder)).unwrap();
         // The kernel copies; none of our calls is asked.
         fs::copy(folder.join("known"), folder.join("copy")).unwrap();

@@ -322,7 +322,7 @@ extern "C" fn fdatasync(fd: c_int) -> c_int {
     })
 }
 
-// renameat(2)
+// renameat(2); the store's `rename` comes by here, too
 #[unsafe(no_mangle)]
 unsafe extern "C" fn renameat(
     from_directory: c_int,
@@ -337,13 +337,6 @@ unsafe extern "C" fn renameat(
     // SAFETY: the caller of renameat passed two strings.
     let (old, new) = unsafe { (path_at(from), path_at(to)) };
     recorder::renaming((from_directory, old), (to_directory, new), call)
-}
-
-// rename(2)
-#[unsafe(no_mangle)]
-unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
-    // SAFETY: as our caller promised rename(2).
-    unsafe { renameat(libc::AT_FDCWD, from, libc::AT_FDCWD, to) }
 }
 
 // unlinkat(2)

@@ -1,15 +1,18 @@
 //! The durability fence proves that it is there.
 //!
 //! `crate::sys` defines the symbol `sync_file_range`, which sled calls after each write of its
-//! log, as `fdatasync`. Whether the linker took ours depends on how a binary was made, so every
-//! process looks before it acknowledges anything. See docs/decisions/0002.
+//! log, as `fdatasync`, and `rename`, by which it names its snapshots, so that it syncs the directory.
+//! Whether the linker took ours depends on how a binary was made, so every process looks before it
+//! acknowledges anything. See docs/decisions/0002 and 0018.
+
+use std::fs;
 
 use crate::sys;
 
 /// The binary was linked without the fence: nothing that it acknowledged would be durable.
 #[derive(Debug, thiserror::Error)]
 pub enum FenceError {
-    /// sled's flush did not come through our `sync_file_range`.
+    /// sled's flush did not come through our `sync_file_range`, or a rename through our `rename`.
     #[error(
         "this binary has no durability fence: a flush of the database did not pass through it, so \
          acknowledged data would not survive a power cut; use another build"
@@ -30,7 +33,10 @@ pub(crate) fn verify(database: &sled::Db) -> Result<(), FenceError> {
     let value = getrandom::u64().map_err(FenceError::Random)?;
     database.insert("fence", value.to_be_bytes().as_slice())?;
     database.flush()?;
-    if calls() == before {
+    let renames = sys::renames();
+    // There is nothing of that name; whether the call comes by is what is asked.
+    let _ = fs::rename("", "");
+    if calls() == before || sys::renames() == renames {
         Err(FenceError::NotCalled)
     } else {
         Ok(())

@@ -6,9 +6,13 @@
     reason = "the one file of the crate that may hold it; `cargo xtask tidy` looks for others"
 )]
 
-use std::ffi::{c_int, c_uint};
+use std::ffi::{CStr, OsStr, c_char, c_int, c_uint};
 use std::mem;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::durable_file::sync_directory;
 
 /// How often the fence below was called since the process started.
 static FENCE_CALLS: AtomicU64 = AtomicU64::new(0);
@@ -35,6 +39,51 @@ unsafe extern "C" fn sync_file_range(
     FENCE_BYTES.fetch_add(u64::try_from(length).unwrap_or(0), Ordering::Relaxed);
     // SAFETY: fdatasync takes any integer and answers one that is no open file with EBADF.
     unsafe { libc::fdatasync(fd) }
+}
+
+/// How often the `rename` below was called since the process started.
+static RENAMES: AtomicU64 = AtomicU64::new(0);
+
+/// Takes the place of libc's `rename` in every binary that links this crate.
+///
+/// sled 0.34 gives a snapshot its name when it opens a database, and at once fills with zeros what is
+/// free according to it. Of a power cut that leaves the zeros and not the name, nothing recovers: without
+/// the snapshot sled takes the zeros for the end of its log, and a database of megabytes for a new one.
+/// So the directory is synced before `rename` returns (docs/decisions/0018).
+///
+/// A failure is returned as -1 with `errno`, also one of the sync: the name is there then, and sled
+/// gives up opening.
+///
+/// # Safety
+///
+/// As rename(2): both are strings that end with zero.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
+    RENAMES.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: renameat asks of the two what rename asks.
+    let answer = unsafe { libc::renameat(libc::AT_FDCWD, from, libc::AT_FDCWD, to) };
+    if answer != 0 {
+        return answer;
+    }
+    match directory_of_snapshot(to).map(|directory| sync_directory(&directory)) {
+        // Closing a directory does not change the `errno` of its sync.
+        Some(Err(_)) => -1,
+        Some(Ok(())) | None => 0,
+    }
+}
+
+/// Where the file is, if it has a name as sled's snapshots have.
+fn directory_of_snapshot(path: *const c_char) -> Option<PathBuf> {
+    // SAFETY: rename has just taken it for a string.
+    let path = unsafe { CStr::from_ptr(path) };
+    let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+    let name = path.file_name()?.as_bytes();
+    (name.starts_with(b"snap.")).then(|| path.parent().map(Path::to_owned))?
+}
+
+/// How often `rename` was called since the process started.
+pub(crate) fn renames() -> u64 {
+    RENAMES.load(Ordering::Relaxed)
 }
 
 /// How often the fence was called since the process started.
