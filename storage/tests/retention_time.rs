@@ -164,8 +164,9 @@ fn step_of_the_clock_makes_nothing_of_this_boot_older() {
         assert_eq!(start(&store), Offset(0));
     }
     clock.set_and_wait(|times| times.pass(DAY));
+    // All but the newest segment, of which a MiB holds a thousand of these records.
     assert!(
-        start(&store) >= Offset(4000),
+        start(&store) >= Offset(3900),
         "really old: {}",
         start(&store)
     );

