@@ -152,8 +152,10 @@ pub(crate) fn open(
     })
     .map_err(io_error)?;
     kept.extend(keep(path, purpose, Extent::Tail)?);
-    // A power cut can leave the directory without them; sled makes them again.
-    let is_complete = FILES.iter().all(|name| path.join(name).exists());
+    // A power cut can leave the directory without them; sled makes them again. Those of the metadata may
+    // be there and not on the flash, if the process was killed before it came to that.
+    let is_complete =
+        purpose == Purpose::Segment && FILES.iter().all(|name| path.join(name).exists());
     let mut last = match attempt(path, purpose) {
         Ok(database) => {
             if !is_complete {

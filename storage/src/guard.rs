@@ -31,9 +31,10 @@ use evidence::is_damaged;
 const UNFINISHED: &str = "copy";
 /// More copies of one segment are not made: a card that dies must not fill itself with them.
 const COPIES_MAX: usize = 4;
-/// Bytes that a copy leaves free, or a sixteenth of a small file system: what is published from now on
-/// needs them more.
-const LEFT_FREE: u64 = 64 * 1024 * 1024;
+/// Bytes that a copy leaves free, or a quarter of a small file system: what is published from now on
+/// needs them more. The default reserve, below which nothing is taken until a quarter more is free, and
+/// two segments.
+const LEFT_FREE: u64 = 128 * 1024 * 1024;
 
 /// What sled will read of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,9 +82,12 @@ pub(crate) fn keep(path: &Path, extent: Extent) -> io::Result<Option<Kept>> {
         Extent::Tail => snapshot_lsn(path),
         Extent::Whole => 0,
     };
-    // What is no file is sled's to refuse.
-    let Ok(log) = RawLog::open(&path.join("db"), Purpose::Segment.segment_bytes()) else {
-        return Ok(None);
+    let log = match RawLog::open(&path.join("db"), Purpose::Segment.segment_bytes()) {
+        Ok(log) => log,
+        // Without looking, sled must not destroy anything because of a passing trouble of the machine.
+        Err(error) if is_passing(&error) => return Err(error),
+        // What is no file is sled's to refuse.
+        Err(_) => return Ok(None),
     };
     let is_damaged = is_damaged(&log, from)?;
     let bytes_read = log.bytes_read();
@@ -107,6 +111,13 @@ pub(crate) fn keep(path: &Path, extent: Extent) -> io::Result<Option<Kept>> {
     Ok(Some(kept))
 }
 
+fn is_passing(error: &io::Error) -> bool {
+    let passing = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR];
+    error
+        .raw_os_error()
+        .is_some_and(|code| passing.contains(&code))
+}
+
 /// The data folder that a segment is in.
 fn folder_of(path: &Path) -> Option<&Path> {
     let log = path.parent()?;
@@ -128,7 +139,7 @@ fn snapshot_lsn(path: &Path) -> i64 {
         let (content, _) = rest.split_last_chunk::<8>()?;
         // One more than the number, so that none is 0.
         let lsn = i64::from_le_bytes(*content.first_chunk::<8>()?);
-        (crc32fast::hash(content) == u32::from_le_bytes(*checksum)).then_some(lsn - 1)
+        (crc32fast::hash(content) == u32::from_le_bytes(*checksum)).then_some(lsn.saturating_sub(1))
     };
     newest().unwrap_or(0).max(0)
 }
@@ -150,8 +161,12 @@ fn copies(path: &Path, quarantine: &Path) -> io::Result<Vec<PathBuf>> {
         let entry = entry?;
         let found = entry.file_name().to_string_lossy().into_owned();
         let rest = found.strip_prefix(name.as_ref());
-        let number = rest.map(|rest| rest.strip_prefix('.').unwrap_or(rest));
-        if number.is_some_and(|n| n.is_empty() || n.parse::<u32>().is_ok()) {
+        // Not a later generation of the same evacuated segment, whose number only begins alike.
+        let is_number = |rest: &str| {
+            let number = rest.strip_prefix('.').map(str::parse::<u32>);
+            matches!(number, Some(Ok(_)))
+        };
+        if rest.is_some_and(|rest| rest.is_empty() || is_number(rest)) {
             copies.push(entry.path());
         }
     }
@@ -160,21 +175,22 @@ fn copies(path: &Path, quarantine: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Whether a file of `bytes` can be copied in a file system of `total` bytes, `free` of them free.
 fn has_room(bytes: u64, free: u64, total: u64) -> bool {
-    free >= bytes.saturating_add(LEFT_FREE.min(total / 16))
+    free >= bytes.saturating_add(LEFT_FREE.min(total / 4))
 }
 
 /// Copies a segment into quarantine, durably; the name that it got.
 fn copy(path: &Path, quarantine: &Path) -> io::Result<String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let unfinished = quarantine.join(format!("{name}.{UNFINISHED}"));
+    // One that was interrupted takes the room that this one needs.
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished)?;
+    }
     let stat = rustix::fs::statvfs(quarantine)?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
     let needed = fs::metadata(path.join("db"))?.len();
     if !has_room(needed, bytes(stat.f_bavail), bytes(stat.f_blocks)) {
         return Err(io::ErrorKind::StorageFull.into());
-    }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let unfinished = quarantine.join(format!("{name}.{UNFINISHED}"));
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished)?;
     }
     let copied = view::copy_all(path, &unfinished).and_then(|()| {
         File::open(unfinished.join("db"))?.sync_all()?;

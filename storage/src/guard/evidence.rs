@@ -58,9 +58,12 @@ impl Evidence {
 
     /// Whether this piece proves that what is damaged was durable.
     fn piece(&mut self, commit: CommitNumber, is_last: bool) -> bool {
-        if self.newest.is_none_or(|(newest, _)| newest <= commit) {
-            self.newest = Some((commit, is_last));
-        }
+        // sled writes pages anew: a piece of a commit may come once more behind the last of it.
+        self.newest = match self.newest {
+            Some((newest, was_last)) if newest == commit => Some((commit, was_last || is_last)),
+            Some((newest, _)) if newest > commit => self.newest,
+            _ => Some((commit, is_last)),
+        };
         if self.damage.is_none() {
             return false;
         }
@@ -69,5 +72,22 @@ impl Evidence {
             Some((before, false)) => commit > before,
             None => commit > *self.behind.get_or_insert(commit),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commit_is_whole_although_a_page_of_it_was_written_again() {
+        let mut evidence = Evidence::default();
+        for is_last in [false, true, false] {
+            assert!(!evidence.piece(CommitNumber(7), is_last));
+        }
+        evidence.nothing_at(100);
+        // What a crash left of the commit that was being written.
+        assert!(!evidence.piece(CommitNumber(8), false));
+        assert!(evidence.piece(CommitNumber(9), false));
     }
 }
