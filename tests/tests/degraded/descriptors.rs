@@ -33,7 +33,7 @@ fn fill_until_the_end(place: &Place, name: &str) -> Vec<String> {
 /// segment is full.
 #[test]
 fn files_that_cannot_be_opened_lead_to_one_restart_and_then_to_degraded_mode() {
-    let Some(around) = failing("openat", "EMFILE", 70) else {
+    let Some(around) = failing("openat", "EMFILE", 110) else {
         return;
     };
     let place = Place::new();
