@@ -32,10 +32,13 @@ fn with_everything() -> Gateway {
     ))
     .unwrap();
     super::publish(&gateway, "t", &[b"one"]);
-    // Lag is known when the route has looked at its log.
     let labels = [("route", "r")];
     gateway
         .wait_metric("tidegate_bridge_trouble", &labels, |value| value == 1.0)
+        .unwrap();
+    // Known when the route has looked for the oldest record in its log.
+    gateway
+        .wait_metric("tidegate_bridge_lag_seconds", &labels, |value| value >= 0.0)
         .unwrap();
     gateway
 }
