@@ -35,7 +35,13 @@ impl Mark {
         let mut content = [0; 12];
         let written = match file.read_exact_at(&mut content, 0) {
             Ok(()) => decode(content).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => CommitNumber::default(),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                let nothing = CommitNumber::default();
+                // So that the file is not taken for damaged until there is something to note. If it
+                // cannot be written, the next note will say so.
+                let _ = file.write_all_at(&encode(nothing), 0);
+                nothing
+            }
             // It may say what nothing else does.
             Err(error) => return Err(error),
         };
@@ -96,11 +102,14 @@ mod tests {
         let path = folder.path().join("MARK");
         let mut mark = Mark::open(&path).unwrap();
         assert_eq!(mark.commit(), CommitNumber(0));
+        assert_eq!(Mark::look(&path).unwrap(), Some(CommitNumber(0)), "new");
         mark.note(CommitNumber(77)).unwrap();
         assert_eq!(Mark::open(&path).unwrap().commit(), CommitNumber(77));
         std::fs::write(&path, [1; 12]).unwrap();
         assert_eq!(Mark::open(&path).unwrap().commit(), CommitNumber(0));
         std::fs::write(&path, [1; 5]).unwrap();
+        assert_eq!(Mark::look(&path).unwrap(), None);
         assert_eq!(Mark::open(&path).unwrap().commit(), CommitNumber(0));
+        assert_eq!(Mark::look(&path).unwrap(), Some(CommitNumber(0)));
     }
 }
