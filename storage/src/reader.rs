@@ -413,7 +413,7 @@ fn visit_segment(
     };
     let database = match opened {
         Err(ReadError::Open {
-            source: DatabaseError::Damaged { path, what },
+            source: DatabaseError::Damaged { path, what, .. },
             ..
         }) if !is_active => {
             tracing::error!(path = %path.display(), what, "Segment cannot be opened.");

@@ -257,7 +257,7 @@ impl Index {
     }
 
     /// Whether a segment of this very name is there.
-    fn has(&self, name: SegmentName) -> bool {
+    pub(crate) fn has(&self, name: SegmentName) -> bool {
         let is = |record: &SegmentRecord| record.name(name.first) == name;
         match self.sealed.get(&name.first) {
             Some(record) => is(record),
