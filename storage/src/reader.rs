@@ -78,6 +78,19 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// Whether a segment is so damaged that it cannot be opened.
+    fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Open {
+                source: DatabaseError::Damaged { .. },
+                ..
+            }
+        )
+    }
+}
+
 /// Reads a partition. Its place is remembered from call to call.
 #[derive(Debug)]
 pub struct PartitionReader {
@@ -260,14 +273,18 @@ impl PartitionReader {
         };
         // From the start of a segment on it is read without a search.
         let opened = open_found(find, |name, (_, from_start)| match from_start {
-            true => Ok(Some(None)),
+            true => Ok::<_, ReadError>(Some(None)),
             false => Ok(open(&self.shared, name)?.map(Some)),
         });
         let Some((_, (first_commit, _), database)) = opened else {
             return Ok(None);
         };
-        let Some(database) = database? else {
-            return Ok(Some(first_commit));
+        let database = match database {
+            Ok(Some(database)) => database,
+            Ok(None) => return Ok(Some(first_commit)),
+            // The reading itself meets it again, and says what cannot be had.
+            Err(error) if error.is_damage() => return Ok(Some(first_commit)),
+            Err(error) => return Err(error),
         };
         let starts = segment::chunk_starts(&database);
         // The last chunk at whose start the partition is not yet behind `next`.
@@ -412,11 +429,9 @@ fn visit_segment(
         damaged_up_to: Some(after),
     };
     let database = match opened {
-        Err(ReadError::Open {
-            source: DatabaseError::Damaged { path, what, .. },
-            ..
-        }) if !is_active => {
-            tracing::error!(path = %path.display(), what, "Segment cannot be opened.");
+        Err(error) if error.is_damage() && !is_active => {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "Segment cannot be read.");
             return Ok(damaged);
         }
         opened => opened?,
