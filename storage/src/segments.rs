@@ -52,7 +52,7 @@ enum Slot {
 }
 
 /// What is where.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Index {
     /// Sealed segments, and those that are being sealed.
     pub(crate) sealed: BTreeMap<SegmentId, Arc<SegmentRecord>>,
