@@ -165,8 +165,9 @@ impl PartitionReader {
         })?;
         let at_end = visited.next > durable && visited.damaged_up_to.is_none();
         if at_end && jump.is_none() && collected.commits.is_empty() {
-            // Offsets leapt to the high watermark and nothing came since.
-            return Ok(self.gap(high_watermark, GapReason::LostEnd));
+            // Offsets leapt to the high watermark and nothing came since, or the last ones are missing.
+            let reason = self.missing_reason();
+            return Ok(self.gap(high_watermark, reason));
         }
         self.finish(collected, jump, visited)
     }
@@ -181,10 +182,9 @@ impl PartitionReader {
         if collected.commits.is_empty() {
             if let Some((_, to, span)) = jump {
                 let leapt = self.shared.current_span().0 >= span && span > SpanId(0);
-                let reason = if leapt {
-                    GapReason::LostEnd
-                } else {
-                    GapReason::Quarantine
+                let reason = match leapt {
+                    true => self.missing_reason(),
+                    false => GapReason::Quarantine,
                 };
                 return Ok(self.gap_keeping_place(to, reason));
             }
@@ -255,9 +255,24 @@ impl PartitionReader {
         self.gap_keeping_place(to, reason)
     }
 
+    /// If the ledger knows of it, it is told as it stands there, piece by piece.
     fn gap_keeping_place(&mut self, to: Offset, reason: GapReason) -> Read {
+        let (noted, to) = self.shared.noted_gap(self.partition, self.next, to);
         let from = std::mem::replace(&mut self.next, to);
+        let reason = noted.unwrap_or(reason);
         Read::Gap { from, to, reason }
+    }
+
+    /// Why the next record is not there: it is missing in the segment that has had it, or none had.
+    fn missing_reason(&self) -> GapReason {
+        let index = self.shared.segments.index();
+        let mut parts = index
+            .all()
+            .filter_map(|(_, record)| record.part(self.partition));
+        match parts.any(|part| part.base_offset <= self.next && self.next < part.next_offset) {
+            true => GapReason::Quarantine,
+            false => GapReason::LostEnd,
+        }
     }
 
     /// A commit before or at which the partition reaches `next`; `None` if no segment has it.

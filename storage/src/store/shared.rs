@@ -14,7 +14,7 @@ use crate::clock::{CorrectedTime, TimeQuality};
 use crate::database::DatabaseError;
 use crate::flash::{FlashStatus, FlashUse};
 use crate::folder::Folder;
-use crate::gap::Gap;
+use crate::gap::{self, Gap, GapReason};
 use crate::identity::Span;
 use crate::ids::{CommitNumber, EraId, LogId, LogPartition, Offset, SegmentId, SpanId};
 use crate::journal::JournalKey;
@@ -477,6 +477,16 @@ impl Shared {
 
     pub(crate) fn gaps(&self) -> Vec<Gap> {
         self.state().gaps().cloned().collect()
+    }
+
+    /// See [`gap::noted`].
+    pub(crate) fn noted_gap(
+        &self,
+        partition: LogPartition,
+        from: Offset,
+        to: Offset,
+    ) -> (Option<GapReason>, Offset) {
+        gap::noted(self.state().gaps(), partition, from, to)
     }
 
     pub(crate) fn record_gap(
