@@ -76,6 +76,8 @@ pub enum DatabaseError {
         path: PathBuf,
         /// What sled said last.
         what: String,
+        /// Whether it was not even tried, for want of room for a copy.
+        lacks_room: bool,
     },
     /// The files cannot be read or written; that is not damage.
     #[error("open the database {path}")]
@@ -103,6 +105,7 @@ pub(crate) fn open_readable(
         Err(error) if error.raw_os_error() == Some(libc::EIO) => Err(DatabaseError::Damaged {
             path: path.to_owned(),
             what: format!("its file cannot be read: {error}"),
+            lacks_room: false,
         }),
         // Whatever else is wrong with it, opening it says what.
         _ => open(path, purpose, kept),
@@ -195,6 +198,7 @@ pub(crate) fn open(
         Failure::Damage(what) => Err(DatabaseError::Damaged {
             path: path.to_owned(),
             what,
+            lacks_room: false,
         }),
     }
 }
@@ -214,6 +218,7 @@ fn keep(path: &Path, purpose: Purpose, extent: Extent) -> Result<Option<Kept>, D
             what: format!(
                 "there is no room to copy it before what follows the damage is lost: {source}"
             ),
+            lacks_room: true,
         },
         _ => DatabaseError::Io { path, source },
     })
@@ -234,6 +239,7 @@ pub(crate) fn create(path: &Path, purpose: Purpose) -> Result<sled::Db, Database
             return Err(DatabaseError::Damaged {
                 path: path.to_owned(),
                 what,
+                lacks_room: false,
             });
         }
     };

@@ -18,8 +18,8 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
-use crate::commit::{Commit, CommitError};
-use crate::database::DatabaseError;
+use crate::commit::Commit;
+use crate::database::{self, DatabaseError};
 use crate::durable_file::{remove_directory, sync_directory};
 use crate::encoding::{EncodingError, Stored as _};
 use crate::ids::{Offset, SegmentId};
@@ -68,6 +68,16 @@ pub(crate) enum ManifestError {
     Name,
     #[error("sled panicked")]
     Panicked,
+}
+
+impl ManifestError {
+    /// Whether it says nothing of the content: it may pass.
+    pub(crate) fn is_of_the_machine(&self) -> bool {
+        let Self::Database(MetadataError::Database(error)) = self else {
+            return false;
+        };
+        database::is_of_the_machine(error)
+    }
 }
 
 impl Manifest {
@@ -152,8 +162,6 @@ pub(crate) enum WriteError {
         path: PathBuf,
         source: WriteManifestError,
     },
-    #[error(transparent)]
-    Copy(#[from] CommitError),
     #[error("{action} {path}")]
     Io {
         action: &'static str,

@@ -44,6 +44,26 @@ impl Stored for Gap {
     const VERSION: u8 = 1;
 }
 
+/// What the ledger says of the first of the missing records `from..to`, and up to where it says the same.
+/// Gaps of routes are none for readers.
+pub(crate) fn noted<'a>(
+    gaps: impl Iterator<Item = &'a Gap>,
+    partition: LogPartition,
+    from: Offset,
+    to: Offset,
+) -> (Option<GapReason>, Offset) {
+    let mut next = to;
+    for gap in gaps.filter(|gap| gap.route.is_none() && gap.partition == partition) {
+        if gap.from <= from && from < gap.to {
+            return (Some(gap.reason), to.min(gap.to));
+        }
+        if gap.from > from {
+            next = next.min(gap.from);
+        }
+    }
+    (None, next)
+}
+
 /// Why records are gone. The order is stored: new reasons go to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum GapReason {
@@ -144,6 +164,40 @@ mod tests {
             reason,
             noted_ms: 5,
         }
+    }
+
+    #[test]
+    fn loss_is_told_piece_by_piece_as_the_ledger_has_it() {
+        let of_all = |from, to, reason| Gap {
+            route: None,
+            ..gap(from, to, reason)
+        };
+        let other = LogPartition {
+            log: LogId(2),
+            partition: PartitionId(0),
+        };
+        let ledger = [
+            gap(0, 100, GapReason::Refused),
+            Gap {
+                partition: other,
+                ..of_all(0, 100, GapReason::Discarded)
+            },
+            of_all(30, 40, GapReason::LostEnd),
+            of_all(10, 20, GapReason::Quarantine),
+        ];
+        let noted = |from, to| {
+            let partition = of_all(0, 0, GapReason::LostEnd).partition;
+            let (reason, to) = noted(ledger.iter(), partition, Offset(from), Offset(to));
+            (reason, to.0)
+        };
+        assert_eq!(noted(0, 50), (None, 10));
+        assert_eq!(noted(10, 50), (Some(GapReason::Quarantine), 20));
+        assert_eq!(noted(19, 20), (Some(GapReason::Quarantine), 20));
+        assert_eq!(noted(15, 17), (Some(GapReason::Quarantine), 17));
+        assert_eq!(noted(20, 50), (None, 30));
+        assert_eq!(noted(30, 50), (Some(GapReason::LostEnd), 40));
+        assert_eq!(noted(40, 50), (None, 50));
+        assert_eq!(noted(0, 5), (None, 5));
     }
 
     #[test]

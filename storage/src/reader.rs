@@ -78,6 +78,19 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// Whether a segment is so damaged that it cannot be opened.
+    fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Open {
+                source: DatabaseError::Damaged { .. },
+                ..
+            }
+        )
+    }
+}
+
 /// Reads a partition. Its place is remembered from call to call.
 #[derive(Debug)]
 pub struct PartitionReader {
@@ -152,8 +165,9 @@ impl PartitionReader {
         })?;
         let at_end = visited.next > durable && visited.damaged_up_to.is_none();
         if at_end && jump.is_none() && collected.commits.is_empty() {
-            // Offsets leapt to the high watermark and nothing came since.
-            return Ok(self.gap(high_watermark, GapReason::LostEnd));
+            // Offsets leapt to the high watermark and nothing came since, or the last ones are missing.
+            let reason = self.missing_reason();
+            return Ok(self.gap(high_watermark, reason));
         }
         self.finish(collected, jump, visited)
     }
@@ -168,10 +182,9 @@ impl PartitionReader {
         if collected.commits.is_empty() {
             if let Some((_, to, span)) = jump {
                 let leapt = self.shared.current_span().0 >= span && span > SpanId(0);
-                let reason = if leapt {
-                    GapReason::LostEnd
-                } else {
-                    GapReason::Quarantine
+                let reason = match leapt {
+                    true => self.missing_reason(),
+                    false => GapReason::Quarantine,
                 };
                 return Ok(self.gap_keeping_place(to, reason));
             }
@@ -242,9 +255,24 @@ impl PartitionReader {
         self.gap_keeping_place(to, reason)
     }
 
+    /// If the ledger knows of it, it is told as it stands there, piece by piece.
     fn gap_keeping_place(&mut self, to: Offset, reason: GapReason) -> Read {
+        let (noted, to) = self.shared.noted_gap(self.partition, self.next, to);
         let from = std::mem::replace(&mut self.next, to);
+        let reason = noted.unwrap_or(reason);
         Read::Gap { from, to, reason }
+    }
+
+    /// Why the next record is not there: it is missing in the segment that has had it, or none had.
+    fn missing_reason(&self) -> GapReason {
+        let index = self.shared.segments.index();
+        let mut parts = index
+            .all()
+            .filter_map(|(_, record)| record.part(self.partition));
+        match parts.any(|part| part.base_offset <= self.next && self.next < part.next_offset) {
+            true => GapReason::Quarantine,
+            false => GapReason::LostEnd,
+        }
     }
 
     /// A commit before or at which the partition reaches `next`; `None` if no segment has it.
@@ -260,14 +288,18 @@ impl PartitionReader {
         };
         // From the start of a segment on it is read without a search.
         let opened = open_found(find, |name, (_, from_start)| match from_start {
-            true => Ok(Some(None)),
+            true => Ok::<_, ReadError>(Some(None)),
             false => Ok(open(&self.shared, name)?.map(Some)),
         });
         let Some((_, (first_commit, _), database)) = opened else {
             return Ok(None);
         };
-        let Some(database) = database? else {
-            return Ok(Some(first_commit));
+        let database = match database {
+            Ok(Some(database)) => database,
+            Ok(None) => return Ok(Some(first_commit)),
+            // The reading itself meets it again, and says what cannot be had.
+            Err(error) if error.is_damage() => return Ok(Some(first_commit)),
+            Err(error) => return Err(error),
         };
         let starts = segment::chunk_starts(&database);
         // The last chunk at whose start the partition is not yet behind `next`.
@@ -412,11 +444,9 @@ fn visit_segment(
         damaged_up_to: Some(after),
     };
     let database = match opened {
-        Err(ReadError::Open {
-            source: DatabaseError::Damaged { path, what },
-            ..
-        }) if !is_active => {
-            tracing::error!(path = %path.display(), what, "Segment cannot be opened.");
+        Err(error) if error.is_damage() && !is_active => {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "Segment cannot be read.");
             return Ok(damaged);
         }
         opened => opened?,

@@ -139,6 +139,9 @@ pub enum ScanError {
         /// The one that came.
         found: CommitNumber,
     },
+    /// The machine gives no answer; that says nothing of what is stored, and may pass.
+    #[error("the segment's database cannot be read now: {0}")]
+    Machine(String),
     /// sled cannot read its own pages.
     #[error("the segment's database cannot be read: {0}")]
     Database(String),
@@ -162,7 +165,10 @@ fn scan_pieces(
     from: CommitNumber,
     visit: &mut dyn FnMut(Commit) -> ControlFlow<()>,
 ) -> Result<Option<CommitNumber>, ScanError> {
-    let unreadable = |error: sled::Error| ScanError::Database(error.to_string());
+    let unreadable = |error: sled::Error| match database::is_of_the_machine(&error) {
+        true => ScanError::Machine(error.to_string()),
+        false => ScanError::Database(error.to_string()),
+    };
     let start = PieceKey {
         commit: from,
         piece: 0,

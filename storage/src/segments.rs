@@ -3,9 +3,10 @@
 //! A sealed segment is closed unless somebody reads it: each open one costs its size in memory, and
 //! each opening writes to flash.
 //!
-//! Invariants: a database is opened by nobody else, and at most once at a time; at most
-//! [`OPEN_SEALED_MAX`] sealed segments stay open when nobody reads them; nothing waits for flash
-//! while it holds a lock of this module.
+//! Invariants: a database is opened by nobody else, and at most once at a time; one that is found so
+//! damaged that it cannot be opened is not tried again until the next start, since each attempt reads
+//! all of it; at most [`OPEN_SEALED_MAX`] sealed segments stay open when nobody reads them; nothing
+//! waits for flash while it holds a lock of this module.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -41,15 +42,17 @@ pub(crate) struct Segments {
 
 type Slots = BTreeMap<SegmentName, Slot>;
 
-/// A segment that is open, or about to be.
+/// A segment that is open, or about to be, or never will be.
 #[derive(Debug)]
 enum Slot {
     Opening,
     Open(OpenSegment),
+    /// What is wrong with it. It stays until the segment is taken out.
+    Damaged(Arc<str>),
 }
 
 /// What is where.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Index {
     /// Sealed segments, and those that are being sealed.
     pub(crate) sealed: BTreeMap<SegmentId, Arc<SegmentRecord>>,
@@ -160,7 +163,14 @@ impl Segments {
                     let waited = self.opened.wait(open);
                     open = waited.unwrap_or_else(PoisonError::into_inner);
                 }
-                None => break,
+                Some(Slot::Damaged(what)) if self.index().has(name) => {
+                    return Err(DatabaseError::Damaged {
+                        path: name.path(&self.folder),
+                        what: what.to_string(),
+                        lacks_room: false,
+                    });
+                }
+                Some(Slot::Damaged(_)) | None => break,
             }
         }
         if !self.index().has(name) {
@@ -176,6 +186,14 @@ impl Segments {
         self.damaged().extend(kept);
         let mut open = self.open_segments();
         open.remove(&name);
+        if let Err(DatabaseError::Damaged {
+            what,
+            lacks_room: false,
+            ..
+        }) = &opened
+        {
+            open.insert(name, Slot::Damaged(what.as_str().into()));
+        }
         let database = opened.map(|database| {
             let segment = OpenSegment::new(database, false);
             let database = Arc::clone(&segment.database);
@@ -242,7 +260,8 @@ impl Segments {
 
     /// Open databases, the active one included.
     pub(crate) fn open_count(&self) -> usize {
-        self.open_segments().len()
+        let open = self.open_segments();
+        open.values().filter(|slot| slot.is_open()).count()
     }
 }
 
@@ -257,7 +276,7 @@ impl Index {
     }
 
     /// Whether a segment of this very name is there.
-    fn has(&self, name: SegmentName) -> bool {
+    pub(crate) fn has(&self, name: SegmentName) -> bool {
         let is = |record: &SegmentRecord| record.name(name.first) == name;
         match self.sealed.get(&name.first) {
             Some(record) => is(record),
@@ -304,7 +323,13 @@ impl Slot {
         match self {
             Self::Opening => true,
             Self::Open(segment) => segment.is_in_use(),
+            Self::Damaged(_) => false,
         }
+    }
+
+    /// Or about to be.
+    fn is_open(&self) -> bool {
+        !matches!(self, Self::Damaged(_))
     }
 }
 
@@ -320,7 +345,8 @@ fn take_idle(open: &mut Slots, keep: usize, before: Option<Instant>) -> Vec<Slot
         .collect();
     idle.sort_unstable();
     let is_active = |slot: &Slot| matches!(slot, Slot::Open(segment) if segment.active);
-    let sealed = open.values().filter(|slot| !is_active(slot)).count();
+    let sealed = open.values().filter(|slot| slot.is_open());
+    let sealed = sealed.filter(|slot| !is_active(slot)).count();
     let excess = sealed.saturating_sub(keep);
     let mut taken = Vec::new();
     for (index, (last_used, name)) in idle.into_iter().enumerate() {
@@ -399,6 +425,81 @@ mod tests {
         segments.open_segments().insert(written(1), Slot::Opening);
         assert_eq!(segments.open_count(), 2);
         assert!(!segments.take_out(written(1)), "it is about to be read");
+    }
+
+    /// Bytes that this thread has read so far; the kernel counts them.
+    fn bytes_read() -> u64 {
+        let counts = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+        let read = counts.lines().find_map(|line| line.strip_prefix("rchar: "));
+        read.unwrap().parse().unwrap()
+    }
+
+    /// Fills a database, and puts a file where sled has a directory; gives the bytes of its file.
+    fn make_unopenable(path: &std::path::Path) -> u64 {
+        let database = database::open(path, Purpose::Segment, &mut Vec::new()).unwrap();
+        for number in 0..8_u32 {
+            let key = number.to_be_bytes();
+            database.insert(key, vec![7; 100_000]).unwrap();
+        }
+        database.flush().unwrap();
+        drop(database);
+        std::fs::remove_dir_all(path.join("blobs")).unwrap();
+        std::fs::write(path.join("blobs"), b"").unwrap();
+        std::fs::metadata(path.join("db")).unwrap().len()
+    }
+
+    #[test]
+    fn segment_that_is_too_damaged_to_be_opened_is_read_once_until_it_goes() {
+        let (folder, segments) = segments(1);
+        let path = written(1).path(folder.path());
+        let bytes = make_unopenable(&path);
+        let before = bytes_read();
+        let first = segments.database(written(1)).unwrap_err().to_string();
+        let read = bytes_read() - before;
+        assert!(read >= bytes, "{read} of {bytes} bytes: {first}");
+        let before = bytes_read();
+        for _ in 0..10 {
+            let again = segments.database(written(1)).unwrap_err();
+            assert_eq!(again.to_string(), first);
+        }
+        let read = bytes_read() - before;
+        assert!(read < 10_000, "{read} bytes to say the same ten times");
+        assert_eq!(segments.open_count(), 1, "the active one");
+        assert!(segments.take_out(written(1)));
+        assert!(segments.database(written(1)).unwrap().is_none());
+        assert_eq!(segments.open_segments().len(), 1);
+    }
+
+    /// It may be there for the next reader.
+    #[test]
+    fn segment_that_the_machine_does_not_open_is_tried_again() {
+        let (folder, segments) = segments(1);
+        let (there, away) = (written(1).path(folder.path()), folder.path().join("away"));
+        std::fs::rename(&there, &away).unwrap();
+        let error = segments.database(written(1)).unwrap_err();
+        assert!(matches!(error, DatabaseError::Io { .. }), "{error:?}");
+        std::fs::rename(&away, &there).unwrap();
+        assert!(segments.database(written(1)).unwrap().is_some());
+    }
+
+    #[test]
+    fn copy_takes_the_place_of_a_segment_that_could_not_be_opened() {
+        let (folder, segments) = segments(3);
+        make_unopenable(&written(1).path(folder.path()));
+        segments.database(written(1)).unwrap_err();
+        let record = SegmentRecord {
+            evacuated: Some(Evacuated {
+                last: SegmentId(2),
+                generation: 1,
+                commits: 0,
+            }),
+            ..SegmentRecord::created()
+        };
+        segments.replace(SegmentId(1), record);
+        // So that readers ask the index again.
+        assert!(segments.database(written(1)).unwrap().is_none());
+        assert!(segments.take_out(written(1)));
+        assert_eq!(segments.open_segments().len(), 1);
     }
 
     #[test]

@@ -13,8 +13,8 @@ use std::fs;
 use std::path::Path;
 
 use storage::{GapReason, RecoveryEvent};
-use support::damage::{Damage, HARMLESS, cut, length, with_snapshot, zero_block};
-use support::template::{BLOCK, Copy, Outcome, sled, snapshots, template};
+use support::damage::{Damage, HARMLESS, cut, length, spoil_journal, with_snapshot, zero_block};
+use support::template::{BLOCK, Copy, Outcome, snapshots, template};
 
 /// Every how manyth block a sweep damages; with `TIDEGATE_SWEEP=1` it is each one.
 fn stride() -> usize {
@@ -259,24 +259,6 @@ fn folder_without_a_readable_segment_goes_on_above_all_offsets() {
         let outcome = copy.check(&all, true);
         assert!(outcome.leapt, "{what}: {outcome:?}");
     }
-}
-
-/// Overwrites the operations of the snapshot that a segment begins with; all checksums are right.
-fn spoil_journal(database: &Path) {
-    let database = sled(database, 1024 * 1024).open().unwrap();
-    let mut names = database.tree_names();
-    names.retain(|name| name.len() == 10);
-    names.sort();
-    let chunk = database.open_tree(&names[0]).unwrap();
-    let (key, value) = chunk.first().unwrap().unwrap();
-    let mut value = value.to_vec();
-    // Behind the piece's header of 6 bytes, the era of 4, the entry's header of 8 and the version.
-    value[19..40].fill(0xff);
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&key), &value[..2]);
-    let checksum = crc32c::crc32c_append(checksum, &value[6..]);
-    value[2..6].copy_from_slice(&checksum.to_be_bytes());
-    chunk.insert(key, value).unwrap();
-    database.flush().unwrap();
 }
 
 #[test]

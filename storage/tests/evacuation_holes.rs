@@ -14,9 +14,9 @@ use std::fs;
 use std::path::Path;
 
 use storage::{GapReason, LogPartition, RecoveryEvent, Store, StoreOptions, StoreThreads};
-use support::evacuated_folder::{Harm, filled, harm_commit, logs};
-use support::options;
+use support::evacuated_folder::{Harm, fill, filled, harm_commit, logs};
 use support::template::{copy_all, read_with_gaps, sled};
+use support::{append_many, options};
 
 /// Nothing moves while it is looked at.
 fn open_still(folder: &Path) -> (Store, StoreThreads) {
@@ -32,21 +32,23 @@ fn partitions(store: &Store) -> Vec<LogPartition> {
     logs.iter().flat_map(|log| log.partitions()).collect()
 }
 
-/// Records that cannot be read; readers must have been told of each, and of no others.
+/// Records that cannot be read; readers must have been told of each, and of no others, and why.
 fn missing(store: &Store) -> BTreeSet<(LogPartition, u64)> {
     let mut missing = BTreeSet::new();
     for partition in partitions(store) {
         let (found, gaps) = read_with_gaps(store, partition);
-        let range = store.log_start(partition).0..store.high_watermark(partition).0;
+        let taken = gaps.iter().filter(|gap| gap.2 == GapReason::Retention);
+        let start = taken.map(|gap| gap.1).max().unwrap_or(0);
+        let range = start..store.high_watermark(partition).0;
         let gone = range.filter(|offset| !found.contains_key(offset));
         let gone: BTreeSet<_> = gone.map(|offset| (partition, offset)).collect();
-        // Behind the last record that is left, a reader takes the end for lost.
-        let gaps = gaps.into_iter().filter(|gap| gap.2 != GapReason::Retention);
-        let told = gaps.flat_map(|(from, to, _)| from..to);
+        let told = gaps.iter().filter(|gap| gap.2 == GapReason::Quarantine);
+        let told = told.flat_map(|(from, to, _)| *from..*to);
         assert_eq!(
             told.map(|offset| (partition, offset))
                 .collect::<BTreeSet<_>>(),
-            gone
+            gone,
+            "{gaps:?}"
         );
         missing.extend(gone);
     }
@@ -116,19 +118,14 @@ fn hole_in_a_copy_is_told_to_readers_and_noted_when_a_start_reads_it() {
             1,
             "{what}: {events:?}"
         );
-        // What begins later is not missed in front; the ledger has it.
-        let missed = match what {
-            "first" => BTreeSet::new(),
-            _ => gone.clone(),
-        };
-        assert_eq!(missing(&store), missed, "{what}");
+        assert_eq!(missing(&store), gone, "{what}");
         assert_eq!(ledger(&store), gone, "{what}");
         threads.close();
         drop(store);
 
         let (store, threads) = open_still(case.path());
         assert_eq!(store.recovery_events(), [], "{what}: told once");
-        assert_eq!(missing(&store), missed, "{what}");
+        assert_eq!(missing(&store), gone, "{what}");
         assert_eq!(ledger(&store), gone, "{what}: noted once");
         threads.close();
         drop(store);
@@ -136,8 +133,36 @@ fn hole_in_a_copy_is_told_to_readers_and_noted_when_a_start_reads_it() {
         // It is read once more.
         fs::remove_dir_all(case.path().join("meta")).unwrap();
         let (store, threads) = open_still(case.path());
-        assert_eq!(missing(&store), missed, "{what}");
+        assert_eq!(missing(&store), gone, "{what}");
         assert_eq!(ledger(&store), gone, "{what}: noted once");
         threads.close();
     }
+}
+
+/// A leap is told as the loss of an end, a hole behind it is not.
+#[test]
+fn hole_in_a_copy_behind_a_leap_is_not_taken_for_a_lost_end() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let (store, threads) = open_still(folder.path());
+        append_many(&store, "long", 0..5, 100);
+        threads.close();
+    }
+    // The end that the segment before it knows of.
+    fs::remove_dir_all(folder.path().join("log/0000000002")).unwrap();
+    let copy = fill(folder.path());
+    let count = pieces(&copy);
+    harm_commit(&copy, count / 2, &Harm::Remove);
+    let (store, threads) = open_still(folder.path());
+    let long = partitions(&store)[1];
+    let leapt = store.gaps()[0].clone();
+    let (_, gaps) = read_with_gaps(&store, long);
+    let reasons: Vec<_> = gaps.iter().map(|gap| gap.2).collect();
+    assert!(leapt.at_most && leapt.reason == GapReason::LostEnd);
+    assert_eq!(
+        reasons,
+        [GapReason::LostEnd, GapReason::Quarantine],
+        "{gaps:?}"
+    );
+    threads.close();
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use storage::{
     JournalKey, JournalKind, LogOptions, Offset, RecoveryEvent, Store, StoreOptions, StoreThreads,
 };
+use support::damage::spoil_journal;
 use support::evacuated_folder::{Harm, filled, harm_commit, logs};
 use support::halves::{copies, directories, is_covered, partition, remove_empty};
 use support::template::{names, read_with_gaps, sled};
@@ -182,6 +183,52 @@ fn segment_without_its_end_is_not_copied() {
     assert!(harmed.is_dir());
     threads.close();
     drop(store);
+}
+
+/// Waits until those of `sources` are copied that come behind the one at `harmed`, which stays.
+fn wait_for_others(folder: &Path, sources: &[String], harmed: usize) {
+    wait_for("a copy of the others", || {
+        let copies = copies(folder).into_iter();
+        let mut copies = copies.filter(|copy| !copy.ends_with(".new"));
+        copies.any(|copy| is_covered(&copy, &sources[MIXED - 1]))
+    });
+    let is_copied = |copy: &String| is_covered(copy, &sources[harmed]);
+    assert!(!copies(folder).iter().any(is_copied));
+}
+
+/// A run that meets it fails, and would so again each time.
+#[test]
+fn segment_that_can_never_be_copied_keeps_no_other_from_it() {
+    let folder = mixed();
+    let sources = directories(folder.path());
+    let harmed = folder.path().join("log").join(&sources[2]);
+    spoil_journal(&harmed);
+    let (store, threads) = open_with(folder.path(), [1, 1 << 30], u64::MAX);
+    wait_for_others(folder.path(), &sources, 2);
+    assert!(harmed.is_dir());
+    threads.close();
+    drop(store);
+}
+
+#[test]
+fn segment_that_cannot_be_opened_now_keeps_no_other_from_being_copied() {
+    let folder = mixed();
+    let sources = directories(folder.path());
+    let (store, threads) = open_with(folder.path(), [1, 1 << 30], u64::MAX);
+    // Before the keeper looks around, as if the machine gave no answer.
+    let (there, away) = (
+        folder.path().join("log").join(&sources[2]),
+        folder.path().join("away"),
+    );
+    fs::rename(&there, &away).unwrap();
+    wait_for_others(folder.path(), &sources, 2);
+    fs::rename(&away, &there).unwrap();
+    let long = partition(&store, "long");
+    assert_eq!(store.log_start(long), Offset(0));
+    let (found, gaps) = read_with_gaps(&store, long);
+    assert_eq!(gaps, []);
+    assert_eq!(found.len() as u64, store.high_watermark(long).0);
+    threads.close();
 }
 
 #[test]

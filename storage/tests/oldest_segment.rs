@@ -8,14 +8,14 @@
 
 mod support;
 
-use std::path::Path;
 use std::time::Duration;
 
 use storage::{
-    AppendError, KeptBy, LogInSegment, LogOptions, LogPartition, Message, Offset, OldestSegment,
-    OnFull, Stage, Store, StoreOptions, StoreThreads,
+    KeptBy, LogInSegment, LogOptions, Offset, OldestSegment, Stage, Store, StoreOptions,
 };
-use support::{FakeClock, append_many, log_of, open, options, wait_for};
+use support::full_log::{fill, reject};
+use support::halves::{open_for, partition};
+use support::{FakeClock, append_many, open, options, wait_for};
 
 const MIB: u64 = 1 << 20;
 
@@ -26,20 +26,11 @@ fn log(name: &str, mib: u64) -> LogOptions {
     }
 }
 
-fn reject(name: &str, mib: u64, pins: &[&str]) -> LogOptions {
-    let pins = pins.iter().map(|&pin| pin.to_owned()).collect();
+fn rejecting(name: &str, mib: u64, pins: &[&str]) -> LogOptions {
     LogOptions {
-        on_full: OnFull::Reject { pins },
+        on_full: reject(pins),
         ..log(name, mib)
     }
-}
-
-fn open_without_evacuation(path: &Path, logs: &[LogOptions]) -> (Store, StoreThreads) {
-    let options = StoreOptions {
-        evacuation_bytes_per_second: 0,
-        ..options()
-    };
-    Store::open(path, options, logs).unwrap()
 }
 
 fn oldest(store: &Store) -> OldestSegment {
@@ -50,10 +41,6 @@ fn only<'a>(oldest: &'a OldestSegment, name: &str) -> &'a LogInSegment {
     assert_eq!(oldest.logs.len(), 1, "{oldest:?}");
     assert_eq!(oldest.logs[0].name, name);
     &oldest.logs[0]
-}
-
-fn partition(store: &Store, log: &str) -> LogPartition {
-    store.log(log).unwrap().partitions().next().unwrap()
 }
 
 #[test]
@@ -91,7 +78,7 @@ fn segment_that_is_written_to_is_named_with_the_logs_in_it() {
 fn log_within_its_retention_keeps_the_segments_of_others() {
     let folder = tempfile::tempdir().unwrap();
     let logs = [log("small", 2), log("large", 1024)];
-    let (store, threads) = open_without_evacuation(folder.path(), &logs);
+    let (store, threads) = open_for(folder.path(), &logs, false);
     append_many(&store, "large", 0..10, 1000);
     append_many(&store, "small", 0..6000, 1000);
     wait_for("retention", || {
@@ -108,31 +95,11 @@ fn log_within_its_retention_keeps_the_segments_of_others() {
     threads.close();
 }
 
-/// Appends to the log `a` until it is full; returns how many records it has.
-fn fill(store: &Store) -> u64 {
-    let message = Message {
-        payload: "x".repeat(1000).into(),
-        ..Message::default()
-    };
-    wait_for("a full log", || {
-        for _ in 0..200 {
-            match store.append(log_of(store, "a"), b"", &message) {
-                Ok(_) | Err(AppendError::QueueFull) => {}
-                Err(AppendError::LogFull { .. }) => return true,
-                Err(other) => panic!("{other}"),
-            }
-        }
-        false
-    });
-    append_many(store, "beside", 0..1, 1000);
-    store.high_watermark(partition(store, "a")).0
-}
-
 #[test]
 fn pin_that_keeps_it_is_named_with_what_it_still_needs() {
     let folder = tempfile::tempdir().unwrap();
-    let logs = [reject("a", 2, &["ahead", "behind"]), log("beside", 64)];
-    let (store, threads) = open_without_evacuation(folder.path(), &logs);
+    let logs = [rejecting("a", 2, &["ahead", "behind"]), log("beside", 64)];
+    let (store, threads) = open_for(folder.path(), &logs, false);
     let a = partition(&store, "a");
     append_many(&store, "a", 0..900, 1000);
     // It has all there is.
@@ -143,7 +110,7 @@ fn pin_that_keeps_it_is_named_with_what_it_still_needs() {
     let names: Vec<_> = log.pins.iter().map(|pin| pin.name.as_str()).collect();
     assert_eq!(names, ["behind"]);
     store.pin("ahead").set(a, Offset(u64::MAX));
-    let records = fill(&store);
+    let records = fill(&store, a);
     let behind = store.pin("behind");
     behind.set(a, Offset(100));
     let found = oldest(&store);
@@ -165,9 +132,9 @@ fn pin_that_keeps_it_is_named_with_what_it_still_needs() {
 #[test]
 fn log_that_rejects_without_a_pin_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, threads) =
-        open_without_evacuation(folder.path(), &[reject("a", 2, &[]), log("beside", 64)]);
-    fill(&store);
+    let logs = [rejecting("a", 2, &[]), log("beside", 64)];
+    let (store, threads) = open_for(folder.path(), &logs, false);
+    fill(&store, partition(&store, "a"));
     let found = oldest(&store);
     let log = only(&found, "a");
     assert_eq!((log.kept_by, log.pins.len()), (KeptBy::OnFull, 0));

@@ -11,16 +11,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use storage::{
-    AppendError, GapReason, JournalKey, JournalKind, LogOptions, LogPartition, Message, Offset,
-    OnFull, Read, Store, StoreOptions, StoreThreads,
+    AppendError, GapReason, JournalKey, JournalKind, LogOptions, LogPartition, Offset, OnFull,
+    Read, Store, StoreThreads,
 };
-use support::{append_many, log_of, options, read_from, wait_for};
-
-fn reject(pins: &[&str]) -> OnFull {
-    OnFull::Reject {
-        pins: pins.iter().map(|&name| name.to_owned()).collect(),
-    }
-}
+use support::full_log::{fill, reject, try_append};
+use support::halves::{open_for, partition};
+use support::{append_many, read_from, wait_for};
 
 /// Log `a` of 2 MiB, and a log beside it that drops its oldest records.
 fn open(path: &Path, on_full: &OnFull) -> (Store, StoreThreads, LogPartition) {
@@ -31,47 +27,9 @@ fn open(path: &Path, on_full: &OnFull) -> (Store, StoreThreads, LogPartition) {
     };
     let logs = [small("a", on_full.clone()), small("b", OnFull::DropOldest)];
     // A copy of several segments goes whole or not at all; this is about what may go.
-    let options = StoreOptions {
-        evacuation_bytes_per_second: 0,
-        ..options()
-    };
-    let (store, threads) = Store::open(path, options, &logs).unwrap();
-    let partition = store.log("a").unwrap().partitions().next().unwrap();
+    let (store, threads) = open_for(path, &logs, false);
+    let partition = partition(&store, "a");
     (store, threads, partition)
-}
-
-fn try_append(store: &Store) -> Result<(), AppendError> {
-    let message = Message {
-        topic: "t".into(),
-        payload: "x".repeat(1000).into(),
-        ..Message::default()
-    };
-    let appended = store.append(log_of(store, "a"), b"k", &message);
-    appended.map(|_| ())
-}
-
-/// Appends until the log is full; returns the offset behind the last record.
-fn fill(store: &Store, partition: LogPartition) -> u64 {
-    wait_for("a full log", || {
-        for _ in 0..200 {
-            match try_append(store) {
-                Ok(()) | Err(AppendError::QueueFull) => {}
-                Err(AppendError::LogFull { bytes_max, .. }) => {
-                    assert_eq!(bytes_max, 2 << 20);
-                    return true;
-                }
-                Err(other) => panic!("{other}"),
-            }
-        }
-        false
-    });
-    let log = log_of(store, "a");
-    assert!(store.full_logs().iter().any(|(full, _)| *full == log));
-    // What was appended before is durable with this.
-    let key = JournalKey::new(JournalKind::BridgeRoute, b"nothing");
-    let put = store.put_journal_entry(key, None, Duration::ZERO).unwrap();
-    store.wait_durable(put).unwrap();
-    store.high_watermark(partition).0
 }
 
 #[test]

@@ -46,7 +46,12 @@ fn open_and_read_metadata(path: &Path) -> Result<(Metadata, Retained), RecoveryE
     }));
     let damaged = |what: String| {
         let path = path.to_owned();
-        Err(DatabaseError::Damaged { path, what }.into())
+        Err(DatabaseError::Damaged {
+            path,
+            what,
+            lacks_room: false,
+        }
+        .into())
     };
     match read {
         Ok(Err(RecoveryError::Metadata(MetadataError::Database(error))))

@@ -13,7 +13,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::commit::Commit;
+use crate::commit::{Commit, CommitError};
 use crate::database::DatabaseError;
 use crate::evacuated::{self, EvacuatedWriter, Manifest, ManifestError, WriteError};
 use crate::evacuation::Run;
@@ -25,6 +25,7 @@ use crate::segment::{self, ScanError};
 use crate::segment_name::SegmentName;
 use crate::segment_record::Evacuated;
 use crate::store::Shared;
+use crate::store::evacuation_failures::Verdict;
 
 /// So much is copied between two looks at the budget.
 const STEP_BYTES: u64 = 512 * 1024;
@@ -76,26 +77,58 @@ pub(crate) enum NotEvacuated {
         segment: SegmentName,
         source: ManifestError,
     },
-    #[error("the journal of commit {commit} cannot be read")]
+    #[error("the journal of commit {commit} in segment {segment} cannot be read")]
     Journal {
+        segment: SegmentName,
         commit: CommitNumber,
         source: JournalError,
     },
+    #[error("what is live of a commit in segment {segment} cannot be taken out of it")]
+    Commit {
+        segment: SegmentName,
+        source: CommitError,
+    },
     #[error(transparent)]
     Write(#[from] WriteError),
+    #[error("the evacuator panicked at segment {0}")]
+    PanickedAt(SegmentName),
     #[error("the evacuator panicked")]
     Panicked,
 }
 
 impl NotEvacuated {
-    /// The segment that is the reason, if it always will be.
-    pub(crate) fn unreadable(&self) -> Option<SegmentName> {
+    /// What it says of the next try.
+    pub(crate) fn verdict(&self) -> Verdict {
         match self {
+            Self::Closing | Self::Gone(_) => Verdict::Changed,
+            Self::Open {
+                segment,
+                source:
+                    DatabaseError::Io { .. }
+                    | DatabaseError::Damaged {
+                        lacks_room: true, ..
+                    },
+            }
+            | Self::Read {
+                segment,
+                source: ScanError::Machine(_),
+            } => Verdict::NotNow(*segment),
+            Self::Manifest { segment, source } if source.is_of_the_machine() => {
+                Verdict::NotNow(*segment)
+            }
+            // A thread of sled's is gone, or the fence: that is not of this segment.
+            Self::Open {
+                source: DatabaseError::Broken | DatabaseError::Fence(_),
+                ..
+            } => Verdict::NothingNow,
             Self::Differs(segment)
             | Self::Open { segment, .. }
             | Self::Read { segment, .. }
-            | Self::Manifest { segment, .. } => Some(*segment),
-            _ => None,
+            | Self::Manifest { segment, .. }
+            | Self::Journal { segment, .. }
+            | Self::Commit { segment, .. }
+            | Self::PanickedAt(segment) => Verdict::Never(*segment),
+            Self::Write(_) | Self::Panicked => Verdict::NothingNow,
         }
     }
 }
@@ -171,7 +204,6 @@ impl Evacuations {
 /// Runs until the store is closed.
 pub(crate) fn run(shared: &Shared) {
     while let Some(run) = shared.evacuations.next() {
-        // sled panics on some damage; the segment stays as it is then.
         let copied = panic::catch_unwind(AssertUnwindSafe(|| evacuate(shared, &run)));
         shared
             .evacuations
@@ -195,7 +227,9 @@ fn evacuate(shared: &Shared, run: &Run) -> Result<SegmentRecord, NotEvacuated> {
         flushed_bytes: 0,
     };
     for source in &run.sources {
-        if let Err(error) = copy.segment(*source) {
+        // sled panics on some damage; it must not be met again by every run.
+        let copied = panic::catch_unwind(AssertUnwindSafe(|| copy.segment(*source)));
+        if let Err(error) = copied.unwrap_or(Err(NotEvacuated::PanickedAt(*source))) {
             copy.writer.abandon()?;
             return Err(error);
         }
@@ -256,7 +290,7 @@ impl Copy<'_> {
         };
         let mut failure = None;
         let scanned = segment::scan(&database, CommitNumber(0), |commit| {
-            if let Err(error) = self.commit(&commit) {
+            if let Err(error) = self.commit(name, &commit) {
                 failure = Some(error);
                 return ControlFlow::Break(());
             }
@@ -281,12 +315,16 @@ impl Copy<'_> {
         Ok(())
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<(), NotEvacuated> {
+    fn commit(&mut self, segment: SegmentName, commit: &Commit) -> Result<(), NotEvacuated> {
         let number = commit.number();
         if let Some(encoded) = commit.journal() {
             let operations = journal::decode(&encoded).map_err(|source| {
                 let commit = number;
-                NotEvacuated::Journal { commit, source }
+                NotEvacuated::Journal {
+                    segment,
+                    commit,
+                    source,
+                }
             })?;
             for operation in operations {
                 self.journal.apply(operation);
@@ -300,7 +338,8 @@ impl Copy<'_> {
             let start = starts.get(&batch.partition).copied().unwrap_or_default();
             batch.next_offset > start
         });
-        if let Some(kept) = kept.map_err(WriteError::Copy)? {
+        let kept = kept.map_err(|source| NotEvacuated::Commit { segment, source });
+        if let Some(kept) = kept? {
             self.writer.add(&kept)?;
         }
         let bytes = self.writer.record().bytes;
@@ -318,5 +357,117 @@ impl Copy<'_> {
     fn time_for(&self, bytes: u64) -> Duration {
         let per_second = self.shared.options.evacuation_bytes_per_second.max(1);
         Duration::from_millis(bytes.saturating_mul(1000) / per_second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::evacuated::WriteManifestError;
+    use crate::metadata::MetadataError;
+
+    fn name() -> SegmentName {
+        SegmentName::written(SegmentId(7))
+    }
+
+    fn no_descriptors() -> io::Error {
+        io::Error::from_raw_os_error(libc::EMFILE)
+    }
+
+    fn of_the_machine() -> sled::Error {
+        sled::Error::Io(no_descriptors())
+    }
+
+    fn open(source: DatabaseError) -> NotEvacuated {
+        let segment = name();
+        NotEvacuated::Open { segment, source }
+    }
+
+    fn damaged(lacks_room: bool) -> DatabaseError {
+        DatabaseError::Damaged {
+            path: "db".into(),
+            what: "garbage".to_owned(),
+            lacks_room,
+        }
+    }
+
+    fn read(source: ScanError) -> NotEvacuated {
+        let segment = name();
+        NotEvacuated::Read { segment, source }
+    }
+
+    fn manifest(source: impl Into<ManifestError>) -> NotEvacuated {
+        let (segment, source) = (name(), source.into());
+        NotEvacuated::Manifest { segment, source }
+    }
+
+    #[test]
+    fn damage_of_a_segment_is_for_ever() {
+        let segment = name();
+        let corrupt = || sled::Error::Corruption { at: None, bt: () };
+        for error in [
+            open(damaged(false)),
+            read(ScanError::Database("sled panicked".to_owned())),
+            manifest(ManifestError::Panicked),
+            manifest(MetadataError::Database(corrupt())),
+            NotEvacuated::Differs(segment),
+            NotEvacuated::Journal {
+                segment,
+                commit: CommitNumber(3),
+                source: journal::decode(b"garbage").unwrap_err(),
+            },
+            NotEvacuated::Commit {
+                segment,
+                source: CommitError::Incomplete {
+                    commit: CommitNumber(3),
+                    what: "a piece is missing",
+                },
+            },
+            NotEvacuated::PanickedAt(segment),
+        ] {
+            assert_eq!(error.verdict(), Verdict::Never(segment), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn trouble_of_the_machine_with_a_segment_may_pass() {
+        let path = || "db".into();
+        for error in [
+            open(DatabaseError::Io {
+                path: path(),
+                source: no_descriptors(),
+            }),
+            open(damaged(true)),
+            read(ScanError::Machine("no descriptors".to_owned())),
+            manifest(MetadataError::Database(of_the_machine())),
+        ] {
+            assert_eq!(error.verdict(), Verdict::NotNow(name()), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn trouble_with_the_copy_is_of_no_segment() {
+        let path = || "db".into();
+        for error in [
+            open(DatabaseError::Broken),
+            NotEvacuated::Panicked,
+            WriteError::Write {
+                path: path(),
+                source: of_the_machine(),
+            }
+            .into(),
+            WriteError::Manifest {
+                path: path(),
+                source: WriteManifestError::Database(of_the_machine().into()),
+            }
+            .into(),
+        ] {
+            assert_eq!(error.verdict(), Verdict::NothingNow, "{error:?}");
+        }
+        for error in [NotEvacuated::Closing, NotEvacuated::Gone(name())] {
+            assert_eq!(error.verdict(), Verdict::Changed, "{error:?}");
+        }
     }
 }

@@ -3,7 +3,6 @@
 //!
 //! Invariant: whatever it does, a crash in the middle leaves a folder that recovery understands.
 
-use std::collections::BTreeSet;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use crate::metadata::{MetadataError, SegmentState};
 use crate::segment_name::SegmentName;
 use crate::store::candidates::candidates;
 use crate::store::committer::{RetainedOfSegment, poison};
+use crate::store::evacuation_failures::EvacuationFailures;
 use crate::store::evacuations::Done;
 use crate::store::retaining::{Retaining, retain};
 use crate::store::{Health, Shared, SyncProblem};
@@ -35,9 +35,6 @@ const ERA_WITHIN: Duration = Duration::from_secs(1);
 /// How long forgetting may wait for one: nothing hangs on it.
 const FORGET_WITHIN: Duration = Duration::from_secs(3600);
 
-/// How long evacuation waits after it failed.
-const EVACUATE_AGAIN: Duration = Duration::from_secs(60);
-
 /// A segment that commits no longer go to.
 #[derive(Debug)]
 pub(crate) struct ToSeal {
@@ -51,10 +48,7 @@ struct Upkeep {
     retaining: Retaining,
     /// Segments that were copied elsewhere and that somebody may still read.
     replaced: Vec<SegmentName>,
-    /// Segments that evacuation cannot read; readers find out what of them is left.
-    unreadable: BTreeSet<SegmentName>,
-    /// Not to be tried before, after a failure.
-    evacuate_from: Option<Instant>,
+    failures: EvacuationFailures,
 }
 
 /// Runs until the store is closed.
@@ -263,13 +257,13 @@ fn switch_evacuated(shared: &Shared, upkeep: &mut Upkeep) -> Result<(), Metadata
     let record = match outcome {
         Ok(record) => record,
         Err(error) => {
-            upkeep.unreadable.extend(error.unreadable());
-            upkeep.evacuate_from = Instant::now().checked_add(EVACUATE_AGAIN);
+            upkeep.failures.note(error.verdict(), Instant::now());
             let error: &dyn std::error::Error = &error;
             tracing::warn!(segment = %run.target, error, "Segments were not evacuated.");
             return Ok(());
         }
     };
+    upkeep.failures.note_success();
     let (first, bytes) = (run.target.first, record.bytes);
     // From here on the index says it, too; if this fails, the next start finds the directory.
     let replaced = shared.segments.replace(first, record.clone());
@@ -301,11 +295,13 @@ fn remove_replaced(shared: &Shared, upkeep: &mut Upkeep) {
 
 /// Has the run copied that is worth it most, if there is one and room for the copy.
 fn order_evacuation(shared: &Shared, upkeep: &mut Upkeep) {
-    let waits = upkeep
-        .evacuate_from
-        .is_some_and(|from| Instant::now() < from);
+    let now = Instant::now();
     let is_off = shared.options.evacuation_bytes_per_second == 0;
-    if is_off || waits || !upkeep.replaced.is_empty() || !shared.evacuations.is_idle() {
+    if is_off
+        || upkeep.failures.wait(now)
+        || !upkeep.replaced.is_empty()
+        || !shared.evacuations.is_idle()
+    {
         return;
     }
     let is_any_configured = {
@@ -315,7 +311,12 @@ fn order_evacuation(shared: &Shared, upkeep: &mut Upkeep) {
     if !is_any_configured {
         return; // Somebody only looks at the folder.
     }
-    let (candidates, fixed) = candidates(shared, &mut upkeep.retaining, &upkeep.unreadable);
+    {
+        let index = shared.segments.index();
+        upkeep.failures.keep_only(|name| index.has(name));
+    }
+    let barred = upkeep.failures.barred(now);
+    let (candidates, fixed) = candidates(shared, &mut upkeep.retaining, &barred);
     let Some(run) = evacuation::plan(&candidates, fixed, shared.options.segment_bytes) else {
         return;
     };

@@ -1,18 +1,23 @@
 //! What keeps the oldest segment: which logs have live records in it, and why these may not go.
 //!
 //! Told from the index, the journal and the pins as they are in memory; nothing is read from flash,
-//! so that the I/O thread may ask. The answer is that of the next plan of [`crate::retention`], for
-//! the oldest segment alone; that a step of the clock has to be confirmed first is not part of it.
+//! so that the I/O thread may ask. It is worked out of a copy ([`Seen`]), so that appenders and
+//! the committer wait no longer than copying takes. The answer is that of the next plan of
+//! [`crate::retention`], for the oldest segment alone; that a step of the clock has to be confirmed
+//! first is not part of it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::ids::{LogId, LogPartition, Offset, SegmentId};
+use crate::clock::Era;
+use crate::ids::{EraId, LogId, LogPartition, Offset, SegmentId};
+use crate::journal::PartitionState;
 use crate::logs::{Log, OnFull};
 use crate::metadata::{SegmentPartition, SegmentRecord, SegmentState};
 use crate::retention::{Keeps, Need};
 use crate::segments::Index;
 use crate::store::Shared;
+use crate::store::pins::Places;
 use crate::store::state::State;
 
 /// The oldest segment, and what keeps it.
@@ -118,10 +123,53 @@ impl Stage {
     }
 }
 
-/// Looks at the oldest segment of `index`.
-pub(crate) fn look(shared: &Shared, state: &State, index: &Index) -> Option<OldestSegment> {
+/// What is looked at, as it was at one time; the pins may be of a moment before.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    index: Index,
+    ends: BTreeMap<LogPartition, PartitionState>,
+    logs: BTreeMap<LogId, Log>,
+    eras: BTreeMap<EraId, Era>,
+    places: Places,
+}
+
+impl Seen {
+    /// A copy of what is behind the locks that the caller holds. `places` are asked for before, so
+    /// that no lock is waited for.
+    pub(crate) fn copy(state: &State, index: &Index, places: Places) -> Self {
+        let ends = state.journal.partition_states().into_iter();
+        Self {
+            index: index.clone(),
+            ends: ends.map(|ends| (ends.partition, ends)).collect(),
+            logs: state.logs.clone(),
+            eras: state.eras.clone(),
+            places,
+        }
+    }
+
+    fn start(&self, partition: LogPartition) -> Offset {
+        let ends = self.ends.get(&partition);
+        ends.map_or(Offset(0), |ends| ends.log_start)
+    }
+
+    fn end(&self, partition: LogPartition) -> Offset {
+        let ends = self.ends.get(&partition);
+        ends.map_or(Offset(0), |ends| ends.next_offset)
+    }
+
+    /// Up to where a pin has everything.
+    fn place(&self, name: &str, partition: LogPartition) -> Offset {
+        let place = self.places.get(name).and_then(|of| of.get(&partition));
+        let place = place.copied().unwrap_or_default();
+        place.max(self.start(partition))
+    }
+}
+
+/// Looks at the oldest segment that was seen. Takes no lock of the state or the index.
+pub(crate) fn look(shared: &Shared, seen: &Seen) -> Option<OldestSegment> {
+    let index = &seen.index;
     let (id, record) = index.all().next()?;
-    let start = |partition: LogPartition| state.journal.ends(partition).log_start;
+    let start = |partition| seen.start(partition);
     let parts = record.partitions.iter();
     let live = parts.filter(|part| start(part.partition) < part.next_offset);
     let mut by_log: BTreeMap<LogId, Vec<&SegmentPartition>> = BTreeMap::new();
@@ -135,11 +183,9 @@ pub(crate) fn look(shared: &Shared, state: &State, index: &Index) -> Option<Olde
         }
     }
     let look = Look {
-        shared,
-        state,
-        index,
+        seen,
         bytes_of_logs,
-        age: age(shared, state, record),
+        age: age(shared, &seen.eras, record),
     };
     let newest_sealed = index
         .sealed
@@ -174,14 +220,14 @@ struct Age {
 }
 
 /// By the boot that goes on, or by clocks that a time service had set.
-fn age(shared: &Shared, state: &State, record: &SegmentRecord) -> Option<Age> {
-    let (current, era) = state.current_era()?;
+fn age(shared: &Shared, eras: &BTreeMap<EraId, Era>, record: &SegmentRecord) -> Option<Age> {
+    let (current, era) = eras.last_key_value()?;
     let now_ms = era.provisional_ms(shared.options.clock.as_ref());
-    let (now_ms, then_ms) = match record.last_era == current {
+    let (now_ms, then_ms) = match record.last_era == *current {
         _ if record.is_empty() => return None,
         true => (now_ms, record.max_timestamp_ms),
         false => {
-            let written = state.eras.get(&record.last_era)?;
+            let written = eras.get(&record.last_era)?;
             let known = era.correction.is_some() && written.correction.is_some();
             let then_ms = known.then(|| written.corrected(record.max_timestamp_ms).ms)?;
             (era.corrected(now_ms).ms, then_ms)
@@ -196,9 +242,7 @@ fn age(shared: &Shared, state: &State, record: &SegmentRecord) -> Option<Age> {
 
 /// What is looked at.
 struct Look<'a> {
-    shared: &'a Shared,
-    state: &'a State,
-    index: &'a Index,
+    seen: &'a Seen,
     /// What each has that is not behind the starts, as retention counts it.
     bytes_of_logs: BTreeMap<LogId, u64>,
     /// Of the oldest segment.
@@ -208,9 +252,9 @@ struct Look<'a> {
 impl Look<'_> {
     /// What a log has in the oldest segment: `parts`, which are live.
     fn log(&self, id: LogId, parts: &[&SegmentPartition]) -> LogInSegment {
-        let log = self.state.logs.get(&id);
+        let log = self.seen.logs.get(&id);
         let options = log.and_then(|log| log.options.as_ref());
-        let is_any_configured = self.state.logs.values().any(|log| log.options.is_some());
+        let is_any_configured = self.seen.logs.values().any(|log| log.options.is_some());
         let need = Need::of(options, is_any_configured);
         let log_bytes = self.bytes_of_logs.get(&id).copied().unwrap_or(0);
         let names = match options.map(|options| &options.on_full) {
@@ -220,9 +264,8 @@ impl Look<'_> {
         let pins: Vec<_> = names
             .iter()
             .filter(|name| {
-                let needs =
-                    |part: &&SegmentPartition| self.place(name, part.partition) < part.next_offset;
-                parts.iter().any(needs)
+                let place = |part: &SegmentPartition| self.seen.place(name, part.partition);
+                parts.iter().any(|part| place(part) < part.next_offset)
             })
             .map(|name| self.lag(name, log, id))
             .collect();
@@ -230,7 +273,7 @@ impl Look<'_> {
             name: log.map_or_else(|| id.to_string(), |log| log.name.clone()),
             live_bytes: parts
                 .iter()
-                .map(|part| part.live_bytes(self.start(part.partition)))
+                .map(|part| part.live_bytes(self.seen.start(part.partition)))
                 .sum(),
             log_bytes,
             retention_bytes: need.bytes,
@@ -240,31 +283,19 @@ impl Look<'_> {
         }
     }
 
-    fn start(&self, partition: LogPartition) -> Offset {
-        self.state.journal.ends(partition).log_start
-    }
-
-    /// Up to where a pin has everything.
-    fn place(&self, name: &String, partition: LogPartition) -> Offset {
-        let place = self
-            .shared
-            .pins
-            .floor(std::slice::from_ref(name), partition);
-        place.max(self.start(partition))
-    }
-
-    fn lag(&self, name: &String, log: Option<&Log>, id: LogId) -> PinLag {
+    fn lag(&self, name: &str, log: Option<&Log>, id: LogId) -> PinLag {
         let partitions = log.into_iter().flat_map(Log::partitions);
         let records = partitions.map(|partition| {
-            let end = self.state.journal.ends(partition).next_offset;
-            end.since(self.place(name, partition).min(end))
+            let end = self.seen.end(partition);
+            end.since(self.seen.place(name, partition).min(end))
         });
-        let parts = self.index.all().flat_map(|(_, record)| &record.partitions);
+        let all = self.seen.index.all();
+        let parts = all.flat_map(|(_, record)| &record.partitions);
         let bytes = parts
             .filter(|part| part.partition.log == id)
-            .map(|part| part.live_bytes(self.place(name, part.partition)));
+            .map(|part| part.live_bytes(self.seen.place(name, part.partition)));
         PinLag {
-            name: name.clone(),
+            name: name.to_owned(),
             records: records.sum(),
             bytes: bytes.sum(),
         }

@@ -13,10 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::ids::{LogPartition, Offset};
 use crate::store::Shared;
 
+/// The offset of each partition up to which each holder has everything.
+pub(crate) type Places = BTreeMap<Arc<str>, BTreeMap<LogPartition, Offset>>;
+
 /// All pins. Bounded by the routes of the configuration and their partitions.
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
-    places: Mutex<BTreeMap<Arc<str>, BTreeMap<LogPartition, Offset>>>,
+    places: Mutex<Places>,
     /// Counts the changes.
     version: AtomicU64,
 }
@@ -35,6 +38,12 @@ impl Pins {
             offset.copied().unwrap_or_default()
         });
         offsets.min().unwrap_or_default()
+    }
+
+    /// All as they are now.
+    pub(crate) fn places(&self) -> Places {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.clone()
     }
 
     fn set(&self, name: &Arc<str>, partition: LogPartition, offset: Offset) {

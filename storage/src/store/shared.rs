@@ -14,7 +14,7 @@ use crate::clock::{CorrectedTime, TimeQuality};
 use crate::database::DatabaseError;
 use crate::flash::{FlashStatus, FlashUse};
 use crate::folder::Folder;
-use crate::gap::Gap;
+use crate::gap::{self, Gap, GapReason};
 use crate::identity::Span;
 use crate::ids::{CommitNumber, EraId, LogId, LogPartition, Offset, SegmentId, SpanId};
 use crate::journal::JournalKey;
@@ -29,7 +29,7 @@ use crate::store::counters::StoreCounters;
 use crate::store::evacuations::Evacuations;
 use crate::store::flash_account::FlashAccount;
 use crate::store::keeper::ToSeal;
-use crate::store::oldest_segment::{self, OldestSegment};
+use crate::store::oldest_segment::{self, OldestSegment, Seen};
 use crate::store::pins::Pins;
 use crate::store::state::State;
 use crate::store::{AppendError, Appended, Health, RecoveredRetained, StoreOptions};
@@ -479,6 +479,16 @@ impl Shared {
         self.state().gaps().cloned().collect()
     }
 
+    /// See [`gap::noted`].
+    pub(crate) fn noted_gap(
+        &self,
+        partition: LogPartition,
+        from: Offset,
+        to: Offset,
+    ) -> (Option<GapReason>, Offset) {
+        gap::noted(self.state().gaps(), partition, from, to)
+    }
+
     pub(crate) fn record_gap(
         &self,
         gap: &Gap,
@@ -495,24 +505,27 @@ impl Shared {
     pub(crate) fn status(&self) -> StoreStatus {
         let upkeep_trouble = locked(&self.keeping).trouble.clone();
         let flash = self.flash_status();
+        let places = self.pins.places();
         let state = self.state();
         let index = self.segments.index();
-        let oldest_segment = oldest_segment::look(self, &state, &index);
+        let seen = Seen::copy(&state, &index, places);
+        let (health, durable) = (state.health.clone(), state.durable);
+        let queued_bytes = state.queued_bytes();
+        let segments = index.sealed.len() + 1;
+        let bytes = index.all().map(|(_, record)| record.bytes).sum();
+        drop(index);
+        drop(state);
         StoreStatus {
-            health: state.health.clone(),
+            health,
             upkeep_trouble,
-            durable: state.durable,
-            segments: index.sealed.len() + 1,
+            durable,
+            segments,
+            segments_open: self.segments.open_count(),
             damage_copies: self.segments.damage_copies(),
-            bytes: index.all().map(|(_, record)| record.bytes).sum(),
-            queued_bytes: state.queued_bytes(),
+            bytes,
+            queued_bytes,
             flash,
-            oldest_segment,
-            segments_open: {
-                drop(index);
-                drop(state);
-                self.segments.open_count()
-            },
+            oldest_segment: oldest_segment::look(self, &seen),
         }
     }
 }

@@ -85,3 +85,21 @@ pub(crate) fn overwrite(file: &Path, wanted: &[u8]) {
     bytes[at..at + wanted.len()].fill(0);
     fs::write(file, bytes).unwrap();
 }
+
+/// Overwrites the operations of the snapshot that a segment begins with; all checksums are right.
+pub(crate) fn spoil_journal(database: &Path) {
+    let database = sled(database, 1024 * 1024).open().unwrap();
+    let mut names = database.tree_names();
+    names.retain(|name| name.len() == 10);
+    names.sort();
+    let chunk = database.open_tree(&names[0]).unwrap();
+    let (key, value) = chunk.first().unwrap().unwrap();
+    let mut value = value.to_vec();
+    // Behind the piece's header of 6 bytes, the era of 4, the entry's header of 8 and the version.
+    value[19..40].fill(0xff);
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&key), &value[..2]);
+    let checksum = crc32c::crc32c_append(checksum, &value[6..]);
+    value[2..6].copy_from_slice(&checksum.to_be_bytes());
+    chunk.insert(key, value).unwrap();
+    database.flush().unwrap();
+}

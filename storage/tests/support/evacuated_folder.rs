@@ -63,12 +63,18 @@ fn is_written(path: &Path) -> bool {
 /// that sled does not take damage for their end.
 pub(crate) fn filled() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
+    let largest = fill(folder.path());
+    (folder, largest)
+}
+
+/// As [`filled`], of a folder that may hold something before.
+pub(crate) fn fill(folder: &Path) -> PathBuf {
     let without_evacuation = StoreOptions {
         evacuation_bytes_per_second: 0,
         ..options()
     };
     let logs = logs(2 << 20);
-    let (store, threads) = Store::open(folder.path(), without_evacuation, &logs).unwrap();
+    let (store, threads) = Store::open(folder, without_evacuation, &logs).unwrap();
     turn_over(&store, 0..ROUNDS);
     let short = store.log("short").unwrap().partitions().next().unwrap();
     // Nearly all of it can go at once, into one.
@@ -77,21 +83,18 @@ pub(crate) fn filled() -> (tempfile::TempDir, PathBuf) {
     });
     threads.close();
     drop(store);
-    let (store, threads) = open(folder.path(), &logs);
+    let (store, threads) = open(folder, &logs);
     wait_for("evacuation", || {
-        let written = fs::read_dir(folder.path().join("log")).unwrap();
+        let written = fs::read_dir(folder.join("log")).unwrap();
         let written = written.filter(|entry| is_written(&entry.as_ref().unwrap().path()));
-        !evacuated(folder.path()).is_empty() && written.count() <= 6
+        !evacuated(folder).is_empty() && written.count() <= 6
     });
     threads.close();
     drop(store);
     let size = |path: &PathBuf| fs::metadata(path.join("db")).unwrap().len();
-    let largest = evacuated(folder.path())
-        .into_iter()
-        .max_by_key(size)
-        .unwrap();
+    let largest = evacuated(folder).into_iter().max_by_key(size).unwrap();
     super::damage::with_snapshot(&largest, SEGMENT_OF_SLED);
-    (folder, largest)
+    largest
 }
 
 /// What is done to a piece of a commit.

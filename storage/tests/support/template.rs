@@ -119,6 +119,13 @@ impl Template {
         self.segments.len() - 1
     }
 
+    /// What a segment has of each partition.
+    pub(crate) fn offsets(&self, segment: usize) -> Vec<(LogPartition, Range<u64>)> {
+        let offsets = &self.segments[segment].offsets;
+        let offsets = offsets.iter();
+        offsets.map(|(p, range)| (*p, range.clone())).collect()
+    }
+
     /// A copy, to be damaged.
     pub(crate) fn copy(&self) -> Copy {
         let folder = tempfile::tempdir().unwrap();
