@@ -48,6 +48,39 @@ enum Slot {
     Open(OpenSegment),
 }
 
+/// A segment that this thread opens. Whatever comes of it, others need not wait any more when it is
+/// dropped.
+struct Opening<'a> {
+    segments: &'a Segments,
+    name: SegmentName,
+    database: Option<Arc<sled::Db>>,
+}
+
+impl Opening<'_> {
+    fn done(mut self, database: sled::Db) -> Arc<sled::Db> {
+        let database = Arc::new(database);
+        self.database = Some(Arc::clone(&database));
+        database
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let mut open = self.segments.open_segments();
+        match self.database.take() {
+            Some(database) => {
+                let segment = OpenSegment::new(database, false);
+                open.insert(self.name, Slot::Open(segment));
+            }
+            None => {
+                open.remove(&self.name);
+            }
+        }
+        drop(open);
+        self.segments.opened.notify_all();
+    }
+}
+
 /// What is where.
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -83,7 +116,7 @@ impl Segments {
             active: (id, SegmentRecord::created()),
             version: 0,
         };
-        let open = Slot::Open(OpenSegment::new(database, true));
+        let open = Slot::Open(OpenSegment::new(Arc::new(database), true));
         Self {
             folder,
             index: RwLock::new(index),
@@ -129,7 +162,7 @@ impl Segments {
     pub(crate) fn roll(&self, id: SegmentId, database: sled::Db) -> SegmentId {
         // In this order: a reader that finds a segment in the index can also open it.
         let mut open = self.open_segments();
-        let segment = OpenSegment::new(database, true);
+        let segment = OpenSegment::new(Arc::new(database), true);
         open.insert(SegmentName::written(id), Slot::Open(segment));
         let mut index = self.index_mut();
         let (old, record) = std::mem::replace(&mut index.active, (id, SegmentRecord::created()));
@@ -170,21 +203,16 @@ impl Segments {
         open.insert(name, Slot::Opening);
         drop(open);
         close(closed);
+        let opening = Opening {
+            segments: self,
+            name,
+            database: None,
+        };
         let mut kept = Vec::new();
         let opened = database::open(&name.path(&self.folder), Purpose::Segment, &mut kept);
         let kept = kept.into_iter().map(|kept| (name, kept));
         self.damaged().extend(kept);
-        let mut open = self.open_segments();
-        open.remove(&name);
-        let database = opened.map(|database| {
-            let segment = OpenSegment::new(database, false);
-            let database = Arc::clone(&segment.database);
-            open.insert(name, Slot::Open(segment));
-            database
-        });
-        drop(open);
-        self.opened.notify_all();
-        database.map(Some)
+        opened.map(|database| Some(opening.done(database)))
     }
 
     /// Closes sealed segments that nobody has read for a while.
@@ -286,9 +314,9 @@ impl Index {
 }
 
 impl OpenSegment {
-    fn new(database: sled::Db, active: bool) -> Self {
+    fn new(database: Arc<sled::Db>, active: bool) -> Self {
         Self {
-            database: Arc::new(database),
+            database,
             last_used: Instant::now(),
             active,
         }
@@ -399,6 +427,24 @@ mod tests {
         segments.open_segments().insert(written(1), Slot::Opening);
         assert_eq!(segments.open_count(), 2);
         assert!(!segments.take_out(written(1)), "it is about to be read");
+    }
+
+    /// Whoever wants it next tries again.
+    #[test]
+    fn segment_can_be_opened_after_a_panic_while_it_was_opened() {
+        let (_folder, segments) = segments(1);
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            segments.open_segments().insert(written(1), Slot::Opening);
+            let _opening = Opening {
+                segments: &segments,
+                name: written(1),
+                database: None,
+            };
+            panic!("on purpose");
+        }));
+        opened.unwrap_err();
+        assert_eq!(segments.open_count(), 1, "the active one");
+        segments.database(written(1)).unwrap().unwrap();
     }
 
     #[test]
