@@ -14,8 +14,8 @@ use crate::sys;
 pub enum FenceError {
     /// sled's flush did not come through our `sync_file_range`, or a rename through our `rename`.
     #[error(
-        "this binary has no durability fence: a flush of the database did not pass through it, so \
-         acknowledged data would not survive a power cut; use another build"
+        "this binary has no durability fence: a flush of the database (`sync_file_range`) or a `rename` \
+         did not pass through it, so acknowledged data would not survive a power cut; use another build"
     )]
     NotCalled,
     /// Random numbers are not to be had.

@@ -13,13 +13,11 @@ mod evidence;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::commit::PieceKey;
 use crate::database::Purpose;
 use crate::durable_file::sync_directory;
 use crate::raw::{RawLog, RawPieces};
@@ -102,7 +100,7 @@ pub(crate) fn keep(path: &Path, extent: Extent) -> io::Result<Option<Kept>> {
     };
     if !view::is_view(root) {
         let quarantine = root.join("quarantine");
-        if is_kept(path, &pieces.keys(), &quarantine)? {
+        if is_kept(path, &pieces, &quarantine)? {
             return Ok(None);
         }
         kept.copy = Some(copy(path, &quarantine)?);
@@ -145,11 +143,10 @@ fn snapshot_lsn(path: &Path) -> i64 {
 }
 
 /// Whether quarantine has all `wanted` pieces of a segment, or copies enough.
-fn is_kept(path: &Path, wanted: &BTreeSet<PieceKey>, quarantine: &Path) -> io::Result<bool> {
+fn is_kept(path: &Path, wanted: &RawPieces, quarantine: &Path) -> io::Result<bool> {
     let copies = copies(path, quarantine)?;
-    let has_all = |copy: &PathBuf| {
-        RawPieces::read(copy).is_ok_and(|pieces| pieces.keys().is_superset(wanted))
-    };
+    let has_all =
+        |copy: &PathBuf| RawPieces::read(copy).is_ok_and(|pieces| pieces.has_all_of(wanted));
     Ok(copies.len() >= COPIES_MAX || copies.iter().any(has_all))
 }
 

@@ -22,6 +22,8 @@
 
 mod message;
 mod pieces;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -31,7 +33,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use message::{HEADER_BYTES_MAX, Header};
+use message::{CHECKSUM_BYTES, HEADER_BYTES_MAX, Header};
 
 pub(crate) use message::RawMessage;
 pub(crate) use pieces::RawPieces;
@@ -40,6 +42,9 @@ const SEGMENT_HEADER_BYTES: usize = 20;
 const LSN_MASK: i64 = i64::MAX;
 /// What a card that cannot be read well is read in, one by one.
 const BLOCK_BYTES: usize = 4096;
+/// Zeros that are passed over at once where messages are searched: a segment that is not full ends with
+/// many.
+const ZEROS: [u8; 1024] = [0; 1024];
 /// How many times the bytes of a segment may be checked while messages are searched in it: bytes can
 /// be such that there seems to be one everywhere.
 const SEARCH_MAX: usize = 32;
@@ -284,7 +289,10 @@ fn walk_segment<'a>(
             at += header.bytes();
             continue;
         }
-        visit(at, None)?;
+        // With that much left sled goes on in the next segment, whether or not it said so by a cap.
+        if at + HEADER_BYTES_MAX < segment_bytes {
+            visit(at, None)?;
+        }
         // If only its body is damaged it says where the next one is.
         let following = header.map(|header| at + header.bytes());
         let following = following.filter(|at| search.is_message(bytes, *at));
@@ -314,7 +322,19 @@ impl Search {
 
     /// Where the first message at or behind `from` begins.
     fn next(&mut self, bytes: &[u8], from: usize) -> Option<usize> {
-        (from..bytes.len()).find(|at| self.is_message(bytes, *at))
+        let mut at = from;
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            if rest.starts_with(&ZEROS) {
+                // Behind the checksum of a message stands its kind, which is not 0.
+                at += ZEROS.len() - CHECKSUM_BYTES;
+                continue;
+            }
+            if self.is_message(bytes, at) {
+                return Some(at);
+            }
+            at += 1;
+        }
+        None
     }
 
     fn is_message(&mut self, bytes: &[u8], at: usize) -> bool {

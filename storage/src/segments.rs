@@ -51,6 +51,49 @@ enum Slot {
     Damaged(Arc<str>),
 }
 
+/// A segment that this thread opens. Whatever comes of it, others need not wait any more when it is
+/// dropped.
+struct Opening<'a> {
+    segments: &'a Segments,
+    name: SegmentName,
+    /// What came of it.
+    slot: Option<Slot>,
+}
+
+impl Opening<'_> {
+    fn done(mut self, database: sled::Db) -> Arc<sled::Db> {
+        let segment = OpenSegment::new(Arc::new(database), false);
+        let database = Arc::clone(&segment.database);
+        self.slot = Some(Slot::Open(segment));
+        database
+    }
+
+    /// Nobody needs to try again what will always fail.
+    fn failed(mut self, error: DatabaseError) -> DatabaseError {
+        if let DatabaseError::Damaged {
+            what,
+            lacks_room: false,
+            ..
+        } = &error
+        {
+            self.slot = Some(Slot::Damaged(what.as_str().into()));
+        }
+        error
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let mut open = self.segments.open_segments();
+        match self.slot.take() {
+            Some(slot) => open.insert(self.name, slot),
+            None => open.remove(&self.name),
+        };
+        drop(open);
+        self.segments.opened.notify_all();
+    }
+}
+
 /// What is where.
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
@@ -86,7 +129,7 @@ impl Segments {
             active: (id, SegmentRecord::created()),
             version: 0,
         };
-        let open = Slot::Open(OpenSegment::new(database, true));
+        let open = Slot::Open(OpenSegment::new(Arc::new(database), true));
         Self {
             folder,
             index: RwLock::new(index),
@@ -132,7 +175,7 @@ impl Segments {
     pub(crate) fn roll(&self, id: SegmentId, database: sled::Db) -> SegmentId {
         // In this order: a reader that finds a segment in the index can also open it.
         let mut open = self.open_segments();
-        let segment = OpenSegment::new(database, true);
+        let segment = OpenSegment::new(Arc::new(database), true);
         open.insert(SegmentName::written(id), Slot::Open(segment));
         let mut index = self.index_mut();
         let (old, record) = std::mem::replace(&mut index.active, (id, SegmentRecord::created()));
@@ -180,29 +223,19 @@ impl Segments {
         open.insert(name, Slot::Opening);
         drop(open);
         close(closed);
+        let opening = Opening {
+            segments: self,
+            name,
+            slot: None,
+        };
         let mut kept = Vec::new();
         let opened = database::open(&name.path(&self.folder), Purpose::Segment, &mut kept);
         let kept = kept.into_iter().map(|kept| (name, kept));
         self.damaged().extend(kept);
-        let mut open = self.open_segments();
-        open.remove(&name);
-        if let Err(DatabaseError::Damaged {
-            what,
-            lacks_room: false,
-            ..
-        }) = &opened
-        {
-            open.insert(name, Slot::Damaged(what.as_str().into()));
+        match opened {
+            Ok(database) => Ok(Some(opening.done(database))),
+            Err(error) => Err(opening.failed(error)),
         }
-        let database = opened.map(|database| {
-            let segment = OpenSegment::new(database, false);
-            let database = Arc::clone(&segment.database);
-            open.insert(name, Slot::Open(segment));
-            database
-        });
-        drop(open);
-        self.opened.notify_all();
-        database.map(Some)
     }
 
     /// Closes sealed segments that nobody has read for a while.
@@ -305,9 +338,9 @@ impl Index {
 }
 
 impl OpenSegment {
-    fn new(database: sled::Db, active: bool) -> Self {
+    fn new(database: Arc<sled::Db>, active: bool) -> Self {
         Self {
-            database: Arc::new(database),
+            database,
             last_used: Instant::now(),
             active,
         }
@@ -500,6 +533,24 @@ mod tests {
         assert!(segments.database(written(1)).unwrap().is_none());
         assert!(segments.take_out(written(1)));
         assert_eq!(segments.open_segments().len(), 1);
+    }
+
+    /// Whoever wants it next tries again.
+    #[test]
+    fn segment_can_be_opened_after_a_panic_while_it_was_opened() {
+        let (_folder, segments) = segments(1);
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            segments.open_segments().insert(written(1), Slot::Opening);
+            let _opening = Opening {
+                segments: &segments,
+                name: written(1),
+                slot: None,
+            };
+            panic!("on purpose");
+        }));
+        opened.unwrap_err();
+        assert_eq!(segments.open_count(), 1, "the active one");
+        segments.database(written(1)).unwrap().unwrap();
     }
 
     #[test]

@@ -17,7 +17,8 @@ use crate::commit::PieceKey;
 /// No header is longer, and no message begins where less is left of its segment.
 pub(super) const HEADER_BYTES_MAX: usize = 32;
 
-const CHECKSUM_BYTES: usize = 4;
+/// Before the kind.
+pub(super) const CHECKSUM_BYTES: usize = 4;
 const KIND_CAP: u8 = 2;
 const KIND_NODE: u8 = 8;
 const KIND_LINK: u8 = 10;

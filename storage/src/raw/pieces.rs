@@ -1,6 +1,5 @@
 //! The commits of a segment as they stand in its file, before and behind what is damaged.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -8,6 +7,7 @@ use std::path::Path;
 use super::{Found, RawLog};
 use crate::commit::{Assembler, Commit, PieceKey, is_intact};
 use crate::database::Purpose;
+use crate::ids::CommitNumber;
 use crate::salvage::Salvaged;
 
 /// All whole pieces of commits in a file.
@@ -19,15 +19,72 @@ pub(crate) struct RawPieces {
     damaged_places: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Where a piece is, in 16 bytes: a large segment of small commits has a million.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    key: PieceKey,
-    at: u64,
-    bytes: usize,
-    /// Whether it is the last one of its commit.
-    is_last: bool,
-    /// Whether something is damaged before it.
-    is_behind: bool,
+    /// The number of the commit, then in 16 bits that of the piece.
+    key: u64,
+    /// Where its value begins, in 22 bits how many bytes that has, and the two flags.
+    value: u64,
+}
+
+/// The piece is the last one of its commit.
+const IS_LAST: u64 = 1;
+/// Something is damaged before the piece.
+const IS_BEHIND: u64 = 2;
+const FLAG_BITS: u32 = 2;
+/// More than one of sled's segments has.
+const LENGTH_BITS: u32 = 22;
+
+impl Place {
+    /// `None` for numbers that no file of ours has.
+    fn new(key: PieceKey, at: u64, bytes: usize, flags: u64) -> Option<Self> {
+        let bytes = u64::try_from(bytes).ok()?;
+        let in_bits = |number: u64, bits: u32| (number >> bits == 0).then_some(number);
+        let commit = in_bits(key.commit.0, u64::BITS - u16::BITS)?;
+        let at = in_bits(at, u64::BITS - LENGTH_BITS - FLAG_BITS)?;
+        let bytes = in_bits(bytes, LENGTH_BITS)?;
+        Some(Self {
+            key: commit << u16::BITS | u64::from(key.piece),
+            value: (at << LENGTH_BITS | bytes) << FLAG_BITS | flags,
+        })
+    }
+
+    fn key(self) -> PieceKey {
+        let [.., high, low] = self.key.to_be_bytes();
+        PieceKey {
+            commit: CommitNumber(self.key >> u16::BITS),
+            piece: u16::from_be_bytes([high, low]),
+        }
+    }
+
+    fn at(self) -> u64 {
+        self.value >> (LENGTH_BITS + FLAG_BITS)
+    }
+
+    fn bytes(self) -> usize {
+        let bytes = (self.value >> FLAG_BITS) & ((1 << LENGTH_BITS) - 1);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    fn has(self, flag: u64) -> bool {
+        self.value & flag != 0
+    }
+}
+
+/// Notes a place. sled writes pages again: of a piece that comes often one place is kept.
+fn note(places: &mut Vec<Place>, place: Place) {
+    if places.len() == places.capacity() {
+        settle(places);
+        places.reserve(places.len().max(64));
+    }
+    places.push(place);
+}
+
+/// Sorts, and keeps the first place of each piece: what was written later is the same.
+fn settle(places: &mut Vec<Place>) {
+    places.sort_unstable();
+    places.dedup_by_key(|place| place.key);
 }
 
 /// Commits that are whole.
@@ -57,22 +114,19 @@ impl RawPieces {
                     damaged_places += u64::from(std::mem::take(&mut is_pending));
                     message.pieces(|key, place, value| {
                         if let Some(is_last) = is_intact(key, value) {
-                            places.push(Place {
-                                key,
-                                at: at + place as u64,
-                                bytes: value.len(),
-                                is_last,
-                                is_behind,
-                            });
+                            let flags = if is_last { IS_LAST } else { 0 }
+                                | if is_behind { IS_BEHIND } else { 0 };
+                            let place = Place::new(key, at + place as u64, value.len(), flags);
+                            if let Some(place) = place {
+                                note(&mut places, place);
+                            }
                         }
                     });
                 }
             }
             ControlFlow::Continue(())
         })?;
-        // What was written later comes later, and is the same.
-        places.sort_by_key(|place| place.key);
-        places.dedup_by_key(|place| place.key);
+        settle(&mut places);
         Ok(Self {
             log,
             places,
@@ -80,21 +134,26 @@ impl RawPieces {
         })
     }
 
-    /// Which pieces there are.
-    pub(crate) fn keys(&self) -> BTreeSet<PieceKey> {
-        self.places.iter().map(|place| place.key).collect()
+    /// Whether each piece of `other` is here, too.
+    pub(crate) fn has_all_of(&self, other: &Self) -> bool {
+        let mut own = self.places.iter().map(|place| place.key);
+        let mut wanted = other.places.iter().map(|place| place.key);
+        wanted.all(|wanted| own.find(|key| *key >= wanted) == Some(wanted))
     }
 
     /// How many commits there are.
     pub(crate) fn count(&self) -> Counted {
         let mut counted = Counted::default();
-        let commits = self.places.chunk_by(|a, b| a.key.commit == b.key.commit);
+        let commits = self
+            .places
+            .chunk_by(|a, b| a.key().commit == b.key().commit);
         for pieces in commits {
-            let numbers = pieces.iter().map(|piece| piece.key.piece);
+            let numbers = pieces.iter().map(|place| place.key().piece);
             let is_dense = numbers.eq(0..u16::try_from(pieces.len()).unwrap_or(u16::MAX));
-            if is_dense && pieces.last().is_some_and(|piece| piece.is_last) {
+            if is_dense && pieces.last().is_some_and(|place| place.has(IS_LAST)) {
                 counted.commits += 1;
-                counted.behind += u64::from(pieces.iter().any(|piece| piece.is_behind));
+                let is_behind = pieces.iter().any(|place| place.has(IS_BEHIND));
+                counted.behind += u64::from(is_behind);
             }
         }
         counted
@@ -114,13 +173,14 @@ impl RawPieces {
         };
         let mut assembler = Assembler::default();
         for place in &self.places {
-            let value = self.log.value(place.at, place.bytes)?;
-            let mut pushed = assembler.push(place.key, &value);
+            let key = place.key();
+            let value = self.log.value(place.at(), place.bytes())?;
+            let mut pushed = assembler.push(key, &value);
             if pushed.is_err() {
                 assembler = Assembler::default();
-                if place.key.piece == 0 {
+                if key.piece == 0 {
                     // It came behind a commit that is not whole.
-                    pushed = assembler.push(place.key, &value);
+                    pushed = assembler.push(key, &value);
                 }
             }
             // One that is not whole was damaged at a place that is counted, or never finished.
@@ -137,6 +197,7 @@ impl RawPieces {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::fs;
     use std::path::PathBuf;
 
@@ -144,10 +205,22 @@ mod tests {
 
     use super::*;
     use crate::commit::BodyBuilder;
-    use crate::ids::{CommitNumber, EraId, LogId, LogPartition, PartitionId, SegmentId};
+    use crate::ids::{EraId, LogId, LogPartition, PartitionId, SegmentId};
     use crate::segment::SegmentWriter;
 
     const BLOCK: usize = 4096;
+
+    impl RawPieces {
+        /// Which pieces there are.
+        pub(crate) fn keys(&self) -> BTreeSet<PieceKey> {
+            self.places.iter().map(|place| place.key()).collect()
+        }
+
+        /// Bytes that the list of the places takes.
+        pub(crate) fn list_bytes(&self) -> usize {
+            self.places.capacity() * size_of::<Place>()
+        }
+    }
 
     /// A commit with a journal of `size` bytes that are its own.
     fn commit(number: u64, size: usize) -> Commit {
@@ -231,10 +304,10 @@ mod tests {
             let numbers: BTreeSet<_> = found.iter().map(|(number, _)| *number).collect();
             for place in &places {
                 // Before a value stand its key and the headers.
-                let at = usize::try_from(place.at).unwrap();
+                let at = usize::try_from(place.at()).unwrap();
                 let is_touched =
-                    at.saturating_sub(60) < range.end && range.start < at + place.bytes;
-                let number = place.key.commit;
+                    at.saturating_sub(60) < range.end && range.start < at + place.bytes();
+                let number = place.key().commit;
                 let is_lost_with_another = number.0.is_multiple_of(10);
                 assert!(
                     numbers.contains(&number) || is_touched || is_lost_with_another,

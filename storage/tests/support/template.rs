@@ -22,6 +22,9 @@ use super::{append, append_many, log_of, open};
 /// 4 KiB: what a card or a file system loses at once.
 pub(crate) const BLOCK: usize = 4096;
 
+/// What must be free in memory so that copies are made there: many tests at once have a few each.
+const SCRATCH_BYTES: u64 = 1 << 30;
+
 /// Offsets and payloads of a partition.
 pub(crate) type Records = BTreeMap<u64, String>;
 
@@ -65,6 +68,18 @@ fn position_key() -> JournalKey {
 /// A partition as readers see it: what can be read, and the gaps between.
 type Readable = (LogPartition, Records, Vec<(u64, u64)>);
 
+/// An empty folder, in memory where there is room: hundreds of copies are started, each with many syncs,
+/// and none of the tests takes the power away.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    const MEMORY: &str = "/dev/shm";
+    let free = |stat: rustix::fs::StatVfs| stat.f_bavail.saturating_mul(stat.f_frsize);
+    let has_room = rustix::fs::statvfs(MEMORY).is_ok_and(|stat| free(stat) >= SCRATCH_BYTES);
+    let in_memory = has_room
+        .then(|| tempfile::tempdir_in(MEMORY).ok())
+        .flatten();
+    in_memory.unwrap_or_else(|| tempfile::tempdir().unwrap())
+}
+
 /// Made once in a test process.
 pub(crate) fn template() -> &'static Template {
     static TEMPLATE: OnceLock<Template> = OnceLock::new();
@@ -73,7 +88,7 @@ pub(crate) fn template() -> &'static Template {
 
 impl Template {
     fn make() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = scratch();
         let (store, threads) = open(folder.path(), &logs());
         retain(&store, "state", "old");
         retain(&store, "gone", "x");
@@ -128,7 +143,7 @@ impl Template {
 
     /// A copy, to be damaged.
     pub(crate) fn copy(&self) -> Copy {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = scratch();
         copy_all(self.folder.path(), folder.path());
         Copy { folder }
     }
