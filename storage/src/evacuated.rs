@@ -15,6 +15,7 @@
 //! Invariant: a directory under its final name is complete: everything in it was flushed before it
 //! was given that name.
 
+use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
@@ -87,8 +88,24 @@ impl Manifest {
             return Err(ManifestError::Missing("whole"));
         }
         let tree = database.open_tree(TREE).map_err(MetadataError::from)?;
+        Self::of_values(metadata::values(&tree), name)
+    }
+
+    /// As [`Self::read`], from the entries of its tree.
+    pub(crate) fn of_entries(
+        entries: &BTreeMap<Vec<u8>, Vec<u8>>,
+        name: SegmentName,
+    ) -> Result<Self, ManifestError> {
+        let entries = entries.iter().map(Ok);
+        Self::of_values(metadata::put_together(entries), name)
+    }
+
+    fn of_values(
+        values: impl Iterator<Item = Result<(Vec<u8>, Option<Vec<u8>>), MetadataError>>,
+        name: SegmentName,
+    ) -> Result<Self, ManifestError> {
         let (mut record, mut state) = (None, None);
-        for value in metadata::values(&tree) {
+        for value in values {
             match value? {
                 (key, Some(value)) if key == RECORD => {
                     record = Some(SegmentRecord::from_stored(&value)?);

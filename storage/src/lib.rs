@@ -65,6 +65,7 @@ mod retained;
 mod retention;
 mod ring;
 mod salvage;
+mod sealed_file;
 mod segment;
 mod segment_name;
 mod segment_record;

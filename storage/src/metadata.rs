@@ -246,21 +246,27 @@ fn piece_key(key: &[u8], index: usize) -> Vec<u8> {
 pub(crate) fn values(
     tree: &sled::Tree,
 ) -> impl Iterator<Item = Result<(Vec<u8>, Option<Vec<u8>>), MetadataError>> + use<> {
-    let mut pieces = tree.iter().peekable();
+    put_together(tree.iter())
+}
+
+/// The same of the entries of a tree, in their order.
+pub(crate) fn put_together<B: AsRef<[u8]>>(
+    entries: impl Iterator<Item = Result<(B, B), sled::Error>>,
+) -> impl Iterator<Item = Result<(Vec<u8>, Option<Vec<u8>>), MetadataError>> {
+    let mut pieces = entries.peekable();
     std::iter::from_fn(move || {
         let (first, piece) = match pieces.next()? {
             Ok(piece) => piece,
             Err(error) => return Some(Err(error.into())),
         };
-        let key = first
-            .split_last_chunk::<2>()
-            .map_or(&*first, |(key, _)| key);
+        let first = first.as_ref();
+        let key = first.split_last_chunk::<2>().map_or(first, |(key, _)| key);
         let mut parts = vec![piece];
         while let Some(Ok((_, piece))) = pieces.next_if(|next| {
             let next = next
                 .as_ref()
                 .ok()
-                .and_then(|(next, _)| next.split_last_chunk::<2>());
+                .and_then(|(next, _)| next.as_ref().split_last_chunk::<2>());
             next.is_some_and(|(next, _)| next == key)
         }) {
             parts.push(piece);
@@ -270,11 +276,11 @@ pub(crate) fn values(
 }
 
 /// The value whose pieces these are, if they are all of it and of no other.
-fn whole(pieces: &[sled::IVec]) -> Option<Vec<u8>> {
+fn whole(pieces: &[impl AsRef<[u8]>]) -> Option<Vec<u8>> {
     let mut value = Vec::new();
     let mut checksum = None;
     for piece in pieces {
-        let (crc, part) = piece.split_first_chunk::<4>()?;
+        let (crc, part) = piece.as_ref().split_first_chunk::<4>()?;
         if *checksum.get_or_insert(*crc) != *crc {
             return None;
         }

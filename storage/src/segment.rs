@@ -19,13 +19,13 @@ use crate::evacuated;
 use crate::ids::{CommitNumber, SegmentId};
 use crate::segment_name::SegmentName;
 
-/// A chunk of fewer pieces is not full unless it is large: sled rewrites a page at ten changes.
-const CHUNK_PIECES_MIN: usize = 9;
-/// A chunk with enough pieces is full at this size …
+/// A chunk is full with so many pieces if it has so many bytes for each chunk that there is. Every new
+/// tree makes sled write the names of all trees again, so small chunks only pay while they are few; but
+/// the tenth piece makes it write the other nine again, and the eighteenth all, split in two. So a chunk
+/// that is too small at nine goes on to seventeen.
+const CHUNK_FULL: [(usize, usize); 2] = [(9, 16), (17, 24)];
+/// This much is enough, however many chunks there are.
 const CHUNK_BYTES_MIN: usize = 32 * 1024;
-/// … or, in a segment of few chunks, at this many bytes for each chunk that there is: every new
-/// tree makes sled write the names of all trees again, so small chunks only pay while they are few.
-const CHUNK_BYTES_PER_CHUNK: usize = 32;
 /// A chunk of this size is full whatever its pieces: two pieces more and its page would be a blob.
 const CHUNK_BYTES_MAX: usize = 128 * 1024;
 
@@ -49,8 +49,11 @@ struct Chunk {
 
 impl Chunk {
     fn is_full(&self, chunks: usize) -> bool {
-        let bytes_min = CHUNK_BYTES_MIN.min(CHUNK_BYTES_PER_CHUNK.saturating_mul(chunks));
-        (self.pieces >= CHUNK_PIECES_MIN && self.bytes >= bytes_min)
+        let [(first, per_chunk), (second, per_chunk_later)] = CHUNK_FULL;
+        let has =
+            |per_chunk: usize| self.bytes >= CHUNK_BYTES_MIN.min(per_chunk.saturating_mul(chunks));
+        (self.pieces == first && has(per_chunk))
+            || (self.pieces >= second && has(per_chunk_later))
             || self.bytes >= CHUNK_BYTES_MAX
     }
 }
@@ -222,6 +225,7 @@ pub(crate) fn chunk_starts(database: &sled::Db) -> Vec<CommitNumber> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
     use std::path::PathBuf;
 
     use super::*;
@@ -317,6 +321,32 @@ mod tests {
             assert_eq!(read(&database, from), expected, "from {from}");
         }
         assert!(chunk_starts(&database).is_sorted());
+    }
+
+    /// What evacuation leaves of commits may be small. The limits are what was measured, and a little.
+    #[test]
+    fn small_commits_take_not_much_more_than_their_bytes() {
+        for (size, segment_bytes, percent_max) in [(1000, 4 << 20, 135), (2000, 15 << 20, 133)] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut writer = SegmentWriter::create(folder.path(), SegmentId(1)).unwrap();
+            let (mut bytes, mut number, mut flushed) = (0, 0, 0);
+            while bytes < segment_bytes {
+                number += 1;
+                let commit = commit(number, size);
+                writer.write_unflushed(&commit).unwrap();
+                bytes += commit.size_bytes();
+                if bytes >= flushed + (512 << 10) {
+                    flushed = bytes;
+                    writer.flush().unwrap();
+                }
+            }
+            writer.flush().unwrap();
+            drop(writer);
+            let file = std::fs::metadata(path(folder.path()).join("db")).unwrap();
+            // The rest of the last MiB takes no room.
+            let percent = file.blocks() * 512 * 100 / bytes as u64;
+            assert!(percent <= percent_max, "{size} bytes: {percent} %");
+        }
     }
 
     /// A blob is a file that sled never syncs: no layout may ever make one.

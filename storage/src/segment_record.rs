@@ -118,6 +118,17 @@ impl SegmentRecord {
         }
     }
 
+    /// The record of a segment of the same kind that commits are still to be added to.
+    pub(crate) fn without_commits(&self) -> Self {
+        Self {
+            evacuated: self.evacuated.map(|evacuated| Evacuated {
+                commits: 0,
+                ..evacuated
+            }),
+            ..Self::created()
+        }
+    }
+
     fn version(&self) -> u8 {
         match self.evacuated {
             Some(_) => EVACUATED_VERSION,

@@ -7,6 +7,7 @@ mod candidates;
 mod committer;
 mod counters;
 mod evacuation_failures;
+mod evacuation_source;
 mod evacuations;
 mod flash_account;
 mod keeper;

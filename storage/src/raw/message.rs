@@ -93,24 +93,36 @@ impl<'a> RawMessage<'a> {
     /// Hands each value under a key as our pieces have it to `visit`, with the place at which it
     /// begins, counted from the beginning of the message. What cannot be read is passed over.
     pub(crate) fn pieces(&self, mut visit: impl FnMut(PieceKey, usize, &'a [u8])) {
+        self.values(|key, at, value| {
+            if let Some(key) = PieceKey::from_bytes(key) {
+                visit(key, at, value);
+            }
+        });
+    }
+
+    /// Whether it takes an entry away, or merges pages because others did; a segment has no such thing.
+    pub(super) fn takes_away(&self) -> bool {
+        self.kind == KIND_LINK && self.body.first() != Some(&0)
+    }
+
+    /// As [`Self::pieces`], of every key, whichever tree it is of.
+    pub(super) fn values(&self, mut visit: impl FnMut(&[u8], usize, &'a [u8])) {
         let mut body = Bytes {
             bytes: self.body,
             at: 0,
         };
         let mut visit = |key: &[u8], (at, value): (usize, &'a [u8])| {
-            if let Some(key) = PieceKey::from_bytes(key) {
-                visit(key, self.header_bytes + at, value);
-            }
+            visit(key, self.header_bytes + at, value);
         };
         let _ = match self.kind {
-            KIND_LINK => pieces_of_link(&mut body, &mut visit),
-            KIND_NODE => pieces_of_node(&mut body, &mut visit),
+            KIND_LINK => values_of_link(&mut body, &mut visit),
+            KIND_NODE => values_of_node(&mut body, &mut visit),
             _ => None,
         };
     }
 }
 
-fn pieces_of_link<'a>(
+fn values_of_link<'a>(
     body: &mut Bytes<'a>,
     visit: &mut impl FnMut(&[u8], (usize, &'a [u8])),
 ) -> Option<()> {
@@ -121,7 +133,7 @@ fn pieces_of_link<'a>(
     Some(())
 }
 
-fn pieces_of_node<'a>(
+fn values_of_node<'a>(
     body: &mut Bytes<'a>,
     visit: &mut impl FnMut(&[u8], (usize, &'a [u8])),
 ) -> Option<()> {

@@ -17,6 +17,8 @@ pub(crate) struct RawPieces {
     /// Ascending by key, each key once.
     places: Vec<Place>,
     damaged_places: u64,
+    /// Whether something was taken away, which is found here nevertheless.
+    has_lost: bool,
 }
 
 /// Where a piece is, in 16 bytes: a large segment of small commits has a million.
@@ -102,8 +104,17 @@ impl RawPieces {
     /// # Errors
     /// If there is none, or it cannot be read.
     pub(crate) fn read(path: &Path) -> io::Result<Self> {
+        Self::read_with(path, |_, _| {})
+    }
+
+    /// As [`Self::read`]; what stands under other keys is handed to `other`, in the order in which it
+    /// was written.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn read_with(path: &Path, mut other: impl FnMut(&[u8], &[u8])) -> io::Result<Self> {
         let log = RawLog::open(&path.join("db"), Purpose::Segment.segment_bytes())?;
-        let (mut places, mut damaged_places) = (Vec::new(), 0);
+        let (mut places, mut damaged_places, mut has_lost) = (Vec::new(), 0, false);
         let (mut is_pending, mut is_behind) = (false, false);
         log.walk(0, |found| {
             match found {
@@ -112,7 +123,12 @@ impl RawPieces {
                 }
                 Found::Message { at, message } => {
                     damaged_places += u64::from(std::mem::take(&mut is_pending));
-                    message.pieces(|key, place, value| {
+                    has_lost |= message.takes_away();
+                    message.values(|key, place, value| {
+                        let Some(key) = PieceKey::from_bytes(key) else {
+                            other(key, value);
+                            return;
+                        };
                         if let Some(is_last) = is_intact(key, value) {
                             let flags = if is_last { IS_LAST } else { 0 }
                                 | if is_behind { IS_BEHIND } else { 0 };
@@ -131,6 +147,7 @@ impl RawPieces {
             log,
             places,
             damaged_places,
+            has_lost,
         })
     }
 
@@ -139,6 +156,11 @@ impl RawPieces {
         let mut own = self.places.iter().map(|place| place.key);
         let mut wanted = other.places.iter().map(|place| place.key);
         wanted.all(|wanted| own.find(|key| *key >= wanted) == Some(wanted))
+    }
+
+    /// Whether nothing is damaged before the end of what can be read, and all of it is what sled finds.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.damaged_places == 0 && !self.has_lost
     }
 
     /// How many commits there are.

@@ -15,17 +15,17 @@ use std::time::{Duration, Instant};
 
 use crate::commit::{Commit, CommitError};
 use crate::database::DatabaseError;
-use crate::evacuated::{self, EvacuatedWriter, Manifest, ManifestError, WriteError};
+use crate::evacuated::{self, EvacuatedWriter, ManifestError, WriteError};
 use crate::evacuation::Run;
 use crate::free_memory;
 use crate::ids::{CommitNumber, LogPartition, Offset, SegmentId};
 use crate::journal::{self, JournalError, JournalState};
 use crate::metadata::SegmentRecord;
-use crate::segment::{self, ScanError};
+use crate::segment::ScanError;
 use crate::segment_name::SegmentName;
-use crate::segment_record::Evacuated;
 use crate::store::Shared;
 use crate::store::evacuation_failures::Verdict;
+use crate::store::evacuation_source::Source;
 
 /// So much is copied between two looks at the budget.
 const STEP_BYTES: u64 = 512 * 1024;
@@ -266,35 +266,28 @@ impl Copy<'_> {
                 .filter(|record| record.name(name.first) == name)
                 .cloned()
         };
-        let opened = self.shared.segments.database(name);
+        let record = record.ok_or(NotEvacuated::Gone(name))?;
+        let opened = Source::open(self.shared, name, &record);
         let opened = opened.map_err(|source| NotEvacuated::Open {
             segment: name,
             source,
         })?;
-        let (Some(record), Some(database)) = (record, opened) else {
-            return Err(NotEvacuated::Gone(name));
-        };
+        let opened = opened.ok_or(NotEvacuated::Gone(name))?;
         if name.is_evacuated() {
-            let manifest = Manifest::read(&database, name).map_err(|source| {
+            let manifest = opened.manifest(name).map_err(|source| {
                 let segment = name;
                 NotEvacuated::Manifest { segment, source }
             })?;
             self.journal = manifest.journal;
         }
-        let mut seen = SegmentRecord {
-            evacuated: record.evacuated.map(|evacuated| Evacuated {
-                commits: 0,
-                ..evacuated
-            }),
-            ..SegmentRecord::created()
-        };
+        let mut seen = record.without_commits();
         let mut failure = None;
-        let scanned = segment::scan(&database, CommitNumber(0), |commit| {
-            if let Err(error) = self.commit(name, &commit) {
+        let scanned = opened.scan(|commit| {
+            if let Err(error) = self.commit(name, commit) {
                 failure = Some(error);
                 return ControlFlow::Break(());
             }
-            seen.add(&commit);
+            seen.add(commit);
             // Behind it there may be what recovery cut off.
             if commit.number() >= record.last_commit {
                 return ControlFlow::Break(());
