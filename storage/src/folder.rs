@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use crate::durable_file::{create_directory, write_file};
+use crate::durable_file::{create_directory, sync_directory, write_file};
 use crate::version::Version;
 
 /// Newest format of a data folder that this version reads, and the one it writes.
@@ -154,8 +154,9 @@ impl Folder {
                 format!("{FORMAT_FIRST_LINE}\nformat {FOLDER_FORMAT}\nneeds tidegate {NEEDS}\n");
             write_file(&format, text.as_bytes()).map_err(io_error("write", &format))?;
         }
-        for name in ["log", "quarantine"] {
+        for name in ["quarantine", "log"] {
             let below = path.join(name);
+            clear_place(path, name).map_err(io_error("put aside", &below))?;
             create_directory(&below).map_err(io_error("create", &below))?;
         }
         Ok(Self {
@@ -350,6 +351,30 @@ fn is_of_a_start(name: &str, path: &Path) -> bool {
         }),
         _ => false,
     }
+}
+
+/// Puts aside what lies in the place of the folder `name` and is none: a file system that was
+/// repaired after a power cut may leave that.
+fn clear_place(path: &Path, name: &str) -> io::Result<()> {
+    let below = path.join(name);
+    if !fs::metadata(&below).is_ok_and(|there| !there.is_dir()) {
+        return Ok(());
+    }
+    let folder = match name {
+        "quarantine" => path.to_owned(),
+        _ => path.join("quarantine"),
+    };
+    let names = std::iter::once(name.to_owned()).chain((1_u32..).map(|n| format!("{name}.{n}")));
+    let mut places = names.map(|name| folder.join(name));
+    let Some(aside) = places.find(|place| !place.exists()) else {
+        return Ok(());
+    };
+    tracing::warn!(
+        path = %below.display(), aside = %aside.display(),
+        "There is no folder, but something else in its place, which is put aside."
+    );
+    fs::rename(&below, &aside)?;
+    sync_directory(&folder)
 }
 
 fn lock(path: &Path) -> Result<File, FolderError> {

@@ -11,9 +11,10 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use storage::{FolderError, OpenError, RecoveryEvent, Store};
+use storage::{FolderError, LogOptions, OpenError, RecoveryEvent, Store};
 use support::damage::{Damage, cut};
 use support::template::{logs, template};
+use support::{append, open};
 
 fn mark(commit: u64) -> Vec<u8> {
     let number = commit.to_be_bytes();
@@ -190,4 +191,74 @@ fn everything(folder: &Path) -> Vec<(String, Vec<u8>)> {
     }
     all.sort();
     all
+}
+
+/// Nothing is left of the journal then: what was given out before is known from the index and MARK.
+#[test]
+fn folder_that_loses_all_its_segments_again_and_again_uses_no_offset_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = [LogOptions::new("a", 1)];
+    let mut last = None;
+    for round in 0..4 {
+        let (store, threads) = open(folder.path(), &logs);
+        let first = append(&store, "a", "key", "one");
+        let second = append(&store, "a", "key", "two");
+        store.wait_durable(second.commit).unwrap();
+        let (free, durable) = last.unwrap_or_default();
+        assert!(
+            first.offset >= free && first.commit > durable,
+            "round {round}: offset {} and commit {} are used again: {free}, {durable}",
+            first.offset,
+            first.commit
+        );
+        last = Some((second.offset.advanced(1), second.commit));
+        threads.close();
+        fs::remove_dir_all(folder.path().join("log")).unwrap();
+    }
+}
+
+/// What the index knows is an exact gap, and what was behind it up to the leap is one "at most".
+#[test]
+fn end_of_a_folder_without_its_segments_is_in_the_ledger() {
+    let copy = template().copy();
+    fs::remove_dir_all(copy.path().join("log")).unwrap();
+    let (store, threads) = open(copy.path(), &logs());
+    let gaps = store.gaps();
+    for (partition, records) in &template().records {
+        let mut ranges: Vec<_> = gaps
+            .iter()
+            .filter(|gap| gap.partition == *partition)
+            .collect();
+        ranges.sort_by_key(|gap| gap.from);
+        let last = *records.keys().next_back().unwrap();
+        let end = ranges.last().unwrap();
+        assert!(
+            end.at_most && end.from.0 <= last && last < end.to.0,
+            "{partition}: the last offset was {last}, the last gap is {end:?}"
+        );
+        for pair in ranges.windows(2) {
+            assert_eq!(pair[0].to, pair[1].from, "{partition}: {ranges:?}");
+        }
+        assert_eq!(store.high_watermark(*partition), end.to, "{partition}");
+    }
+    threads.close();
+}
+
+/// A file in the place of a folder of ours is damage, and no reason not to start.
+#[test]
+fn file_in_the_place_of_a_folder_is_put_aside() {
+    let copy = template().copy();
+    fs::remove_dir_all(copy.path().join("quarantine")).unwrap();
+    fs::write(copy.path().join("quarantine"), "x").unwrap();
+    let outcome = copy.check(&[], false);
+    assert_eq!((outcome.missing, outcome.leapt), (0, false));
+    assert_eq!(fs::read(copy.path().join("quarantine.1")).unwrap(), b"x");
+
+    let copy = template().copy();
+    fs::remove_dir_all(copy.path().join("log")).unwrap();
+    fs::write(copy.path().join("log"), "x").unwrap();
+    let all: Vec<usize> = (0..template().segments.len()).collect();
+    let outcome = copy.check(&all, true);
+    assert!(outcome.leapt, "{outcome:?}");
+    assert_eq!(fs::read(copy.path().join("quarantine/log")).unwrap(), b"x");
 }

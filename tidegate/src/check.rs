@@ -3,6 +3,7 @@
 mod disk;
 
 use anyhow::anyhow;
+use firmware_config::{Config, LogConfig, OnFull};
 use mqtt::TopicFilter;
 
 use crate::cli::CheckOptions;
@@ -31,7 +32,9 @@ pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
     if options.print {
         out.push_str(&config.explain());
     }
-    for warning in shadowed_filters(&config).iter().chain(&disk_warnings) {
+    let warnings = shadowed_filters(&config).into_iter();
+    let warnings = warnings.chain(logs_that_stay_full(&config));
+    for warning in warnings.chain(disk_warnings) {
         out.push_str(&format!("{mark}warning: {file}: {warning}\n"));
     }
     if !options.print {
@@ -43,7 +46,7 @@ pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
 }
 
 /// Filters that can never be asked, because an earlier log takes all that they match.
-fn shadowed_filters(config: &firmware_config::Config) -> Vec<String> {
+fn shadowed_filters(config: &Config) -> Vec<String> {
     let mut earlier: Vec<(String, TopicFilter)> = Vec::new();
     let mut warnings = Vec::new();
     for log in &config.logs {
@@ -67,6 +70,24 @@ fn shadowed_filters(config: &firmware_config::Config) -> Vec<String> {
     warnings
 }
 
+/// Logs that refuse publishes when they are full, and of which nothing ever goes.
+fn logs_that_stay_full(config: &Config) -> Vec<String> {
+    let routes = config.bridge.iter().flat_map(|bridge| &bridge.routes);
+    let routed: Vec<_> = routes.map(|route| &route.log).collect();
+    let stays_full = |log: &&LogConfig| {
+        log.on_full == OnFull::Reject && log.retention.age.is_none() && !routed.contains(&&log.name)
+    };
+    let logs = config.logs.iter().filter(stays_full);
+    let warning = |log: &LogConfig| {
+        format!(
+            "log `{}`: with on_full = \"reject\", no route and no retention.age nothing ever makes \
+             room: once full, it refuses every publish",
+            *log.name
+        )
+    };
+    logs.map(warning).collect()
+}
+
 /// Whether every topic name that `inner` matches is matched by `outer` too.
 fn covers(outer: &str, inner: &str) -> bool {
     let (mut outer, mut inner) = (outer.split('/'), inner.split('/'));
@@ -83,7 +104,29 @@ fn covers(outer: &str, inner: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::covers;
+    use super::*;
+    use crate::wiring;
+
+    #[test]
+    fn log_that_nothing_empties_is_told() {
+        let warnings = |log: &str, rest: &str| {
+            let text = format!(
+                "gateway_id = \"g\"\n[[log]]\nname = \"a\"\nfilters = [\"a/#\"]\n{log}\n{rest}"
+            );
+            logs_that_stay_full(&Config::from_toml(&text, "test", &wiring::checks()).unwrap())
+        };
+        let route = "[bridge]\nbootstrap = [\"127.0.0.1:9092\"]\n[[bridge.route]]\nname = \"r\"\nlog = \"a\"\ntopic = \"t\"";
+        let reject = "on_full = \"reject\"";
+        let told = warnings(reject, "");
+        assert!(
+            told.len() == 1 && told[0].starts_with("log `a`"),
+            "{told:?}"
+        );
+        assert_eq!(warnings("", ""), [] as [String; 0]);
+        assert_eq!(warnings(reject, route), [] as [String; 0]);
+        let age = format!("{reject}\nretention = {{ age = \"7d\" }}");
+        assert_eq!(warnings(&age, ""), [] as [String; 0]);
+    }
 
     #[test]
     fn filter_covers_what_matches_less() {

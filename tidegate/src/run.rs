@@ -38,12 +38,16 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
             .map(|path| tracing::field::display(path.display())),
         "Starting."
     );
-    let opened = opening::open_store(&config);
-    room_warning::warn_if_too_little(&config);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the runtime")?;
+    {
+        let _within = runtime.enter();
+        signals::survive_file_size_limit()?;
+    }
+    let opened = opening::open_store(&config);
+    room_warning::warn_if_too_little(&config);
     let result = LocalSet::new().block_on(&runtime, serving::serve(&config, opened));
     // A thread that still waits for the uplink must not hold up the end.
     runtime.shutdown_background();

@@ -14,7 +14,7 @@ use crate::encoding::Stored as _;
 use crate::evacuated::Manifest;
 use crate::folder::Folder;
 use crate::gap::Gap;
-use crate::ids::{LogPartition, Offset, SegmentId};
+use crate::ids::{CommitNumber, LogPartition, OFFSET_LEAP, Offset, SegmentId, SpanId};
 use crate::journal::{JournalKind, JournalState};
 use crate::metadata::SegmentRecord;
 
@@ -155,6 +155,53 @@ impl Recovered {
                 durable,
             });
         }
+    }
+
+    /// The ends, as the index knows them, of partitions that no journal is left of.
+    pub(crate) fn ends_without_journal(&self) -> BTreeMap<LogPartition, Offset> {
+        let states = self.journal.partition_states().into_iter();
+        let known: BTreeSet<_> = states.map(|state| state.partition).collect();
+        let parts = self.sealed.values().flat_map(|record| &record.partitions);
+        let parts = parts.map(|part| (part.partition, part.next_offset));
+        let lost = self.lost.iter().map(|lost| (lost.partition, lost.to));
+        let mut ends = BTreeMap::new();
+        for (partition, end) in parts.chain(lost) {
+            if !known.contains(&partition) {
+                let last = ends.entry(partition).or_insert(end);
+                *last = end.max(*last);
+            }
+        }
+        ends
+    }
+
+    /// The span that begins after a loss of the end. A partition that no journal is left of begins
+    /// anew with the first offset of the span: so this one is above all offsets that the index, and
+    /// without any journal MARK, let suppose.
+    pub(crate) fn span_after_loss(&self) -> SpanId {
+        let next = self.journal.span().0 + self.lost_ends.max(1);
+        let ends = self.ends_without_journal();
+        let index = ends.values().map(|end| end.0.div_ceil(OFFSET_LEAP));
+        // What the lost ends held came behind what the index knows.
+        let index = index.max().map(|span| span + u64::from(self.lost_ends));
+        let mark = self.mark.commit().0 / OFFSET_LEAP + 1;
+        let mark = self.has_no_journal().then_some(mark);
+        let floor = index.max(mark).map(u32::try_from);
+        // A number that no span can have comes from nothing that was written by us.
+        SpanId(floor.map_or(next, |floor| next.max(floor.unwrap_or(next))))
+    }
+
+    /// The commit after which the log goes on, above all that is known. Without any journal it keeps
+    /// step with the spans: MARK has to tell them apart once more after the next such loss.
+    pub(crate) fn last_commit_after(&self, leap: u64) -> CommitNumber {
+        let (last, mark) = (self.last_commit.0, self.mark.commit().0);
+        CommitNumber(match self.has_no_journal() {
+            true => last.max(mark) + leap,
+            false => mark.max(last + leap),
+        })
+    }
+
+    fn has_no_journal(&self) -> bool {
+        self.journal.of_kind(JournalKind::Identity).next().is_none()
     }
 
     /// Leaves of the losses what is news: not what retention had removed, which an index of an earlier

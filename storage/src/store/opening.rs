@@ -12,7 +12,7 @@ use crate::flash::FlashUse;
 use crate::folder::{Folder, FolderError};
 use crate::gap::{Gap, GapReason};
 use crate::identity::{Fingerprint, Identity, Span, SpanReason};
-use crate::ids::{CommitNumber, EraId, Incarnation, LogId, OFFSET_LEAP, SegmentId, SpanId};
+use crate::ids::{CommitNumber, EraId, Incarnation, LogId, OFFSET_LEAP, Offset, SegmentId, SpanId};
 use crate::journal::{JournalKey, JournalKind, JournalState, Operation, PartitionState};
 use crate::logs::{Log, LogIdentity, LogOptions, PARTITIONS_MAX};
 use crate::mark::Mark;
@@ -296,7 +296,7 @@ impl Beginning {
         let incarnation = Incarnation(getrandom::u64().map_err(OpenError::Random)?);
         tracing::info!(%incarnation, reason = reason.as_str(), "A new incarnation begins.");
         if reason != SpanReason::NewFolder {
-            self.span = SpanId(self.span.0 + recovered.lost_ends.max(1));
+            self.span = recovered.span_after_loss();
             self.urgent = true;
         }
         let identity = Identity {
@@ -333,7 +333,7 @@ impl Beginning {
             partitions,
             span: self.span,
         });
-        self.last_commit = CommitNumber(self.last_commit.0 + leap);
+        self.last_commit = recovered.last_commit_after(leap);
     }
 
     /// Writes what was lost into the gap ledger.
@@ -372,6 +372,17 @@ impl Beginning {
                     from,
                     to,
                     bytes: None,
+                };
+                gaps.push(gap(lost, true, GapReason::LostEnd));
+            }
+            for (partition, from) in recovered.ends_without_journal() {
+                let to = Offset(u64::from(self.span.0) * OFFSET_LEAP);
+                let bytes = None;
+                let lost = LostRange {
+                    partition,
+                    from,
+                    to,
+                    bytes,
                 };
                 gaps.push(gap(lost, true, GapReason::LostEnd));
             }

@@ -382,7 +382,10 @@ impl Shared {
         }
         match self.make_segment(SegmentId(active.0 + 1)) {
             Ok(writer) => *ready = Some(writer),
-            Err(error) => tracing::warn!(%error, "Next segment could not be made ahead of time."),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "Next segment could not be made ahead of time.");
+            }
         }
     }
 

@@ -50,10 +50,16 @@ pub(super) fn findings(path: &Path, shared: &Shared) -> Vec<Finding> {
         }
     }
     for name in names(&path.join("quarantine"), &mut found) {
-        let what = format!(
-            "quarantine/{name} was put aside; `tidegate log export --quarantined {name}` reads what \
-             can still be read of a segment"
-        );
+        // A name that is taken gets a number behind it: `0000000012.1`.
+        let is_segment = name.starts_with(|first: char| first.is_ascii_digit());
+        let advice = match is_segment {
+            true => format!(
+                "; with the gateway stopped, `tidegate log export LOG --data DIR --quarantined \
+                 {name}` reads what can still be read of it"
+            ),
+            false => String::new(),
+        };
+        let what = format!("quarantine/{name} was put aside{advice}");
         found.push(Finding::new(
             Severity::Warning,
             FindingKind::Quarantine,
@@ -78,8 +84,8 @@ fn mark(path: &Path, shared: &Shared, found: &mut Vec<Finding>) {
         Ok(None) if durable == CommitNumber(0) => {}
         Ok(None) => found.push(wrong(
             Severity::Warning,
-            "MARK is missing or damaged: an end of the log that is lost would not be noticed; the \
-             next start makes it again"
+            "MARK is missing or damaged: an end of the log that is lost would not be noticed; a \
+             gateway writes it again with its next commit"
                 .to_owned(),
         )),
         Err(error) => found.push(wrong(

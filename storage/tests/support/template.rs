@@ -31,7 +31,7 @@ pub(crate) type Records = BTreeMap<u64, String>;
 /// See the module's documentation.
 pub(crate) struct Template {
     folder: tempfile::TempDir,
-    records: BTreeMap<LogPartition, Records>,
+    pub(crate) records: BTreeMap<LogPartition, Records>,
     retained: BTreeMap<String, String>,
     pub(crate) segments: Vec<Segment>,
 }

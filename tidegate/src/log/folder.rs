@@ -43,7 +43,10 @@ fn remove_when_ended(copy: PathBuf) {
         let status = runtime.block_on(async {
             let mut interrupt = signal(SignalKind::interrupt())?;
             let mut terminate = signal(SignalKind::terminate())?;
+            // A look over a connection that is cut.
+            let mut hang_up = signal(SignalKind::hangup())?;
             let number = tokio::select! {
+                _ = hang_up.recv() => SignalKind::hangup(),
                 _ = interrupt.recv() => SignalKind::interrupt(),
                 _ = terminate.recv() => SignalKind::terminate(),
             };

@@ -14,6 +14,15 @@ pub(super) struct EndSignals {
 /// The one that asks to open the store at once: SIGUSR1. Without a meaning while there is one.
 pub(super) struct RetrySignal(Signal);
 
+/// Catches SIGXFSZ, which would end the process without a word when a file has the size that
+/// `RLIMIT_FSIZE` allows; a caught one leaves an error of the write. Called within a runtime.
+pub(super) fn survive_file_size_limit() -> Result<(), Failure> {
+    let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    // Tokio never gives a signal back that it has once caught.
+    drop(signal(too_large).context("listen for SIGXFSZ")?);
+    Ok(())
+}
+
 /// Listens for all of them from now on.
 pub(super) fn listen() -> Result<(EndSignals, RetrySignal), Failure> {
     let end = EndSignals {
