@@ -67,7 +67,11 @@ fn reason(log: &LogInSegmentPage) -> String {
             });
             lags.collect::<Vec<_>>().join("; ")
         }
-        "on_full" => "full, and without a route only age lets go of it".to_owned(),
+        "on_full" => match log.retention_age_seconds {
+            Some(_) => "full, and without a route only age lets go of it, once a clock tells it",
+            None => "full, and without a route and an age nothing lets go of it",
+        }
+        .to_owned(),
         "nothing" => "about to go".to_owned(),
         // Of a later version.
         other => other.to_owned(),
@@ -132,13 +136,17 @@ mod tests {
              evacuation leaves it for now"
         );
         for (kept_by, words) in [
-            ("on_full", "(full, and without a route only age"),
+            ("on_full", "(full, and without a route and an age nothing"),
             ("nothing", "(about to go)"),
             ("of_tomorrow", "(of_tomorrow)"),
         ] {
             let told = line(&page("sealed", vec![log("a", kept_by, 1)])).unwrap();
             assert!(told.contains(words), "{told}");
         }
+        let mut aging = log("a", "on_full", 1);
+        aging.retention_age_seconds = Some(86_400);
+        let told = line(&page("sealed", vec![aging])).unwrap();
+        assert!(told.contains("without a route only age lets go"), "{told}");
     }
 
     #[test]
