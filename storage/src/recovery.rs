@@ -99,6 +99,7 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
     if folder.mark().is_dir() {
         put_aside(folder, &folder.mark())?;
     }
+    let had_mark = matches!(Mark::look(&folder.mark()), Ok(Some(_)));
     let mark = open_mark(folder)?;
     let (metadata, retained) = open_metadata(folder, &mut events)?;
     tracing::debug!(target: "start", step = "metadata", "Start goes on.");
@@ -125,6 +126,11 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
     recovered.read_all(folder, found)?;
     recovered.catch_up_journal(folder)?;
     tracing::debug!(target: "start", step = "segments", "Start goes on.");
+    if !had_mark && recovered.last_commit > CommitNumber(0) {
+        tracing::warn!(
+            "MARK was missing or damaged: an end that the log lost would not be noticed."
+        );
+    }
     recovered.compare_with_mark();
     recovered.settle_losses();
     recovered.settle_index()?;

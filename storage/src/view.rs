@@ -100,7 +100,15 @@ fn prepare(path: &Path, copy: &Path) -> Result<(), RecoveryError> {
     }
     let log = original.join("log");
     let entries = match fs::read_dir(&log) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // A start would put a file aside that lies there, and make the folder.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(());
+        }
         entries => entries.map_err(|source| failed("read", &log, source))?,
     };
     for entry in entries {

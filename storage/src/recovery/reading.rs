@@ -299,7 +299,7 @@ impl Recovered {
                 Some(reason) => self.quarantine(folder, name, reason),
                 // sled takes a file in which it recognises nothing for a new one.
                 None if self.lost_ends == 0 && self.last_commit < self.mark.commit() => {
-                    let reason = format!("it is empty, but {} was durable", self.mark.commit());
+                    let reason = self.reason_of_empty();
                     self.quarantine(folder, name, reason)
                 }
                 None => self.discard_empty(folder, segment),
@@ -315,6 +315,18 @@ impl Recovered {
             });
         }
         self.keep_sealed(name, record, sets_retained)
+    }
+
+    /// It may have been made ahead of time and never written to; then what is missing is the end of the
+    /// segment before it.
+    fn reason_of_empty(&self) -> String {
+        let durable = self.mark.commit();
+        let before = self.sealed.last_key_value();
+        let before = before.map_or_else(String::new, |(id, record)| {
+            let last = record.last_commit;
+            format!("; it, or segment {id}, which ends at commit {last}, has lost its end")
+        });
+        format!("it is empty, but commit {durable} was durable{before}")
     }
 
     fn discard_empty(&self, folder: &Folder, segment: SegmentId) -> Result<(), RecoveryError> {

@@ -453,7 +453,7 @@ fn oldest_segment(out: &mut Exposition, oldest: &OldestSegment) -> fmt::Result {
         "Bytes of records in the oldest segment that a log still keeps.",
         oldest.live_bytes,
     )?;
-    // Left out while no clock tells it: 0 would be an age.
+    // Left out if nothing tells it: 0 would be an age.
     oldest.age.map_or(Ok(()), |age| {
         out.gauge(
             "tidegate_log_oldest_segment_age_seconds",

@@ -10,7 +10,7 @@ pub(crate) struct OldestSegmentPage {
     pub(crate) last: u64,
     pub(crate) bytes: u64,
     pub(crate) live_bytes: u64,
-    /// Of its newest record; null if no clock tells it.
+    /// Of its newest record; null if nothing tells it.
     pub(crate) age_seconds: Option<u64>,
     /// `written`, `sealed`, `newest_sealed` or `evacuating`.
     pub(crate) stage: String,

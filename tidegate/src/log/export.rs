@@ -17,7 +17,7 @@ use crate::admin::{
 };
 use crate::cli::log::{ExportFormat, LogExportOptions};
 use crate::exit::Failure;
-use crate::log::folder::with_view;
+use crate::log::folder::{LOOK_INSTEAD, with_view};
 use crate::log::progress::Progress;
 use crate::stderr::say;
 
@@ -57,7 +57,7 @@ pub(super) fn export(options: &LogExportOptions) -> Result<(), Failure> {
             export.take(line)?;
             Ok(ControlFlow::Continue(()))
         })?,
-        Some(path) => with_view(path, |view| match &options.quarantined {
+        Some(path) => with_view(path, LOOK_INSTEAD, |view| match &options.quarantined {
             None => from_folder(view, &request, &mut export),
             Some(name) => from_quarantine(view, name, &request, &mut export),
         })??,

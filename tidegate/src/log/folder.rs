@@ -10,26 +10,44 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::exit::Failure;
 use crate::run::explain_open;
 
-/// Looks at the folder `path`, which stays as it is; the copies are removed again.
-pub(super) fn with_view<T>(path: &Path, look: impl FnOnce(&View) -> T) -> Result<T, Failure> {
+/// What to do if a gateway has the folder, for those who only want to look.
+pub(super) const LOOK_INSTEAD: &str =
+    "look into the logs of a running gateway with --admin instead of --data";
+
+/// Looks at the folder `path`, which stays as it is; the copies are removed again. `instead`: see
+/// [`explain_in_use`].
+pub(super) fn with_view<T>(
+    path: &Path,
+    instead: &'static str,
+    look: impl FnOnce(&View) -> T,
+) -> Result<T, Failure> {
     let copy = tempfile::Builder::new()
         .prefix("tidegate-look-")
         .tempdir()
         .context("create a temporary folder; TMPDIR says where")?;
     remove_when_ended(copy.path().to_owned());
-    let view = View::open(path, copy.path()).map_err(explain_in_use)?;
+    let view = View::open(path, copy.path()).map_err(|error| {
+        let failure = explain_in_use(error, instead);
+        match failure
+            .to_string()
+            .contains(&*copy.path().to_string_lossy())
+        {
+            true => failure
+                .context("look at copies of what is in the folder; TMPDIR says where they go"),
+            false => failure,
+        }
+    })?;
     let found = look(&view);
     view.close();
     Ok(found)
 }
 
-/// Why a folder cannot be opened, with what to do if a gateway has it.
-pub(super) fn explain_in_use(error: OpenError) -> Failure {
+/// Why a folder cannot be opened, with what to do `instead` if a gateway has it.
+pub(super) fn explain_in_use(error: OpenError, instead: &'static str) -> Failure {
     let is_in_use = matches!(error, OpenError::Folder(FolderError::Locked { .. }));
     let failure = explain_open(error);
     match is_in_use {
-        true => failure
-            .context("look into the logs of a running gateway with --admin instead of --data"),
+        true => failure.context(instead),
         false => failure,
     }
 }

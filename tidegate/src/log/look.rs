@@ -9,14 +9,14 @@ use crate::admin::{
 };
 use crate::cli::log::{LogListOptions, LogReadOptions};
 use crate::exit::Failure;
-use crate::log::folder::with_view;
+use crate::log::folder::{LOOK_INSTEAD, with_view};
 use crate::log::time::format_time;
 use crate::stderr::say;
 use crate::stdout::print;
 
 pub(super) fn list(options: &LogListOptions) -> Result<(), Failure> {
     let logs: Vec<LogSummary> = match &options.source.data {
-        Some(path) => with_view(path, |view| summarise(view.store()))??,
+        Some(path) => with_view(path, LOOK_INSTEAD, |view| summarise(view.store()))??,
         None => get(options.source.admin, "/log/list")?,
     };
     if options.json {
@@ -54,7 +54,7 @@ pub(super) fn list(options: &LogListOptions) -> Result<(), Failure> {
 
 pub(super) fn read(options: &LogReadOptions) -> Result<(), Failure> {
     match &options.source.data {
-        Some(path) => with_view(path, |view| {
+        Some(path) => with_view(path, LOOK_INSTEAD, |view| {
             let store = view.store();
             let logs = summarise(store)?;
             print_pages(options, &logs, |reading| read_records(store, reading))

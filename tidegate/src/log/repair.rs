@@ -16,6 +16,8 @@ use crate::log::progress::{Progress, megabytes};
 use crate::log::verify::describe;
 use crate::stdout::print;
 
+/// What to do if a gateway has the folder.
+const STOP_IT: &str = "repair a folder that nobody has open";
 /// Findings that are kept to plan by; the rest waits for the next repair.
 const FINDINGS_MAX: usize = 10_000;
 
@@ -48,7 +50,7 @@ pub(super) fn repair(options: &LogRepairOptions) -> Result<(), Failure> {
 /// Says what is wrong with the folder.
 fn look(options: &LogRepairOptions, word: &str) -> Result<Vec<Finding>, Failure> {
     let mut progress = Progress::new();
-    with_view(&options.data, |view| {
+    with_view(&options.data, STOP_IT, |view| {
         let mut findings = Vec::new();
         let mut printed = Ok(true);
         view.verify(None, |told| {
@@ -112,7 +114,7 @@ fn verdict(left: &[Finding]) -> Result<(), Failure> {
 
 fn explain(error: RepairError) -> Failure {
     match error {
-        RepairError::Open(error) => explain_in_use(error),
+        RepairError::Open(error) => explain_in_use(error, STOP_IT),
         error => Failure::with(
             Status::StoreFailed,
             anyhow::Error::from(error).context("repair the folder; what was done so far stays"),

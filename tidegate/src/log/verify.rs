@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::admin::{FindingView, VerifiedView, VerifyLine, check_log, get_lines};
 use crate::cli::log::LogVerifyOptions;
 use crate::exit::Failure;
-use crate::log::folder::with_view;
+use crate::log::folder::{LOOK_INSTEAD, with_view};
 use crate::log::look::shown;
 use crate::log::progress::{Progress, megabytes};
 use crate::stdout::print;
@@ -17,7 +17,7 @@ use crate::stdout::print;
 pub(super) fn verify(options: &LogVerifyOptions) -> Result<(), Failure> {
     let mut printer = Printer::new(options.json);
     match &options.source.data {
-        Some(path) => with_view(path, |view| {
+        Some(path) => with_view(path, LOOK_INSTEAD, |view| {
             check_log(view.store(), options.log.as_deref())?;
             let mut printed = Ok(());
             let verified = view.verify(options.log.as_deref(), |progress| {

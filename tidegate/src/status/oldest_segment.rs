@@ -54,7 +54,7 @@ fn reason(log: &LogInSegmentPage) -> String {
     let why = match log.kept_by.as_str() {
         "retention" => format!("has {} of its {limit}", size(log.log_bytes)),
         "unknown_age" => format!(
-            "has {} of its {limit}; no clock tells its age",
+            "has {} of its {limit}; its age does not count before the clock is set",
             size(log.log_bytes)
         ),
         "pins" => {
@@ -132,7 +132,7 @@ mod tests {
             "oldest segment 5: 1.0 MiB, 19 % live, 2 h old: \
              a keeps 150.0 KiB (has 5.0 MiB of its 1.0 GiB), \
              alarms keeps 50.0 KiB (route uplink has not replicated 1203 records, 1.5 MiB), \
-             young keeps 1.0 KiB (has 5.0 MiB of its 1.0 GiB and 14 days; no clock tells its age); \
+             young keeps 1.0 KiB (has 5.0 MiB of its 1.0 GiB and 14 days; its age does not count before the clock is set); \
              evacuation leaves it for now"
         );
         for (kept_by, words) in [
