@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::commit::Commit;
 use crate::database::{self, DatabaseError, Purpose};
 use crate::free_memory;
-use crate::guard::Kept;
+use crate::guard::{Keeping, Kept, Room};
 use crate::ids::{CommitNumber, LogPartition, Offset, SegmentId};
 use crate::metadata::{SegmentRecord, SegmentState};
 use crate::segment_name::SegmentName;
@@ -31,6 +31,7 @@ const OPEN_IDLE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Segments {
     folder: PathBuf,
+    room: Room,
     index: RwLock<Index>,
     open: Mutex<Slots>,
     /// A segment was opened, or could not be.
@@ -106,6 +107,7 @@ impl Segments {
         folder: PathBuf,
         sealed: BTreeMap<SegmentId, SegmentRecord>,
         active: (SegmentId, sled::Db),
+        room: Room,
     ) -> Self {
         let (id, database) = active;
         let sealed = sealed
@@ -119,6 +121,7 @@ impl Segments {
         let open = Slot::Open(OpenSegment::new(Arc::new(database), true));
         Self {
             folder,
+            room,
             index: RwLock::new(index),
             open: Mutex::new(BTreeMap::from([(SegmentName::written(id), open)])),
             opened: Condvar::new(),
@@ -137,7 +140,7 @@ impl Segments {
 
     /// Segments that were found damaged when they were opened for reading, and copied into quarantine.
     pub(crate) fn damage_copies(&self) -> usize {
-        let copied = |kept: &&Kept| kept.copy.is_some();
+        let copied = |kept: &&Kept| kept.copy.name().is_some();
         self.damaged().values().filter(copied).count()
     }
 
@@ -208,9 +211,9 @@ impl Segments {
             name,
             database: None,
         };
-        let mut kept = Vec::new();
-        let opened = database::open(&name.path(&self.folder), Purpose::Segment, &mut kept);
-        let kept = kept.into_iter().map(|kept| (name, kept));
+        let mut keeping = Keeping::new(self.room);
+        let opened = database::open(&name.path(&self.folder), Purpose::Segment, &mut keeping);
+        let kept = keeping.kept.into_iter().map(|kept| (name, kept));
         self.damaged().extend(kept);
         opened.map(|database| Some(opening.done(database)))
     }
@@ -390,6 +393,7 @@ mod tests {
             folder.path().to_owned(),
             records,
             (active, writer.database().clone()),
+            Room::default(),
         );
         (folder, segments)
     }

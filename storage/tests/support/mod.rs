@@ -3,6 +3,7 @@
 
 pub(crate) mod damage;
 pub(crate) mod evacuated_folder;
+pub(crate) mod findings;
 pub(crate) mod halves;
 pub(crate) mod listing;
 pub(crate) mod runs;
