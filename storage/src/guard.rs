@@ -155,6 +155,11 @@ fn keep(path: &Path, extent: Extent, room: &Room) -> io::Result<Option<Kept>> {
 /// # Errors
 /// If the file cannot be read or written.
 pub(crate) fn cut_behind(path: &Path) -> io::Result<bool> {
+    let is_in_log = path.parent().is_some_and(|parent| parent.ends_with("log"));
+    if is_in_log && folder_of(path).is_none() {
+        // Somebody removed quarantine: nothing was kept.
+        return Ok(false);
+    }
     let Some(log) = look(path)? else {
         return Ok(false);
     };

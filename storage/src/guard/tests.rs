@@ -283,6 +283,17 @@ fn what_cannot_be_copied_is_told_and_left_to_sled() {
 }
 
 #[test]
+fn segment_is_not_cut_off_in_a_folder_whose_quarantine_was_removed() {
+    let (folder, path, begins) = folder_with(150);
+    zero(&path, begins[20] + 100, 4096);
+    fs::remove_dir(folder.path().join("quarantine")).unwrap();
+    assert!(!cut_behind(&path).unwrap());
+    fs::create_dir(folder.path().join("quarantine")).unwrap();
+    assert!(cut_behind(&path).unwrap());
+    assert_eq!(end_of_log(&path), 1 << 20);
+}
+
+#[test]
 fn copies_that_a_process_left_unfinished_are_removed() {
     let quarantine = tempfile::tempdir().unwrap();
     let left = ["0000000001", "0000000001.behind", "notes.copy"];
