@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::durable_file::{create_directory, sync_directory};
 use crate::fence;
-use crate::guard::{self, Extent, Kept};
+use crate::guard::{self, Extent, Keeping};
 use crate::io_threads;
 use crate::view;
 
@@ -76,8 +76,6 @@ pub enum DatabaseError {
         path: PathBuf,
         /// What sled said last.
         what: String,
-        /// Whether it was not even tried, for want of room for a copy.
-        lacks_room: bool,
     },
     /// The files cannot be read or written; that is not damage.
     #[error("open the database {path}")]
@@ -99,16 +97,15 @@ pub enum DatabaseError {
 pub(crate) fn open_readable(
     path: &Path,
     purpose: Purpose,
-    kept: &mut Vec<Kept>,
+    keeping: &mut Keeping,
 ) -> Result<sled::Db, DatabaseError> {
     match read_through(&path.join("db")) {
         Err(error) if error.raw_os_error() == Some(libc::EIO) => Err(DatabaseError::Damaged {
             path: path.to_owned(),
             what: format!("its file cannot be read: {error}"),
-            lacks_room: false,
         }),
         // Whatever else is wrong with it, opening it says what.
-        _ => open(path, purpose, kept),
+        _ => open(path, purpose, keeping),
     }
 }
 
@@ -134,11 +131,11 @@ fn read_through(path: &Path) -> io::Result<()> {
 }
 
 /// Opens the database at `path`, which must exist, and repairs what can be repaired. What sled would
-/// destroy is copied first, and said in `kept`, whether or not it can be opened.
+/// destroy is copied first, and said in `keeping`, whether or not it can be opened.
 pub(crate) fn open(
     path: &Path,
     purpose: Purpose,
-    kept: &mut Vec<Kept>,
+    keeping: &mut Keeping,
 ) -> Result<sled::Db, DatabaseError> {
     let io_error = |source| DatabaseError::Io {
         path: path.to_owned(),
@@ -154,7 +151,7 @@ pub(crate) fn open(
         name.starts_with("snap.") && name.ends_with(".generating")
     })
     .map_err(io_error)?;
-    kept.extend(keep(path, purpose, Extent::Tail)?);
+    keep(path, purpose, Extent::Tail, keeping)?;
     // A power cut can leave the directory without them; sled makes them again. Those of the metadata may
     // be there and not on the flash, if the process was killed before it came to that.
     let is_complete =
@@ -182,7 +179,7 @@ pub(crate) fn open(
         if io_threads::have_failed() {
             break; // By this database: there were none before, and there is no second attempt.
         }
-        kept.extend(keep(path, purpose, Extent::Whole)?);
+        keep(path, purpose, Extent::Whole, keeping)?;
         tracing::warn!(path = %path.display(), problem = %last, "Opening without {what}.");
         remove_files(path, stale).map_err(io_error)?;
         last = match attempt(path, purpose) {
@@ -193,35 +190,51 @@ pub(crate) fn open(
             Err(failure) => failure,
         };
     }
-    match last {
-        Failure::Io(source) => Err(io_error(source)),
-        Failure::Damage(what) => Err(DatabaseError::Damaged {
+    match attempt_before_damage(path, purpose, last).map_err(io_error)? {
+        Ok(database) => Ok(database),
+        Err(Failure::Io(source)) => Err(io_error(source)),
+        Err(Failure::Damage(what)) => Err(DatabaseError::Damaged {
             path: path.to_owned(),
             what,
-            lacks_room: false,
         }),
     }
 }
 
-/// Keeps what sled would destroy. A damaged segment of which there is no room for a copy is as one
-/// that cannot be opened: putting it aside takes no room.
-fn keep(path: &Path, purpose: Purpose, extent: Extent) -> Result<Option<Kept>, DatabaseError> {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
+/// As [`attempt`], without what is behind the damage in a segment, which was kept, as far as there was
+/// room; the last failure if that is no way.
+fn attempt_before_damage(
+    path: &Path,
+    purpose: Purpose,
+    last: Failure,
+) -> io::Result<Result<sled::Db, Failure>> {
+    let is_damage = matches!(last, Failure::Damage(_)) && !io_threads::have_failed();
+    if !is_damage || purpose != Purpose::Segment || !guard::cut_behind(path)? {
+        return Ok(Err(last));
+    }
+    let opened = attempt(path, purpose);
+    if opened.is_ok() {
+        sync_files(path)?;
+    }
+    Ok(opened)
+}
+
+/// Keeps what sled would destroy.
+fn keep(
+    path: &Path,
+    purpose: Purpose,
+    extent: Extent,
+    keeping: &mut Keeping,
+) -> Result<(), DatabaseError> {
     if purpose == Purpose::Metadata {
         // It is made again from the segments, and a crash may leave it as damage does.
-        return Ok(None);
+        return Ok(());
     }
-    let path = path.to_owned();
-    guard::keep(&path, extent).map_err(|source| match source.kind() {
-        StorageFull | QuotaExceeded => DatabaseError::Damaged {
-            path,
-            what: format!(
-                "there is no room to copy it before what follows the damage is lost: {source}"
-            ),
-            lacks_room: true,
-        },
-        _ => DatabaseError::Io { path, source },
-    })
+    keeping
+        .keep(path, extent)
+        .map_err(|source| DatabaseError::Io {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// Makes a database at `path`, where nothing may be, so that it is there after a power cut.
@@ -239,7 +252,6 @@ pub(crate) fn create(path: &Path, purpose: Purpose) -> Result<sled::Db, Database
             return Err(DatabaseError::Damaged {
                 path: path.to_owned(),
                 what,
-                lacks_room: false,
             });
         }
     };
@@ -365,12 +377,12 @@ mod tests {
         database.flush().unwrap();
         drop(database);
         // A second opening writes a snapshot.
-        drop(open(&path, Purpose::Segment, &mut Vec::new()).unwrap());
+        drop(open(&path, Purpose::Segment, &mut Keeping::default()).unwrap());
         (parent, path)
     }
 
     fn reads_back(path: &Path) {
-        let database = open(path, Purpose::Segment, &mut Vec::new()).unwrap();
+        let database = open(path, Purpose::Segment, &mut Keeping::default()).unwrap();
         assert_eq!(database.get("key").unwrap().unwrap(), "value");
     }
 
@@ -416,7 +428,7 @@ mod tests {
     fn database_opens_again_right_after_it_was_closed() {
         let (_parent, path) = with_content();
         for round in 0..50_u32 {
-            let database = open(&path, Purpose::Segment, &mut Vec::new()).unwrap();
+            let database = open(&path, Purpose::Segment, &mut Keeping::default()).unwrap();
             database
                 .insert("round", round.to_be_bytes().as_slice())
                 .unwrap();
@@ -430,7 +442,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("none");
         assert!(matches!(
-            open(&path, Purpose::Segment, &mut Vec::new()),
+            open(&path, Purpose::Segment, &mut Keeping::default()),
             Err(DatabaseError::Io { .. })
         ));
         assert!(!path.exists());

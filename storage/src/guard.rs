@@ -6,33 +6,27 @@
 //! (`docs/decisions/0017-reading-before-sled.md`).
 //!
 //! Invariants: what a crash leaves of the commit that was being written is no damage; a segment is
-//! not copied when quarantine has all its pieces already, or [`COPIES_MAX`] copies; a copy in
-//! quarantine is whole and durable or has a name that ends in `.copy`.
+//! not copied when quarantine has all of it that sled would destroy; what is not copied is told.
 
+mod copy;
 mod evidence;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::database::Purpose;
-use crate::durable_file::sync_directory;
 use crate::raw::{RawLog, RawPieces};
 use crate::view;
 
+use copy::{COPIES_MAX, copies, copy};
 use evidence::is_damaged;
 
-/// Ending of a copy that is being made.
-const UNFINISHED: &str = "copy";
-/// More copies of one segment are not made: a card that dies must not fill itself with them.
-const COPIES_MAX: usize = 4;
-/// Bytes that a copy leaves free, or a quarter of a small file system: what is published from now on
-/// needs them more. The default reserve, below which nothing is taken until a quarter more is free, and
-/// two segments.
-const LEFT_FREE: u64 = 128 * 1024 * 1024;
+pub use copy::{DamageCopy, NoCopy};
+pub(crate) use copy::{Room, remove_unfinished};
 
 /// What sled will read of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,33 +40,68 @@ pub(crate) enum Extent {
 /// A damaged segment behind whose damage something can be read, which sled would destroy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
-    /// What its copy in quarantine is called; none is made in a folder that is only looked at.
-    pub(crate) copy: Option<String>,
+    /// What is left of that.
+    pub(crate) copy: DamageCopy,
     /// Whole commits that are not, or not wholly, before the damage.
     pub(crate) commits_behind: u64,
 }
 
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} commits behind the damage can be read",
-            self.commits_behind
-        )?;
+        let commits = self.commits_behind;
         match &self.copy {
-            Some(copy) => write!(f, " in the copy quarantine/{copy}"),
-            None => f.write_str(", and a gateway copies it into quarantine before it opens it"),
+            DamageCopy::Whole(copy) => write!(
+                f,
+                "{commits} commits behind the damage can be read in the copy quarantine/{copy}"
+            ),
+            DamageCopy::Behind(copy) => write!(
+                f,
+                "{commits} commits behind the damage can be read in quarantine/{copy}, a copy of that \
+                 part, since there was no room for all of the segment"
+            ),
+            DamageCopy::Planned => write!(
+                f,
+                "{commits} commits behind the damage can be read, and a gateway copies it into \
+                 quarantine before it opens it"
+            ),
+            DamageCopy::Lost(why) => write!(
+                f,
+                "{commits} commits behind the damage could be read and are lost without a copy: {why}"
+            ),
         }
     }
 }
 
+/// What was kept of the segments that were opened, and what copies leave free.
+#[derive(Debug, Default)]
+pub(crate) struct Keeping {
+    pub(crate) room: Room,
+    pub(crate) kept: Vec<Kept>,
+}
+
+impl Keeping {
+    pub(crate) fn new(room: Room) -> Self {
+        let kept = Vec::new();
+        Self { room, kept }
+    }
+
+    /// As [`keep`], and remembers what comes of it.
+    pub(crate) fn keep(&mut self, path: &Path, extent: Extent) -> io::Result<()> {
+        let kept = keep(path, extent, &self.room)?;
+        // A second attempt to open it finds the same.
+        let kept = kept.filter(|kept| !self.kept.contains(kept));
+        self.kept.extend(kept);
+        Ok(())
+    }
+}
+
 /// Copies the segment at `path` into the quarantine of its data folder if sled, reading `extent`,
-/// would destroy something, and says so. One that is in no data folder is a copy itself and
-/// left alone.
+/// would destroy something, as far as there is room, and says so. One that is in no data folder is a
+/// copy itself and left alone.
 ///
 /// # Errors
-/// If the copy cannot be made; sled must not open the database then.
-pub(crate) fn keep(path: &Path, extent: Extent) -> io::Result<Option<Kept>> {
+/// If the copy cannot be made, for another reason than room; sled must not open the database then.
+fn keep(path: &Path, extent: Extent, room: &Room) -> io::Result<Option<Kept>> {
     let Some(root) = folder_of(path) else {
         return Ok(None);
     };
@@ -80,12 +109,8 @@ pub(crate) fn keep(path: &Path, extent: Extent) -> io::Result<Option<Kept>> {
         Extent::Tail => snapshot_lsn(path),
         Extent::Whole => 0,
     };
-    let log = match RawLog::open(&path.join("db"), Purpose::Segment.segment_bytes()) {
-        Ok(log) => log,
-        // Without looking, sled must not destroy anything because of a passing trouble of the machine.
-        Err(error) if is_passing(&error) => return Err(error),
-        // What is no file is sled's to refuse.
-        Err(_) => return Ok(None),
+    let Some(log) = look(path)? else {
+        return Ok(None);
     };
     let is_damaged = is_damaged(&log, from)?;
     let bytes_read = log.bytes_read();
@@ -94,19 +119,73 @@ pub(crate) fn keep(path: &Path, extent: Extent) -> io::Result<Option<Kept>> {
         return Ok(None);
     }
     let pieces = RawPieces::read(path)?;
-    let mut kept = Kept {
-        copy: None,
-        commits_behind: pieces.count().behind,
-    };
-    if !view::is_view(root) {
+    let copy = if view::is_view(root) {
+        DamageCopy::Planned
+    } else {
         let quarantine = root.join("quarantine");
-        if is_kept(path, &pieces, &quarantine)? {
+        let copies = copies(path, &quarantine)?;
+        let has_all = |copy: &PathBuf| {
+            RawPieces::read(copy).is_ok_and(|copy| copy.has_all_behind_of(&pieces))
+        };
+        if copies.iter().any(has_all) {
             return Ok(None);
         }
-        kept.copy = Some(copy(path, &quarantine)?);
+        match copies.len() {
+            ..COPIES_MAX => copy(path, &pieces, &quarantine, room)?,
+            COPIES_MAX.. => DamageCopy::Lost(NoCopy::Count),
+        }
+    };
+    let kept = Kept {
+        copy,
+        commits_behind: pieces.count().behind,
+    };
+    match kept.copy {
+        DamageCopy::Lost(_) => {
+            tracing::error!(path = %path.display(), "A segment is damaged: {kept}.");
+        }
+        _ => tracing::warn!(path = %path.display(), "A segment is damaged: {kept}."),
     }
-    tracing::warn!(path = %path.display(), "A segment is damaged: {kept}.");
     Ok(Some(kept))
+}
+
+/// Takes away the part of a segment's file from which on sled must not read it: sled passes over damage
+/// before its last segments, and gives up at the pages that are missing then. What is cut off was kept
+/// before, as far as there was room. Whether there was anything to cut off.
+///
+/// # Errors
+/// If the file cannot be read or written.
+pub(crate) fn cut_behind(path: &Path) -> io::Result<bool> {
+    let is_in_log = path.parent().is_some_and(|parent| parent.ends_with("log"));
+    if is_in_log && folder_of(path).is_none() {
+        // Somebody removed quarantine: nothing was kept.
+        return Ok(false);
+    }
+    let Some(log) = look(path)? else {
+        return Ok(false);
+    };
+    // Else nothing was kept: what a crash leaves is no damage.
+    if !is_damaged(&log, 0)? {
+        return Ok(false);
+    }
+    let Some(bytes) = RawPieces::read(path)?.bytes_up_to_damage() else {
+        return Ok(false);
+    };
+    tracing::warn!(path = %path.display(), bytes, "A damaged segment is cut off behind the damage.");
+    let file = OpenOptions::new().write(true).open(path.join("db"))?;
+    file.set_len(bytes)?;
+    file.sync_all()?;
+    Ok(true)
+}
+
+/// The file of a segment; `None` if it is none.
+fn look(path: &Path) -> io::Result<Option<RawLog>> {
+    match RawLog::open(&path.join("db"), Purpose::Segment.segment_bytes()) {
+        Ok(log) => Ok(Some(log)),
+        // Without looking, sled must not destroy anything because of a passing trouble of the machine.
+        Err(error) if is_passing(&error) => Err(error),
+        // What is no file is sled's to refuse.
+        Err(_) => Ok(None),
+    }
 }
 
 fn is_passing(error: &io::Error) -> bool {
@@ -140,70 +219,4 @@ fn snapshot_lsn(path: &Path) -> i64 {
         (crc32fast::hash(content) == u32::from_le_bytes(*checksum)).then_some(lsn.saturating_sub(1))
     };
     newest().unwrap_or(0).max(0)
-}
-
-/// Whether quarantine has all `wanted` pieces of a segment, or copies enough.
-fn is_kept(path: &Path, wanted: &RawPieces, quarantine: &Path) -> io::Result<bool> {
-    let copies = copies(path, quarantine)?;
-    let has_all =
-        |copy: &PathBuf| RawPieces::read(copy).is_ok_and(|pieces| pieces.has_all_of(wanted));
-    Ok(copies.len() >= COPIES_MAX || copies.iter().any(has_all))
-}
-
-/// What is in quarantine under the name of `path`, or one that was made of it.
-fn copies(path: &Path, quarantine: &Path) -> io::Result<Vec<PathBuf>> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut copies = Vec::new();
-    for entry in fs::read_dir(quarantine)? {
-        let entry = entry?;
-        let found = entry.file_name().to_string_lossy().into_owned();
-        let rest = found.strip_prefix(name.as_ref());
-        // Not a later generation of the same evacuated segment, whose number only begins alike.
-        let is_number = |rest: &str| {
-            let number = rest.strip_prefix('.').map(str::parse::<u32>);
-            matches!(number, Some(Ok(_)))
-        };
-        if rest.is_some_and(|rest| rest.is_empty() || is_number(rest)) {
-            copies.push(entry.path());
-        }
-    }
-    Ok(copies)
-}
-
-/// Whether a file of `bytes` can be copied in a file system of `total` bytes, `free` of them free.
-fn has_room(bytes: u64, free: u64, total: u64) -> bool {
-    free >= bytes.saturating_add(LEFT_FREE.min(total / 4))
-}
-
-/// Copies a segment into quarantine, durably; the name that it got.
-fn copy(path: &Path, quarantine: &Path) -> io::Result<String> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let unfinished = quarantine.join(format!("{name}.{UNFINISHED}"));
-    // One that was interrupted takes the room that this one needs.
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished)?;
-    }
-    let stat = rustix::fs::statvfs(quarantine)?;
-    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-    let needed = fs::metadata(path.join("db"))?.len();
-    if !has_room(needed, bytes(stat.f_bavail), bytes(stat.f_blocks)) {
-        return Err(io::ErrorKind::StorageFull.into());
-    }
-    let copied = view::copy_all(path, &unfinished).and_then(|()| {
-        File::open(unfinished.join("db"))?.sync_all()?;
-        sync_directory(&unfinished)
-    });
-    if let Err(error) = copied {
-        // What was copied so far only takes the room that is missing.
-        let _ = fs::remove_dir_all(&unfinished);
-        return Err(error);
-    }
-    let names = std::iter::once(name.to_string()).chain((1_u32..).map(|n| format!("{name}.{n}")));
-    let free = names
-        .into_iter()
-        .find(|name| !quarantine.join(name).exists());
-    let name = free.unwrap_or_else(|| format!("{name}.{UNFINISHED}"));
-    fs::rename(&unfinished, quarantine.join(&name))?;
-    sync_directory(quarantine)?;
-    Ok(name)
 }

@@ -87,6 +87,7 @@ pub use flash::{FlashStatus, FlashUse, UtcDay};
 pub use flash_budget::{BudgetStatus, LINGER_MAX};
 pub use folder::{FOLDER_FORMAT, FolderError};
 pub use gap::{Gap, GapReason};
+pub use guard::{DamageCopy, NoCopy};
 pub use identity::{Fingerprint, Span, SpanReason};
 pub use ids::{
     CommitNumber, EraId, Incarnation, LogId, LogPartition, OFFSET_LEAP, Offset, PartitionId,

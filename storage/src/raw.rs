@@ -164,13 +164,10 @@ impl RawLog {
         from: i64,
         mut visit: impl FnMut(Found<'_>) -> ControlFlow<()>,
     ) -> io::Result<()> {
-        let size = i64::try_from(self.segment_bytes).unwrap_or(i64::MAX);
+        let size = self.size();
         let mut buffer = Vec::new();
         let mut next = None;
-        for segment in &self.segments {
-            if segment.lsn.saturating_add(size) <= from {
-                continue;
-            }
+        for segment in self.segments_from(from) {
             // sled writes some segments again, elsewhere: that one is missing proves nothing unless
             // there is one that cannot be read.
             if let Some(lsn) = next.filter(|next| self.has_unreadable && *next < segment.lsn)
@@ -201,6 +198,51 @@ impl RawLog {
             if walked.is_break() {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    fn size(&self) -> i64 {
+        i64::try_from(self.segment_bytes).unwrap_or(i64::MAX)
+    }
+
+    fn segments_from(&self, lsn: i64) -> impl Iterator<Item = &Segment> {
+        let size = self.size();
+        let is_before = move |segment: &&Segment| segment.lsn.saturating_add(size) <= lsn;
+        self.segments.iter().skip_while(is_before)
+    }
+
+    /// The most that [`Self::copy_from`] writes.
+    fn bytes_from(&self, lsn: i64) -> u64 {
+        let segments = self.segments_from(lsn).count() as u64;
+        segments.saturating_mul(self.segment_bytes as u64)
+    }
+
+    /// The bytes of the file up to the end of the segment of `lsn`, if exactly the later ones stand
+    /// behind it.
+    fn bytes_up_to(&self, lsn: i64) -> Option<u64> {
+        let mut segments = self.segments_from(lsn);
+        let damaged = segments.next()?;
+        let end = damaged.at.saturating_add(self.segment_bytes as u64);
+        let mut later = segments.peekable();
+        later.peek()?;
+        let is_earlier = |segment: &&Segment| segment.lsn <= damaged.lsn;
+        let are_before = self
+            .segments
+            .iter()
+            .take_while(is_earlier)
+            .all(|s| s.at < end);
+        (are_before && later.all(|segment| segment.at >= end)).then_some(end)
+    }
+
+    /// Writes the segments from that of `lsn` on to a new file. They say themselves where in the log
+    /// they belong.
+    fn copy_from(&self, lsn: i64, to: &File) -> io::Result<()> {
+        let (mut buffer, mut at) = (Vec::new(), 0);
+        for segment in self.segments_from(lsn) {
+            self.read_segment(segment.at, &mut buffer)?;
+            to.write_all_at(&buffer, at)?;
+            at += self.segment_bytes as u64;
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use crate::commit::CommitError;
 use crate::database::DatabaseError;
 use crate::folder::Folder;
+use crate::guard::{self, Room};
 use crate::ids::{CommitNumber, SegmentId};
 use crate::journal::{JournalError, JournalState};
 use crate::mark::Mark;
@@ -39,6 +40,7 @@ pub(crate) use quarantine::{put_aside, put_aside_as};
 pub(crate) struct Recovered {
     pub(crate) metadata: Metadata,
     pub(crate) mark: Mark,
+    room: Room,
     pub(crate) sealed: BTreeMap<SegmentId, SegmentRecord>,
     /// Id of the next segment to make.
     pub(crate) next_segment: SegmentId,
@@ -93,9 +95,11 @@ pub enum RecoveryError {
     },
 }
 
-/// Opens the metadata and reads all that was not sealed.
-pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
+/// Opens the metadata and reads all that was not sealed. `room`: what copies of damaged segments leave.
+pub(crate) fn recover(folder: &Folder, room: Room) -> Result<Recovered, RecoveryError> {
     let mut events = Vec::new();
+    let quarantine = folder.quarantine();
+    guard::remove_unfinished(&quarantine).map_err(io_error("clear", &quarantine))?;
     if folder.mark().is_dir() {
         put_aside(folder, &folder.mark())?;
     }
@@ -106,6 +110,7 @@ pub(crate) fn recover(folder: &Folder) -> Result<Recovered, RecoveryError> {
     let mut recovered = Recovered {
         metadata,
         mark,
+        room,
         sealed: BTreeMap::new(),
         next_segment: SegmentId(1),
         journal: JournalState::default(),

@@ -230,6 +230,7 @@ mod tests {
 
     use super::*;
     use crate::commit::{BodyBuilder, pieces};
+    use crate::guard::Keeping;
     use crate::ids::{EraId, LogId, LogPartition, Offset, PartitionId};
     use crate::metadata::SegmentRecord;
     use record_batch::{BatchBuilder, RecordFields};
@@ -310,8 +311,12 @@ mod tests {
             (part.base_offset, part.next_offset),
             (Offset(10), Offset(400))
         );
-        let database =
-            database::open(&path(folder.path()), Purpose::Segment, &mut Vec::new()).unwrap();
+        let database = database::open(
+            &path(folder.path()),
+            Purpose::Segment,
+            &mut Keeping::default(),
+        )
+        .unwrap();
         for from in [0, 10, 11, 96, 97, 98, 300, 399] {
             let expected: Vec<_> = commits
                 .iter()
@@ -364,8 +369,12 @@ mod tests {
     fn missing_commit_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         written(folder.path(), &[(1, 10), (2, 10), (4, 10)]);
-        let database =
-            database::open(&path(folder.path()), Purpose::Segment, &mut Vec::new()).unwrap();
+        let database = database::open(
+            &path(folder.path()),
+            Purpose::Segment,
+            &mut Keeping::default(),
+        )
+        .unwrap();
         let error = scan(&database, CommitNumber(1), |_| ControlFlow::Continue(())).unwrap_err();
         assert_eq!(error.to_string(), "commit 4 follows commit 2");
     }

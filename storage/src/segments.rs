@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::commit::Commit;
 use crate::database::{self, DatabaseError, Purpose};
 use crate::free_memory;
-use crate::guard::Kept;
+use crate::guard::{Keeping, Kept, Room};
 use crate::ids::{CommitNumber, LogPartition, Offset, SegmentId};
 use crate::metadata::{SegmentRecord, SegmentState};
 use crate::segment_name::SegmentName;
@@ -32,6 +32,7 @@ const OPEN_IDLE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Segments {
     folder: PathBuf,
+    room: Room,
     index: RwLock<Index>,
     open: Mutex<Slots>,
     /// A segment was opened, or could not be.
@@ -70,12 +71,7 @@ impl Opening<'_> {
 
     /// Nobody needs to try again what will always fail.
     fn failed(mut self, error: DatabaseError) -> DatabaseError {
-        if let DatabaseError::Damaged {
-            what,
-            lacks_room: false,
-            ..
-        } = &error
-        {
+        if let DatabaseError::Damaged { what, .. } = &error {
             self.slot = Some(Slot::Damaged(what.as_str().into()));
         }
         error
@@ -119,6 +115,7 @@ impl Segments {
         folder: PathBuf,
         sealed: BTreeMap<SegmentId, SegmentRecord>,
         active: (SegmentId, sled::Db),
+        room: Room,
     ) -> Self {
         let (id, database) = active;
         let sealed = sealed
@@ -132,6 +129,7 @@ impl Segments {
         let open = Slot::Open(OpenSegment::new(Arc::new(database), true));
         Self {
             folder,
+            room,
             index: RwLock::new(index),
             open: Mutex::new(BTreeMap::from([(SegmentName::written(id), open)])),
             opened: Condvar::new(),
@@ -150,7 +148,7 @@ impl Segments {
 
     /// Segments that were found damaged when they were opened for reading, and copied into quarantine.
     pub(crate) fn damage_copies(&self) -> usize {
-        let copied = |kept: &&Kept| kept.copy.is_some();
+        let copied = |kept: &&Kept| kept.copy.name().is_some();
         self.damaged().values().filter(copied).count()
     }
 
@@ -210,7 +208,6 @@ impl Segments {
                     return Err(DatabaseError::Damaged {
                         path: name.path(&self.folder),
                         what: what.to_string(),
-                        lacks_room: false,
                     });
                 }
                 Some(Slot::Damaged(_)) | None => break,
@@ -228,9 +225,9 @@ impl Segments {
             name,
             slot: None,
         };
-        let mut kept = Vec::new();
-        let opened = database::open(&name.path(&self.folder), Purpose::Segment, &mut kept);
-        let kept = kept.into_iter().map(|kept| (name, kept));
+        let mut keeping = Keeping::new(self.room);
+        let opened = database::open(&name.path(&self.folder), Purpose::Segment, &mut keeping);
+        let kept = keeping.kept.into_iter().map(|kept| (name, kept));
         self.damaged().extend(kept);
         match opened {
             Ok(database) => Ok(Some(opening.done(database))),
@@ -421,6 +418,7 @@ mod tests {
             folder.path().to_owned(),
             records,
             (active, writer.database().clone()),
+            Room::default(),
         );
         (folder, segments)
     }
@@ -469,7 +467,12 @@ mod tests {
 
     /// Fills a database, and puts a file where sled has a directory; gives the bytes of its file.
     fn make_unopenable(path: &std::path::Path) -> u64 {
-        let database = database::open(path, Purpose::Segment, &mut Vec::new()).unwrap();
+        let database = database::open(
+            path,
+            Purpose::Segment,
+            &mut crate::guard::Keeping::default(),
+        )
+        .unwrap();
         for number in 0..8_u32 {
             let key = number.to_be_bytes();
             database.insert(key, vec![7; 100_000]).unwrap();

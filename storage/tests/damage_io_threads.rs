@@ -71,9 +71,12 @@ fn next_start_succeeds_when_an_io_thread_panicked_during_this_one() {
             code.is_some()
         });
         assert_eq!(code.unwrap().code(), Some(BROKEN));
-        // As it was before sled had it, and what was put aside when it had panicked.
+        // What was put aside when sled had panicked, and as it was before.
         let name = &template().segments[segment].name;
-        assert_eq!(copy.quarantined(), [name.clone(), format!("{name}.1")]);
+        assert_eq!(
+            copy.quarantined(),
+            [name.clone(), format!("{name}.damaged")]
+        );
 
         let outcome = copy.check(&[segment], segment != active);
         assert!(outcome.missing > 0, "{outcome:?}");

@@ -17,10 +17,9 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use storage::{
-    CommitNumber, Finding, FindingKind, LogPartition, RecoveryEvent, VerifyProgress, View,
-};
+use storage::{CommitNumber, DamageCopy, Finding, FindingKind, LogPartition, RecoveryEvent, View};
 use support::damage::{length, with_snapshot, zero_block};
+use support::findings::findings_and_notes;
 use support::template::{BLOCK, Copy, copy_all, logs, names, read_with_gaps, snapshots, template};
 
 /// The blocks to damage of so many: by default the first one and one in the middle.
@@ -161,26 +160,12 @@ fn is_told_of(finding: &Finding, kind: FindingKind) -> bool {
     finding.kind == kind && finding.what.contains("behind the damage can be read")
 }
 
-fn verify(path: &Path) -> Vec<Finding> {
-    let copy = tempfile::tempdir().unwrap();
-    let view = View::open(path, copy.path()).unwrap();
-    let mut findings = Vec::new();
-    view.verify(None, |progress| {
-        if let VerifyProgress::Finding(finding) = progress {
-            findings.push(finding);
-        }
-        ControlFlow::Continue(())
-    });
-    view.close();
-    findings
-}
-
 #[test]
 fn what_lies_behind_damage_is_told_by_verify_before_a_start_and_by_the_start() {
     let active = template().active();
     let copy = prepared(active, false);
     zero_block(&copy.segment(active).join("db"), blocks_of(active) / 3);
-    let findings = verify(copy.path());
+    let findings = findings_and_notes(copy.path());
     let told = findings
         .iter()
         .any(|finding| is_told_of(finding, FindingKind::Recovery));
@@ -188,34 +173,34 @@ fn what_lies_behind_damage_is_told_by_verify_before_a_start_and_by_the_start() {
     assert_eq!(copy.quarantined(), [] as [&str; 0], "it only looks");
 
     let (events, _) = start_and_read(&copy);
-    let name = &template().segments[active].name;
+    let name = format!("{}.damaged", template().segments[active].name);
     let behind = events.iter().find_map(|event| match event {
         RecoveryEvent::DamageCopied {
-            copy: Some(copy),
+            copy: DamageCopy::Whole(copy),
             commits_behind: commits,
             ..
-        } if copy == name => Some(*commits),
+        } if *copy == name => Some(*commits),
         _ => None,
     });
     assert!(behind.is_some_and(|commits| commits > 0), "{events:?}");
-    assert_eq!(copy.quarantined(), std::slice::from_ref(name));
+    assert_eq!(copy.quarantined(), std::slice::from_ref(&name));
     assert_eq!(start_and_read(&copy), (vec![], 0), "told once");
-    assert_eq!(copy.quarantined(), std::slice::from_ref(name));
+    assert_eq!(copy.quarantined(), std::slice::from_ref(&name));
 }
 
 #[test]
 fn sealed_segment_is_copied_when_it_is_first_read() {
     let copy = prepared(1, false);
     zero_block(&copy.segment(1).join("db"), blocks_of(1) / 3);
-    let findings = verify(copy.path());
+    let findings = findings_and_notes(copy.path());
     let told = findings
         .iter()
         .any(|finding| is_told_of(finding, FindingKind::Damage));
     assert!(told, "{findings:?}");
     assert_eq!(start_and_read(&copy), (vec![], 1));
     assert_eq!(start_and_read(&copy), (vec![], 0), "once");
-    let name = &template().segments[1].name;
-    assert_eq!(copy.quarantined(), std::slice::from_ref(name));
+    let name = format!("{}.damaged", template().segments[1].name);
+    assert_eq!(copy.quarantined(), std::slice::from_ref(&name));
 }
 
 /// Offsets that a reader is told are not there, with their partition.
@@ -239,7 +224,8 @@ fn what_the_log_has_a_gap_for_is_read_from_quarantine_but_for_the_lost_block() {
     let all = missing.len();
     let aside = tempfile::tempdir().unwrap();
     let view = View::open(copy.path(), aside.path()).unwrap();
-    let read = view.read_quarantined(&template().segments[1].name, |commit| {
+    let name = format!("{}.damaged", template().segments[1].name);
+    let read = view.read_quarantined(&name, |commit| {
         for batch in commit.batches() {
             for offset in batch.base_offset.0..batch.next_offset.0 {
                 missing.remove(&(batch.partition, offset));

@@ -14,9 +14,10 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use storage::{
-    Finding, FindingKind, GapReason, LogOptions, Offset, Read, RepairStep, SegmentId, Severity,
-    VerifyProgress, View, plan_repair, repair,
+    FindingKind, GapReason, LogOptions, Offset, Read, RepairStep, SegmentId, View, plan_repair,
+    repair,
 };
+use support::findings::findings;
 use support::{append_many, open, read_from};
 
 const RECORDS: u64 = 5000;
@@ -47,22 +48,6 @@ fn filled() -> (tempfile::TempDir, Vec<PathBuf>) {
     segments.truncate(count);
     assert!(count >= 5);
     (folder, segments)
-}
-
-/// Errors and warnings.
-fn findings(folder: &Path) -> Vec<Finding> {
-    let copy = tempfile::tempdir().unwrap();
-    let view = View::open(folder, copy.path()).unwrap();
-    let mut findings = Vec::new();
-    view.verify(None, |progress| {
-        if let VerifyProgress::Finding(finding) = progress {
-            findings.push(finding);
-        }
-        ControlFlow::Continue(())
-    });
-    view.close();
-    findings.retain(|finding| finding.severity != Severity::Note);
-    findings
 }
 
 fn run(folder: &Path, steps: &[RepairStep]) {

@@ -10,32 +10,15 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use storage::{
-    Finding, FindingKind, LogOptions, Offset, Read, RepairStep, Severity, VerifyProgress, View,
-    plan_repair, repair,
+    Finding, FindingKind, LogOptions, Offset, Read, RepairStep, Severity, plan_repair, repair,
 };
 use support::damage::{cut, position};
 use support::evacuated_folder::{Harm, LONG, ROUND, ROUNDS, filled, harm_commit, logs};
+use support::findings::findings;
 use support::open;
-
-/// Errors and warnings.
-fn findings(folder: &Path) -> Vec<Finding> {
-    let copy = tempfile::tempdir().unwrap();
-    let view = View::open(folder, copy.path()).unwrap();
-    let mut findings = Vec::new();
-    view.verify(None, |progress| {
-        if let VerifyProgress::Finding(finding) = progress {
-            findings.push(finding);
-        }
-        ControlFlow::Continue(())
-    });
-    view.close();
-    findings.retain(|finding| finding.severity != Severity::Note);
-    findings
-}
 
 fn kinds(findings: &[Finding]) -> Vec<FindingKind> {
     findings.iter().map(|finding| finding.kind).collect()

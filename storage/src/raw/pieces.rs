@@ -1,5 +1,6 @@
 //! The commits of a segment as they stand in its file, before and behind what is damaged.
 
+use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -16,6 +17,8 @@ pub(crate) struct RawPieces {
     log: RawLog,
     /// Ascending by key, each key once.
     places: Vec<Place>,
+    /// Where in the log the first damage is, or its end.
+    damage: Option<i64>,
     damaged_places: u64,
     /// Whether something was taken away, which is found here nevertheless.
     has_lost: bool,
@@ -115,11 +118,12 @@ impl RawPieces {
     pub(crate) fn read_with(path: &Path, mut other: impl FnMut(&[u8], &[u8])) -> io::Result<Self> {
         let log = RawLog::open(&path.join("db"), Purpose::Segment.segment_bytes())?;
         let (mut places, mut damaged_places, mut has_lost) = (Vec::new(), 0, false);
-        let (mut is_pending, mut is_behind) = (false, false);
+        let (mut is_pending, mut damage) = (false, None);
         log.walk(0, |found| {
             match found {
-                Found::Nothing { .. } | Found::NoSegment { .. } => {
-                    (is_pending, is_behind) = (true, true)
+                Found::Nothing { lsn } | Found::NoSegment { lsn } => {
+                    is_pending = true;
+                    damage.get_or_insert(lsn);
                 }
                 Found::Message { at, message } => {
                     damaged_places += u64::from(std::mem::take(&mut is_pending));
@@ -131,7 +135,7 @@ impl RawPieces {
                         };
                         if let Some(is_last) = is_intact(key, value) {
                             let flags = if is_last { IS_LAST } else { 0 }
-                                | if is_behind { IS_BEHIND } else { 0 };
+                                | if damage.is_some() { IS_BEHIND } else { 0 };
                             let place = Place::new(key, at + place as u64, value.len(), flags);
                             if let Some(place) = place {
                                 note(&mut places, place);
@@ -146,21 +150,43 @@ impl RawPieces {
         Ok(Self {
             log,
             places,
+            damage,
             damaged_places,
             has_lost,
         })
     }
 
-    /// Whether each piece of `other` is here, too.
-    pub(crate) fn has_all_of(&self, other: &Self) -> bool {
+    /// Whether each piece that `other` has behind its first damage is here, too.
+    pub(crate) fn has_all_behind_of(&self, other: &Self) -> bool {
         let mut own = self.places.iter().map(|place| place.key);
-        let mut wanted = other.places.iter().map(|place| place.key);
+        let wanted = other.places.iter().filter(|place| place.has(IS_BEHIND));
+        let mut wanted = wanted.map(|place| place.key);
         wanted.all(|wanted| own.find(|key| *key >= wanted) == Some(wanted))
     }
 
     /// Whether nothing is damaged before the end of what can be read, and all of it is what sled finds.
     pub(crate) fn is_whole(&self) -> bool {
         self.damaged_places == 0 && !self.has_lost
+    }
+
+    /// Bytes that [`Self::copy_behind`] writes.
+    pub(crate) fn bytes_behind(&self) -> u64 {
+        self.log.bytes_from(self.damage.unwrap_or(i64::MAX))
+    }
+
+    /// Bytes of the file up to the end of that of sled's segments in which the first damage is, if all later
+    /// ones stand behind it.
+    pub(crate) fn bytes_up_to_damage(&self) -> Option<u64> {
+        self.log.bytes_up_to(self.damage?)
+    }
+
+    /// Writes sled's segments from that of the first damage on to a new file, which can be read as this
+    /// one.
+    ///
+    /// # Errors
+    /// If one of the files cannot be read or written.
+    pub(crate) fn copy_behind(&self, to: &File) -> io::Result<()> {
+        self.log.copy_from(self.damage.unwrap_or(i64::MAX), to)
     }
 
     /// How many commits there are.

@@ -116,6 +116,27 @@ fn message_behind_zeros_is_found_wherever_it_begins() {
     }
 }
 
+/// A file is cut off only where that takes the later segments, all of them and no other.
+#[test]
+fn file_is_cut_behind_damage_only_if_the_later_segments_stand_there() {
+    const SIZE: usize = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let up_to = |order: &[i64]| {
+        let segments = order.iter().map(|number| {
+            let mut bytes = segment(SIZE, &[]);
+            bytes[..SEGMENT_HEADER_BYTES].copy_from_slice(&header(number * 200));
+            bytes
+        });
+        fs::write(&path, segments.collect::<Vec<_>>().concat()).unwrap();
+        let log = RawLog::open(&path, SIZE).unwrap();
+        [0, 250, 400].map(|lsn| log.bytes_up_to(lsn))
+    };
+    assert_eq!(up_to(&[0, 1, 2]), [Some(200), Some(400), None]);
+    assert_eq!(up_to(&[0, 2, 1]), [Some(200), None, None]);
+    assert_eq!(up_to(&[1, 0, 2]), [None, None, None]);
+}
+
 /// `cargo test -p storage --release --lib raw::tests::list_of -- --nocapture` prints what the list
 /// of a segment of 256 MiB takes, and the most that the process took.
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::guard::Kept;
+use crate::guard::{DamageCopy, Kept};
 use crate::ids::{CommitNumber, SegmentId};
 
 /// Something out of the ordinary that happened while the folder was opened.
@@ -44,13 +44,12 @@ pub enum RecoveryEvent {
         durable: CommitNumber,
     },
     /// A segment is damaged and something can be read behind the damage. sled would have overwritten
-    /// that, so the segment was copied into quarantine as it was, before anything else was done.
+    /// that, so it was copied into quarantine before anything else was done, if there was room.
     DamageCopied {
         /// Which.
         segment: SegmentId,
-        /// The name of the copy in quarantine; `None` in a folder that is only looked at, which
-        /// the next start copies.
-        copy: Option<String>,
+        /// What is left of that.
+        copy: DamageCopy,
         /// Whole commits that are not, or not wholly, before the damage.
         commits_behind: u64,
     },
@@ -63,7 +62,7 @@ pub enum RecoveryEvent {
 
 impl RecoveryEvent {
     /// The kinds of events, one word each, for labels of metrics.
-    pub const KINDS: [&str; 8] = [
+    pub const KINDS: [&str; 9] = [
         "metadata_missing",
         "metadata_quarantined",
         "segment_quarantined",
@@ -71,6 +70,7 @@ impl RecoveryEvent {
         "segment_missing",
         "end_lost",
         "damage_copied",
+        "damage_not_copied",
         "unfinished_commit",
     ];
 
@@ -83,6 +83,10 @@ impl RecoveryEvent {
             Self::SegmentCut { .. } => "segment_cut",
             Self::SegmentMissing { .. } => "segment_missing",
             Self::EndLost { .. } => "end_lost",
+            Self::DamageCopied {
+                copy: DamageCopy::Lost(_),
+                ..
+            } => "damage_not_copied",
             Self::DamageCopied { .. } => "damage_copied",
             Self::UnfinishedCommit { .. } => "unfinished_commit",
         }

@@ -11,6 +11,7 @@ use crate::database::{self, DatabaseError, Purpose};
 use crate::durable_file::remove_directory;
 use crate::evacuated::Manifest;
 use crate::folder::Folder;
+use crate::guard::Keeping;
 use crate::ids::SegmentId;
 use crate::metadata::{SegmentRecord, SegmentState};
 use crate::segment_name::SegmentName;
@@ -33,9 +34,9 @@ impl Recovered {
         name: SegmentName,
     ) -> Result<Result<sled::Db, String>, RecoveryError> {
         let path = name.path(&folder.segments());
-        let mut kept = Vec::new();
-        let opened = database::open_readable(&path, Purpose::Segment, &mut kept);
-        let kept = kept.into_iter();
+        let mut keeping = Keeping::new(self.room);
+        let opened = database::open_readable(&path, Purpose::Segment, &mut keeping);
+        let kept = keeping.kept.into_iter();
         self.events
             .extend(kept.map(|kept| RecoveryEvent::of_kept(name.first, kept)));
         match opened {

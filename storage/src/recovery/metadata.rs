@@ -8,6 +8,7 @@ use super::{RecoveryError, RecoveryEvent, Retained};
 use crate::database::{self, DatabaseError, Purpose};
 use crate::fence::FenceError;
 use crate::folder::Folder;
+use crate::guard::Keeping;
 use crate::metadata::{Metadata, MetadataError};
 
 pub(super) fn open_metadata(
@@ -36,7 +37,7 @@ pub(super) fn open_metadata(
 /// Opens the metadata and reads all of it once: sled opens many a database of which it cannot read
 /// every page, and panics at some.
 fn open_and_read_metadata(path: &Path) -> Result<(Metadata, Retained), RecoveryError> {
-    let database = database::open_readable(path, Purpose::Metadata, &mut Vec::new())?;
+    let database = database::open_readable(path, Purpose::Metadata, &mut Keeping::default())?;
     let read = panic::catch_unwind(AssertUnwindSafe(|| {
         let metadata = Metadata::new(database)?;
         metadata.verify_fence().map_err(DatabaseError::Fence)?;
@@ -46,12 +47,7 @@ fn open_and_read_metadata(path: &Path) -> Result<(Metadata, Retained), RecoveryE
     }));
     let damaged = |what: String| {
         let path = path.to_owned();
-        Err(DatabaseError::Damaged {
-            path,
-            what,
-            lacks_room: false,
-        }
-        .into())
+        Err(DatabaseError::Damaged { path, what }.into())
     };
     match read {
         Ok(Err(RecoveryError::Metadata(MetadataError::Database(error))))

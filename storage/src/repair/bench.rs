@@ -16,6 +16,7 @@ use crate::database::{self, DatabaseError, Purpose};
 use crate::durable_file::sync_directory;
 use crate::evacuated::{self, Manifest};
 use crate::folder::Folder;
+use crate::guard::Keeping;
 use crate::ids::{CommitNumber, SegmentId};
 use crate::metadata::{Metadata, SegmentRecord, SegmentState};
 use crate::recovery::{put_aside, put_aside_as};
@@ -39,7 +40,7 @@ impl<'a> Bench<'a> {
     pub(super) fn open(path: &Path, copies: &'a Path) -> Result<Self, RepairError> {
         let folder = Folder::open_existing(path)?;
         let metadata = folder.metadata();
-        let metadata = database::open(&metadata, Purpose::Metadata, &mut Vec::new())?;
+        let metadata = database::open(&metadata, Purpose::Metadata, &mut Keeping::default())?;
         let metadata = Metadata::new(metadata)?;
         Ok(Self {
             folder,
@@ -65,7 +66,7 @@ impl<'a> Bench<'a> {
         let (original, copy) = (self.path(name), name.path(self.copies));
         copy_all(&original, &copy).map_err(io_error("copy", &original))?;
         // sled may do to the copy what it likes.
-        match database::open(&copy, Purpose::Segment, &mut Vec::new()) {
+        match database::open(&copy, Purpose::Segment, &mut Keeping::default()) {
             Ok(database) => Ok(Some(database)),
             Err(DatabaseError::Damaged { .. }) => Ok(None),
             Err(error) => Err(error.into()),

@@ -103,11 +103,7 @@ impl NotEvacuated {
             Self::Closing | Self::Gone(_) => Verdict::Changed,
             Self::Open {
                 segment,
-                source:
-                    DatabaseError::Io { .. }
-                    | DatabaseError::Damaged {
-                        lacks_room: true, ..
-                    },
+                source: DatabaseError::Io { .. },
             }
             | Self::Read {
                 segment,
@@ -378,11 +374,10 @@ mod tests {
         NotEvacuated::Open { segment, source }
     }
 
-    fn damaged(lacks_room: bool) -> DatabaseError {
+    fn damaged() -> DatabaseError {
         DatabaseError::Damaged {
             path: "db".into(),
             what: "garbage".to_owned(),
-            lacks_room,
         }
     }
 
@@ -401,7 +396,7 @@ mod tests {
         let segment = name();
         let corrupt = || sled::Error::Corruption { at: None, bt: () };
         for error in [
-            open(damaged(false)),
+            open(damaged()),
             read(ScanError::Database("sled panicked".to_owned())),
             manifest(ManifestError::Panicked),
             manifest(MetadataError::Database(corrupt())),
@@ -432,7 +427,6 @@ mod tests {
                 path: path(),
                 source: no_descriptors(),
             }),
-            open(damaged(true)),
             read(ScanError::Machine("no descriptors".to_owned())),
             manifest(MetadataError::Database(of_the_machine())),
         ] {

@@ -11,6 +11,7 @@ use crate::encoding::{EncodingError, Stored as _};
 use crate::flash::FlashUse;
 use crate::folder::{Folder, FolderError};
 use crate::gap::{Gap, GapReason};
+use crate::guard::Room;
 use crate::identity::{Fingerprint, Identity, Span, SpanReason};
 use crate::ids::{CommitNumber, EraId, Incarnation, LogId, OFFSET_LEAP, Offset, SegmentId, SpanId};
 use crate::journal::{JournalKey, JournalKind, JournalState, Operation, PartitionState};
@@ -98,7 +99,11 @@ impl Store {
     ) -> Result<(Self, StoreThreads), OpenError> {
         let flash_before = FlashUse::of_process(&StoreCounters::default(), 0);
         tracing::debug!(target: "start", step = "lock", "Start goes on.");
-        let mut recovered = recovery::recover(&folder)?;
+        let room = Room {
+            reserve_bytes: options.free_space_reserve_bytes,
+            free_space: options.free_space,
+        };
+        let mut recovered = recovery::recover(&folder, room)?;
         for event in &recovered.events {
             tracing::warn!("Recovery: {event}.");
         }
@@ -112,7 +117,7 @@ impl Store {
             .put_segment(writer.id(), &SegmentRecord::created())?;
         recovered.metadata.flush()?;
         let active = (writer.id(), writer.database().clone());
-        let segments = Segments::new(folder.segments(), recovered.sealed, active);
+        let segments = Segments::new(folder.segments(), recovered.sealed, active, room);
         let limits = CommitLimits {
             commit_bytes: options.commit_bytes_max,
             queue_bytes: options.queue_bytes_max,

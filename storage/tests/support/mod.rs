@@ -3,6 +3,7 @@
 
 pub(crate) mod damage;
 pub(crate) mod evacuated_folder;
+pub(crate) mod findings;
 pub(crate) mod full_log;
 pub(crate) mod halves;
 pub(crate) mod listing;

@@ -88,7 +88,8 @@ pub(crate) fn template() -> &'static Template {
 
 impl Template {
     fn make() -> Self {
-        let folder = scratch();
+        // Not in memory: nothing removes it when the process ends.
+        let folder = tempfile::tempdir().unwrap();
         let (store, threads) = open(folder.path(), &logs());
         retain(&store, "state", "old");
         retain(&store, "gone", "x");
