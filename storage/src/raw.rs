@@ -22,6 +22,8 @@
 
 mod message;
 mod pieces;
+#[cfg(test)]
+mod written_again;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
