@@ -24,6 +24,7 @@ mod message;
 mod pieces;
 #[cfg(test)]
 mod tests;
+mod written_again;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;

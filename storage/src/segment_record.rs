@@ -237,7 +237,10 @@ impl SegmentPartition {
 
 #[cfg(test)]
 mod tests {
+    use record_batch::{BatchBuilder, RecordFields};
+
     use super::*;
+    use crate::commit::BodyBuilder;
     use crate::ids::{LogId, PartitionId};
 
     fn record() -> SegmentRecord {
@@ -287,6 +290,38 @@ mod tests {
         assert!(SegmentRecord::from_stored(&stored[..15]).is_err());
         let later = SegmentRecord::from_stored(&[3, 1]).unwrap_err();
         assert_eq!(later.to_string(), "version 3 where this version reads 2");
+    }
+
+    fn commit(number: u64, era: u32, timestamp_ms: i64) -> Commit {
+        let mut body = BodyBuilder::new(EraId(era));
+        let mut batch = BatchBuilder::new(i64::try_from(number).unwrap());
+        let fields = RecordFields {
+            timestamp_ms,
+            value: Some(b"v"),
+            ..Default::default()
+        };
+        batch.append(&fields).unwrap();
+        body.entry(record().partitions[0].partition, |out| {
+            batch.finish_into(out);
+        });
+        Commit::parse(CommitNumber(number), body.finish()).unwrap()
+    }
+
+    /// A clock that was wrong by years must not make the records of the next boot young.
+    #[test]
+    fn newest_time_is_by_the_clock_of_the_last_era_alone() {
+        let mut record = SegmentRecord::created();
+        for (number, era, timestamp_ms, newest) in [
+            (1, 1, 9000, 9000),
+            (2, 1, 8000, 9000),
+            (3, 2, 100, 100),
+            (4, 2, 300, 300),
+            (5, 2, 200, 300),
+        ] {
+            record.add(&commit(number, era, timestamp_ms));
+            assert_eq!(record.max_timestamp_ms, newest, "commit {number}");
+        }
+        assert_eq!((record.first_era, record.last_era), (EraId(1), EraId(2)));
     }
 
     #[test]

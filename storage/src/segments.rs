@@ -467,12 +467,7 @@ mod tests {
 
     /// Fills a database, and puts a file where sled has a directory; gives the bytes of its file.
     fn make_unopenable(path: &std::path::Path) -> u64 {
-        let database = database::open(
-            path,
-            Purpose::Segment,
-            &mut crate::guard::Keeping::default(),
-        )
-        .unwrap();
+        let database = database::open(path, Purpose::Segment, &mut Keeping::default()).unwrap();
         for number in 0..8_u32 {
             let key = number.to_be_bytes();
             database.insert(key, vec![7; 100_000]).unwrap();

@@ -367,28 +367,6 @@ mod tests {
         assert!(cases > 5, "{cases} blocks held something");
     }
 
-    /// Small commits make many trees, whose list is written again with each: the worst case.
-    #[test]
-    fn segments_of_commits_are_never_freed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("1");
-        let mut writer = SegmentWriter::create_at(&path, SegmentId(1)).unwrap();
-        for number in 1..=12_000 {
-            writer.write_unflushed(&commit(number, 300)).unwrap();
-        }
-        writer.flush().unwrap();
-        drop(writer);
-        let log = RawLog::open(&path.join("db"), Purpose::Segment.segment_bytes()).unwrap();
-        let places = log.segments.iter().map(|segment| (segment.lsn, segment.at));
-        let places: Vec<_> = places.collect();
-        let size = Purpose::Segment.segment_bytes() as u64;
-        let expected: Vec<_> = (0..places.len() as u64)
-            .map(|n| (i64::try_from(n * size).unwrap(), n * size))
-            .collect();
-        assert!(places.len() > 4, "{} segments", places.len());
-        assert_eq!(places, expected);
-    }
-
     #[test]
     fn headers_of_all_segments_can_be_missing() {
         let (_folder, path, commits) = written(150);

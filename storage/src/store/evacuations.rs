@@ -322,11 +322,7 @@ impl Copy<'_> {
         for batch in commit.batches() {
             self.journal.advance(batch.partition, batch.next_offset);
         }
-        let starts = &self.starts;
-        let kept = commit.keeping(|batch| {
-            let start = starts.get(&batch.partition).copied().unwrap_or_default();
-            batch.next_offset > start
-        });
+        let kept = live_of(commit, &self.starts);
         let kept = kept.map_err(|source| NotEvacuated::Commit { segment, source });
         if let Some(kept) = kept? {
             self.writer.add(&kept)?;
@@ -349,12 +345,27 @@ impl Copy<'_> {
     }
 }
 
+/// A commit without what lies behind the starts; `None` if that is all.
+fn live_of(
+    commit: &Commit,
+    starts: &BTreeMap<LogPartition, Offset>,
+) -> Result<Option<Commit>, CommitError> {
+    commit.keeping(|batch| {
+        let start = starts.get(&batch.partition).copied().unwrap_or_default();
+        batch.next_offset > start
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
 
+    use record_batch::{BatchBuilder, RecordFields};
+
     use super::*;
+    use crate::commit::BodyBuilder;
     use crate::evacuated::WriteManifestError;
+    use crate::ids::{EraId, LogId, PartitionId};
     use crate::metadata::MetadataError;
 
     fn name() -> SegmentName {
@@ -455,6 +466,26 @@ mod tests {
         }
         for error in [NotEvacuated::Closing, NotEvacuated::Gone(name())] {
             assert_eq!(error.verdict(), Verdict::Changed, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn batch_is_live_up_to_its_last_record() {
+        let partition = LogPartition {
+            log: LogId(1),
+            partition: PartitionId(0),
+        };
+        let mut batch = BatchBuilder::new(10);
+        for _ in 0..3 {
+            batch.append(&RecordFields::default()).unwrap();
+        }
+        let mut body = BodyBuilder::new(EraId(1));
+        body.entry(partition, |out| batch.finish_into(out));
+        let commit = Commit::parse(CommitNumber(7), body.finish()).unwrap();
+        for (start, is_live) in [(0, true), (10, true), (12, true), (13, false), (20, false)] {
+            let starts = BTreeMap::from([(partition, Offset(start))]);
+            let kept = live_of(&commit, &starts).unwrap();
+            assert_eq!(kept.is_some(), is_live, "start {start}");
         }
     }
 }
