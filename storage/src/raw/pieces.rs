@@ -134,9 +134,9 @@ impl RawPieces {
             commits: 0,
             damaged_places: self.damaged_places,
         };
-        let mut assembler = Assembler::default();
+        let (mut assembler, mut value) = (Assembler::default(), Vec::new());
         for place in &self.places {
-            let value = self.log.value(place.at, place.bytes)?;
+            self.log.value(place.at, place.bytes, &mut value)?;
             let mut pushed = assembler.push(place.key, &value);
             if pushed.is_err() {
                 assembler = Assembler::default();
