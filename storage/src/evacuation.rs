@@ -16,14 +16,12 @@ use crate::segment_name::SegmentName;
 /// What a segment counts for at least: many small ones are to become few.
 const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
 /// In percent of what is live: the log takes too much above this. 130 is promised; the metadata and
-/// what is copied at the moment are not counted here.
-pub(crate) const DISK_PERCENT_MAX: u64 = 128;
+/// what is copied at the moment are not counted here, and a copy frees more than was asked for.
+pub(crate) const DISK_PERCENT_MAX: u64 = 129;
 /// Segments of a run at most.
 const RUN_MAX: usize = 64;
-/// What a copy costs beside its bytes, and each of its sources, which sled fills up to a whole MiB
-/// when it is opened: one long run is better than several short ones.
-const COPY_COST_BYTES: u64 = 1024 * 1024;
-const SOURCE_COST_BYTES: u64 = 512 * 1024;
+/// What a copy costs beside its bytes: one long run is better than several short ones.
+const COPY_COST_BYTES: u64 = 256 * 1024;
 /// How long what is live is taken to stay, if that is not known, and at most; and at least, since a
 /// pin may keep what is too old.
 const STAY_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -124,7 +122,6 @@ fn plan_within(
 /// What a run adds up to.
 #[derive(Debug, Default)]
 struct Sum {
-    sources: u64,
     disk_bytes: u64,
     live_bytes: u64,
     /// What is dead in each, for as long as the rest stays; in bytes by seconds.
@@ -133,7 +130,6 @@ struct Sum {
 
 impl Sum {
     fn add(&mut self, candidate: &Candidate) {
-        self.sources += 1;
         self.disk_bytes += candidate.disk_bytes;
         self.live_bytes += candidate.live_bytes;
         let dead = candidate.disk_bytes.saturating_sub(candidate.live_bytes);
@@ -148,7 +144,7 @@ impl Sum {
         if freed == 0 || self.live_bytes == 0 || is_dear {
             return 0;
         }
-        let cost = self.live_bytes + COPY_COST_BYTES + self.sources * SOURCE_COST_BYTES;
+        let cost = self.live_bytes + COPY_COST_BYTES;
         self.dead_for * 1024 / u128::from(cost)
     }
 }

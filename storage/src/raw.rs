@@ -24,6 +24,7 @@ mod message;
 mod pieces;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
 mod written_again;
 
 use std::cell::Cell;
@@ -284,11 +285,13 @@ impl RawLog {
         Ok(done)
     }
 
-    /// Reads a value whose place was found before.
-    pub(crate) fn value(&self, at: u64, bytes: usize) -> io::Result<Vec<u8>> {
-        let mut value = vec![0; bytes];
-        self.read_at(&mut value, at)?;
-        Ok(value)
+    /// Reads a value whose place was found before into `value`, in the place of what is in it.
+    pub(crate) fn value(&self, at: u64, bytes: usize, value: &mut Vec<u8>) -> io::Result<()> {
+        value.resize(bytes, 0);
+        // What is behind the end of the file must not be what was there before.
+        let read = self.read_at(value, at)?;
+        value.truncate(read);
+        Ok(())
     }
 }
 

@@ -18,6 +18,8 @@ struct Line {
     what: &'static str,
     found: Option<f64>,
     most: f64,
+    /// What was missing, if it is not found.
+    needs: String,
 }
 
 /// See the module's documentation.
@@ -43,16 +45,18 @@ pub(super) fn judge(samples: &[Sample], steady_after_hours: f64, size: u32) -> V
         add(&mut store, sample.store);
         add(&mut bare, sample.bare);
     }
-    let halves = steady.split_at(steady.len() / 2);
-    let drift =
-        |of: fn(&Sample) -> Option<f64>| Some(median(halves.1, of)? / median(halves.0, of)?);
+    let (earlier, later) = steady.split_at(steady.len() / 2);
+    let halves = [earlier, later];
+    let drift = |of: fn(&Sample) -> Option<f64>| Some(median(later, of)? / median(earlier, of)?);
     let written_most = if size >= LARGE_RECORD_BYTES { 1.3 } else { 2.0 };
     let is_measured = payload > 0;
     let line = |what, found: Option<f64>, most| Line {
         what,
         found: found.filter(|_| is_measured),
         most,
+        needs: "samples after the oldest log was full".to_owned(),
     };
+    let reopened = halves.map(|half| half.iter().filter(|s| s.open_ms.is_some()).count());
     let disk = |sample: &Sample| Some(per(sample.disk_bytes, sample.live_bytes));
     let cpu = store.cpu.as_secs_f64() / bare.cpu.as_secs_f64().max(1e-9);
     let dirtied = per(store.dirtied_bytes, bare.dirtied_bytes);
@@ -73,11 +77,17 @@ pub(super) fn judge(samples: &[Sample], steady_after_hours: f64, size: u32) -> V
             drift(|sample| Some(figure(sample.rss_bytes))),
             1.25,
         ),
-        line(
-            "time to open, second half/first half",
-            drift(|sample| sample.open_ms),
-            2.0,
-        ),
+        Line {
+            needs: format!(
+                "a reopening in each half of these samples; there were {} and {} (--reopen-every)",
+                reopened[0], reopened[1]
+            ),
+            ..line(
+                "time to open, second half/first half",
+                drift(|sample| sample.open_ms),
+                2.0,
+            )
+        },
     ];
     Verdict {
         steady: steady.len(),
@@ -124,7 +134,14 @@ impl fmt::Display for Verdict {
                 .map_or_else(|| "not measured".to_owned(), |found| format!("{found:.3}"));
             let word = if line.is_met() { "met" } else { "MISSED" };
             let (what, most) = (line.what, line.most);
-            writeln!(f, "{word:<7} {what:<38} {found:>12}   at most {most}")?;
+            let needs = match line.found {
+                Some(_) => String::new(),
+                None => format!("; needs {}", line.needs),
+            };
+            writeln!(
+                f,
+                "{word:<7} {what:<38} {found:>12}   at most {most}{needs}"
+            )?;
         }
         let word = if self.is_met() {
             "all targets are met"
@@ -184,6 +201,21 @@ mod tests {
         let verdict = judge(&soak(|n| 1000 + n * 14), 336.0, 1024);
         let text = verdict.to_string();
         assert!(text.contains("MISSED  disk/live, second half"), "{text}");
+    }
+
+    #[test]
+    fn soak_that_was_reopened_too_seldom_says_how_often_it_must_be() {
+        let mut soak = soak(|_| 1250);
+        let last = soak.len() - 1;
+        for sample in &mut soak[..last] {
+            sample.open_ms = None;
+        }
+        let verdict = judge(&soak, 336.0, 1024);
+        let text = verdict.to_string();
+        assert!(!verdict.is_met());
+        let expected = "needs a reopening in each half of these samples; there were 0 and 1";
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(text.matches("needs").count(), 1, "{text}");
     }
 
     #[test]

@@ -36,7 +36,6 @@ struct Turnover {
     /// From old to new; the last one grows.
     segments: Vec<Segment>,
     copied: f64,
-    opened: f64,
 }
 
 /// What came out, from when the oldest log was full.
@@ -159,7 +158,6 @@ impl Turnover {
             if source.live_bytes() > 0.0 {
                 copy.newest = source.newest;
             }
-            self.opened += 1.0;
         }
         copy.bytes = copy.live_bytes();
         self.copied += copy.bytes;
@@ -186,7 +184,6 @@ fn turned_over(shares: [f64; 3], retained_mib: u64, segment_mib: u64, percent: u
         hours: 0.0,
         segments: vec![Segment::new(1)],
         copied: 0.0,
-        opened: 0.0,
     };
     let step = figure(segment_mib * MIB / STEPS);
     let (mut payload, mut ratios) = (0.0, Vec::new());
@@ -200,18 +197,17 @@ fn turned_over(shares: [f64; 3], retained_mib: u64, segment_mib: u64, percent: u
             turnover.retain();
         }
         if turnover.hours > 450.0 {
-            before.get_or_insert((payload, turnover.copied, turnover.opened));
+            before.get_or_insert((payload, turnover.copied));
             ratios.push(turnover.disk_per_live());
         }
     }
     ratios.sort_by(f64::total_cmp);
-    let (payload_before, copied, opened) = before.unwrap();
+    let (payload_before, copied) = before.unwrap();
     let commits = (payload - payload_before) * FRAMING;
-    let (copied, opened) = (turnover.copied - copied, turnover.opened - opened);
-    let opening = opened * figure(SOURCE_COST_BYTES);
+    let copied = turnover.copied - copied;
     Outcome {
         copied: copied / commits,
-        written: (opening / commits + (1.0 + copied / commits) * FILE) * FRAMING,
+        written: (1.0 + copied / commits) * FILE * FRAMING,
         disk_median: ratios[ratios.len() / 2],
         disk_most: *ratios.last().unwrap(),
         segments: turnover.segments.len(),
@@ -220,19 +216,21 @@ fn turned_over(shares: [f64; 3], retained_mib: u64, segment_mib: u64, percent: u
 
 #[test]
 fn logs_of_different_age_take_their_share_and_are_copied_little() {
-    // Shape, MiB of a segment, and what may be copied for a byte.
+    // Shape, MiB that are kept and of a segment, and what may be copied for a byte.
     let shapes = [
-        ("short-heavy", SHORT_HEAVY, 16, 0.32),
-        ("short-heavy", SHORT_HEAVY, 8, 0.32),
-        ("equal", EQUAL, 16, 0.33),
-        ("equal", EQUAL, 8, 0.33),
+        ("short-heavy", SHORT_HEAVY, 200, 16, 0.28),
+        ("short-heavy", SHORT_HEAVY, 200, 8, 0.32),
+        ("short-heavy", SHORT_HEAVY, 96, 16, 0.31),
+        ("equal", EQUAL, 200, 16, 0.32),
+        ("equal", EQUAL, 200, 8, 0.32),
+        ("equal", EQUAL, 96, 16, 0.32),
     ];
-    println!("shape        segment  limit  disk/live    most  copied  written  segments");
-    for (name, shares, segment_mib, copied_most) in shapes {
-        for percent in [110, 115, 120, 125, DISK_PERCENT_MAX, 130, 140, 150] {
-            let found = turned_over(shares, 200, segment_mib, percent);
+    println!("shape        retained  segment  limit  disk/live    most  copied  written  segments");
+    for (name, shares, retained, segment_mib, copied_most) in shapes {
+        for percent in [110, 120, DISK_PERCENT_MAX, 140, 150] {
+            let found = turned_over(shares, retained, segment_mib, percent);
             println!(
-                "{name:<12} {segment_mib:>7} {percent:>6} {:>10.3} {:>7.3} {:>7.3} {:>8.3} {:>9}",
+                "{name:<12} {retained:>8} {segment_mib:>8} {percent:>6} {:>10.3} {:>7.3} {:>7.3} {:>8.3} {:>9}",
                 found.disk_median, found.disk_most, found.copied, found.written, found.segments
             );
             if percent == DISK_PERCENT_MAX {

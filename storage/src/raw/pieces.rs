@@ -219,10 +219,10 @@ impl RawPieces {
             commits: 0,
             damaged_places: self.damaged_places,
         };
-        let mut assembler = Assembler::default();
+        let (mut assembler, mut value) = (Assembler::default(), Vec::new());
         for place in &self.places {
             let key = place.key();
-            let value = self.log.value(place.at(), place.bytes())?;
+            self.log.value(place.at(), place.bytes(), &mut value)?;
             let mut pushed = assembler.push(key, &value);
             if pushed.is_err() {
                 assembler = Assembler::default();

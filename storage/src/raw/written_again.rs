@@ -19,6 +19,7 @@ use super::{RawLog, RawPieces};
 use crate::commit::{BodyBuilder, Commit};
 use crate::database::{self, Purpose};
 use crate::evacuated;
+use crate::guard::Keeping;
 use crate::ids::{CommitNumber, EraId, LogId, LogPartition, PartitionId, SegmentId};
 use crate::segment::{self, SegmentWriter};
 
@@ -139,9 +140,9 @@ fn check_content(path: &Path, case: Case, commits: u64) {
         })
         .unwrap();
     assert_eq!(found, commits, "without sled");
-    let (mut found, mut kept) = (0, Vec::new());
+    let (mut found, mut kept) = (0, Keeping::default());
     let database = database::open(path, Purpose::Segment, &mut kept).unwrap();
-    assert_eq!(kept, [], "nothing is damaged");
+    assert_eq!(kept.kept, [], "nothing is damaged");
     let scanned = segment::scan(&database, CommitNumber(0), |commit| {
         case.check(&mut found, &commit);
         ControlFlow::Continue(())
@@ -220,7 +221,7 @@ fn write_over_a_freed_place_that_a_power_cut_tears_costs_no_more_than_its_commit
             fs::create_dir(&copy).unwrap();
             fs::copy(path.join("conf"), copy.join("conf")).unwrap();
             fs::write(copy.join("db"), image).unwrap();
-            let opened = database::open(&copy, Purpose::Segment, &mut Vec::new()).unwrap();
+            let opened = database::open(&copy, Purpose::Segment, &mut Keeping::default()).unwrap();
             let mut found = 0;
             let scanned = segment::scan(&opened, CommitNumber(0), |commit| {
                 sized(found + 1).check(&mut found, &commit);

@@ -93,60 +93,43 @@ const START_FIGURES: [Figure<start::Round>; 19] = [
         scale: 1000.0,
         of: |round| Some(round.start_to_connack_seconds),
     },
-    Figure {
-        name: "step_process_seconds",
-        words: "of that: until the process runs, ms",
-        scale: 1000.0,
-        of: |round| round.steps.step_process_seconds,
-    },
-    Figure {
-        name: "step_configuration_seconds",
-        words: "  configuration, ms",
-        scale: 1000.0,
-        of: |round| round.steps.step_configuration_seconds,
-    },
-    Figure {
-        name: "step_lock_seconds",
-        words: "  lock on the data folder, ms",
-        scale: 1000.0,
-        of: |round| round.steps.step_lock_seconds,
-    },
-    Figure {
-        name: "step_metadata_seconds",
-        words: "  metadata database opened, ms",
-        scale: 1000.0,
-        of: |round| round.steps.step_metadata_seconds,
-    },
-    Figure {
-        name: "step_index_seconds",
-        words: "  index read, ms",
-        scale: 1000.0,
-        of: |round| round.steps.step_index_seconds,
-    },
-    Figure {
-        name: "step_segments_seconds",
-        words: "  unsealed segments read, ms",
-        scale: 1000.0,
-        of: |round| round.steps.step_segments_seconds,
-    },
-    Figure {
-        name: "step_store_seconds",
-        words: "  store open, ms",
-        scale: 1000.0,
-        of: |round| round.steps.step_store_seconds,
-    },
-    Figure {
-        name: "step_listeners_seconds",
-        words: "  listeners, ms",
-        scale: 1000.0,
-        of: |round| round.steps.step_listeners_seconds,
-    },
-    Figure {
-        name: "step_connack_seconds",
-        words: "  first CONNACK, ms",
-        scale: 1000.0,
-        of: |round| round.steps.step_connack_seconds,
-    },
+    step(
+        "step_process_seconds",
+        "of that: until the process runs, ms",
+        |round| round.steps.step_process_seconds,
+    ),
+    step(
+        "step_configuration_seconds",
+        "  configuration, ms",
+        |round| round.steps.step_configuration_seconds,
+    ),
+    step(
+        "step_lock_seconds",
+        "  lock on the data folder, ms",
+        |round| round.steps.step_lock_seconds,
+    ),
+    step(
+        "step_metadata_seconds",
+        "  metadata database opened, ms",
+        |round| round.steps.step_metadata_seconds,
+    ),
+    step("step_index_seconds", "  index read, ms", |round| {
+        round.steps.step_index_seconds
+    }),
+    step(
+        "step_segments_seconds",
+        "  unsealed segments read, ms",
+        |round| round.steps.step_segments_seconds,
+    ),
+    step("step_store_seconds", "  store open, ms", |round| {
+        round.steps.step_store_seconds
+    }),
+    step("step_listeners_seconds", "  listeners, ms", |round| {
+        round.steps.step_listeners_seconds
+    }),
+    step("step_connack_seconds", "  first CONNACK, ms", |round| {
+        round.steps.step_connack_seconds
+    }),
     Figure {
         name: "start_cpu_seconds",
         words: "CPU of the start, ms",
@@ -190,6 +173,20 @@ const START_FIGURES: [Figure<start::Round>; 19] = [
         of: |round| Some(figure(round.start_fetched_bytes)),
     },
 ];
+
+/// A step of the start, in milliseconds for people.
+const fn step(
+    name: &'static str,
+    words: &'static str,
+    of: fn(&start::Round) -> Option<f64>,
+) -> Figure<start::Round> {
+    Figure {
+        name,
+        words,
+        scale: 1000.0,
+        of,
+    }
+}
 
 const WALL_CLOCK: &str = "Messages/s is wall clock, and the load shares the machine with what is \
                           measured.";
