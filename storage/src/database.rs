@@ -358,8 +358,13 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
 fn remove_files(path: &Path, stale: impl Fn(&str) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        if stale(&entry.file_name().to_string_lossy()) {
-            fs::remove_file(entry.path())?;
+        if !stale(&entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        // What the repair of a file system leaves need not be a file.
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false => fs::remove_file(entry.path())?,
         }
     }
     Ok(())

@@ -17,6 +17,9 @@ use crate::store::StoreOptions;
 const SEGMENTS_BESIDE: u64 = 4;
 /// Damaged segments that find room in `quarantine/` before somebody empties it.
 const SEGMENTS_IN_QUARANTINE: u64 = 2;
+/// What the logs take if every commit holds little, in percent of their bytes: sled writes its pages and
+/// lists again for each (measured by `raw::written_again`, commits of 150 and 300 bytes).
+const SMALL_COMMITS_PERCENT: u64 = 250;
 /// The metadata without the retained messages, MARK, LOCK and the rest of the folder.
 const METADATA_BYTES: u64 = 32 * 1024 * 1024;
 /// sled gives up a piece of its file when less than half of it is live.
@@ -94,6 +97,15 @@ impl DiskNeed {
     /// All of it together.
     pub fn total_bytes(&self) -> u64 {
         self.segments_bytes.saturating_add(self.fixed_bytes())
+    }
+
+    /// The same if commits hold no more than one small message each, as those of a gateway to which few
+    /// devices publish now and then.
+    pub fn total_of_small_commits_bytes(&self) -> u64 {
+        let segments = percent(self.retention_bytes, SMALL_COMMITS_PERCENT, 100);
+        self.segments_bytes
+            .max(segments)
+            .saturating_add(self.fixed_bytes())
     }
 
     /// What does not depend on what the logs keep.
@@ -175,6 +187,14 @@ mod tests {
         assert_eq!(need.fixed_bytes(), fixed);
         assert_eq!(need.total_bytes(), need.segments_bytes + need.fixed_bytes());
         assert_eq!(need.files, (64 + 4 + 2) * 8 + 100);
+    }
+
+    #[test]
+    fn small_commits_need_more_than_twice_as_much() {
+        let need = need(16, &[1024]);
+        let total = need.total_of_small_commits_bytes();
+        assert_eq!(total, 2560 * MIB + need.fixed_bytes());
+        assert!(total > need.total_bytes());
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn budget_that_cannot_fit_the_disk_is_refused_with_what_would() {
         &ended,
         &[
             "tidegate.toml: the logs cannot fit the disk",
-            "they may fill 655.4 TiB",
+            "they may fill 660.5 TiB",
             data,
             "log `kept`: retention.bytes is \"512TiB\"",
             "in all logs together",

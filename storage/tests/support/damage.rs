@@ -15,7 +15,7 @@ use super::template::{BLOCK, sled, snapshots};
 pub(crate) type Damage = (&'static str, fn(&Path));
 
 /// Damage after which everything must be there.
-pub(crate) const HARMLESS: [Damage; 10] = [
+pub(crate) const HARMLESS: [Damage; 13] = [
     ("empty unfinished snapshot", |database| {
         fs::write(database.join("snap.00000000000000FF.generating"), b"").unwrap();
     }),
@@ -36,6 +36,18 @@ pub(crate) const HARMLESS: [Damage; 10] = [
     }),
     ("snapshot garbage", |database| {
         fs::write(&snapshots(database)[0], [0xa5; 300]).unwrap();
+    }),
+    ("snapshot a directory", |database| {
+        let snapshot = &snapshots(database)[0];
+        fs::remove_file(snapshot).unwrap();
+        fs::create_dir_all(snapshot.join("lost")).unwrap();
+    }),
+    ("unfinished snapshot a directory", |database| {
+        fs::create_dir(database.join("snap.00000000000000FF.generating")).unwrap();
+    }),
+    ("conf a directory", |database| {
+        fs::remove_file(database.join("conf")).unwrap();
+        fs::create_dir(database.join("conf")).unwrap();
     }),
     ("conf empty", |database| cut(&database.join("conf"), 0)),
     ("conf missing", |database| {

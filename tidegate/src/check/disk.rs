@@ -78,6 +78,12 @@ fn place(data_dir: &Path, nearest: &Path) -> String {
     }
 }
 
+/// What is free, or the data folder's already.
+fn room_for_us(space: &Space) -> u64 {
+    let used = space.used_bytes.unwrap_or_default();
+    space.free_bytes.saturating_add(used)
+}
+
 fn judge(config: &Config, space: &Space, place: &str, elsewhere: &str) -> Said {
     let need = room::need(config);
     let total = size(need.total_bytes());
@@ -111,6 +117,15 @@ fn judge(config: &Config, space: &Space, place: &str, elsewhere: &str) -> Said {
              does"
         )),
     }
+    let small = need.total_of_small_commits_bytes();
+    if room::judge(space, &need) == Verdict::Fits && small > room_for_us(space) {
+        warnings.push(format!(
+            "the logs fit only while several messages share a commit: if each has one of its own, as \
+             where few devices publish, they take up to {}; the disk would be full then, and \
+             publishes refused, before retention makes room",
+            size(small)
+        ));
+    }
     let note = match space.total_bytes {
         0 => format!("the logs may fill {total}"),
         _ => note,
@@ -141,7 +156,7 @@ mod tests {
             panic!("the default fits 2 GB");
         };
         assert!(note.contains("the disk (--disk) has 1.9 GiB"), "{note}");
-        assert_eq!(warnings, [""; 0]);
+        assert_eq!(warnings.len(), 1, "of small commits: {warnings:?}");
         let Said::Refused(what) = compared(&config, "--disk 1GB") else {
             panic!("the default does not fit 1 GB");
         };
@@ -150,6 +165,21 @@ mod tests {
             panic!("nobody asked");
         };
         assert!(note.contains("compared with no disk"), "{note}");
+    }
+
+    #[test]
+    fn disk_that_small_commits_would_fill_is_warned_of() {
+        let config = Config::default();
+        let warnings = |disk| match compared(&config, disk) {
+            Said::Fits { warnings, .. } => warnings,
+            Said::Refused(what) => panic!("{what}"),
+        };
+        let found = warnings("--disk 2GB");
+        assert!(
+            matches!(&found[..], [one] if one.contains("up to 2.7 GiB")),
+            "{found:?}"
+        );
+        assert_eq!(warnings("--disk 4GB"), [""; 0]);
     }
 
     #[test]

@@ -105,6 +105,8 @@ fn is_wrong_place(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotADirectory
             | io::ErrorKind::AlreadyExists
+            // LOCK or FORMAT.
+            | io::ErrorKind::IsADirectory
             | io::ErrorKind::PermissionDenied
     )
 }
