@@ -34,6 +34,8 @@ pub(crate) enum Workload {
     Retention,
     /// Many partitions, topics and entries of the journal
     Metadata,
+    /// Thousands of commits of one record in one segment, until sled writes over what it has freed of it
+    Tiny,
     /// The power goes while the folder recovers from the last cut, several times in a row
     Recovery,
 }
@@ -47,6 +49,7 @@ impl Workload {
             Self::Rolling => "rolling",
             Self::Retention => "retention",
             Self::Metadata => "metadata",
+            Self::Tiny => "tiny",
             Self::Recovery => "recovery",
         }
     }
@@ -69,6 +72,7 @@ struct Shape {
     /// Entries of the journal.
     entries: usize,
     commit_bytes_max: usize,
+    segment_bytes: u64,
     sync_us_max: usize,
     /// How often it waits for [`PAUSE`].
     pauses: usize,
@@ -82,8 +86,8 @@ fn log(name: &str, partitions: u16, retention_bytes: u64) -> LogOptions {
 }
 
 impl Shape {
-    fn new(workload: Workload, random: &mut Random) -> Self {
-        let small = Self {
+    fn small(random: &mut Random) -> Self {
+        Self {
             logs: vec![log("a", 4, u64::MAX), log("b", 1, u64::MAX)],
             groups: 60 + random.below(60),
             group_max: 6,
@@ -94,9 +98,14 @@ impl Shape {
             topics: 10,
             entries: 3,
             commit_bytes_max: 256 * 1024,
+            segment_bytes: storage::SEGMENT_BYTES_MIN,
             sync_us_max: 300,
             pauses: 0,
-        };
+        }
+    }
+
+    fn new(workload: Workload, random: &mut Random) -> Self {
+        let small = Self::small(random);
         match workload {
             Workload::Gentle => small,
             Workload::Rough => Self {
@@ -138,6 +147,19 @@ impl Shape {
                 topics: 150,
                 entries: 40,
                 pauses: 1,
+                ..small
+            },
+            Workload::Tiny => Self {
+                logs: vec![log("a", 1, u64::MAX)],
+                // Nothing is freed of the first 12,000.
+                groups: 14_000 + random.below(6000),
+                group_max: 1,
+                // One of a hundred has more than a block.
+                payload_max: 200,
+                retained_percent: 0,
+                entries: 1,
+                segment_bytes: 64 * MIB,
+                sync_us_max: 0,
                 ..small
             },
             // What is done between two cuts; the first of them falls into another workload.
@@ -220,6 +242,7 @@ pub(crate) fn record(run: Run, folder: &Path, mut before: Expectation) -> Result
     })?;
     let options = StoreOptions {
         commit_bytes_max: shape.commit_bytes_max,
+        segment_bytes: shape.segment_bytes,
         ..check::options()
     };
     let opened = Store::open(folder, options, &logs);

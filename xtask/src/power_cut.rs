@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     /// Decides workloads, cuts and what is left
     #[arg(long)]
     seed: Option<u64>,
-    /// gentle, rough, rolling, retention, metadata or recovery; several times for several, all by
+    /// gentle, rough, rolling, retention, metadata, tiny or recovery; several times for several, all by
     /// default
     #[arg(long)]
     workload: Vec<String>,

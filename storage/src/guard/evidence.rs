@@ -3,8 +3,10 @@
 //! A crash leaves a commit half written, in any order of its blocks, and nothing behind it: the
 //! committer begins a commit when all before it are durable. So damage that has a later commit behind
 //! it is no crash, nor is damage before the place up to which sled says that its log was durable.
-//! Both hold for segments of the log, whose places are written once. Where sled writes places again,
-//! as in the metadata, a crash leaves the beginning of the new over the old anywhere.
+//! Both hold where places are written once, as in a segment of the log until it has thousands of small
+//! commits; a copy too many is made if a crash tears the first commit over a freed place, which takes
+//! room and does no other harm. Where sled writes places again all the time, as in the metadata, a crash
+//! leaves the beginning of the new over the old anywhere.
 
 use std::io;
 use std::ops::ControlFlow;
