@@ -152,7 +152,7 @@ fn summary(verified: &VerifiedView) -> String {
     let bytes = megabytes(*bytes);
     format!(
         "read {segments} segments, {bytes}: {commits} commits, {batches} batches, {records} records; \
-         {retained} retained messages, {gaps} gaps written down\n\
+         {retained} retained messages in the metadata, {gaps} gaps written down\n\
          {errors} errors, {warnings} warnings, {notes} notes\n"
     )
 }
