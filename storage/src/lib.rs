@@ -35,6 +35,7 @@
 mod age;
 mod clock;
 mod commit;
+mod damaged_segments;
 mod database;
 mod disk_need;
 mod durable_file;
@@ -80,6 +81,7 @@ pub use clock::{
     ClockSource, CorrectedTime, Correction, Era, RELEASE_TIME_MS, SystemClock, TimeQuality,
 };
 pub use commit::{BatchInCommit, Commit, CommitError};
+pub use damaged_segments::DamagedSegments;
 pub use database::DatabaseError;
 pub use disk_need::DiskNeed;
 pub use encoding::EncodingError;

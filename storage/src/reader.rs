@@ -432,7 +432,7 @@ fn visit_segment(
         found.map(|(id, record)| (record.name(id), (id == active, record.last_commit)))
     };
     let found = open_found(find, |name, _| open(shared, name));
-    let Some((SegmentName { first: segment, .. }, (is_active, last_commit), opened)) = found else {
+    let Some((name, (is_active, last_commit), opened)) = found else {
         return Ok(Visited {
             next: from,
             damaged_up_to: None,
@@ -463,20 +463,37 @@ fn visit_segment(
         flow
     });
     match scanned {
-        Err(source) if is_active => Err(ReadError::Active { segment, source }),
+        Err(source) if is_active => Err(ReadError::Active {
+            segment: name.first,
+            source,
+        }),
         Err(error) => {
-            tracing::error!(%segment, %error, "Segment cannot be read on.");
+            tracing::error!(segment = %name, %error, "Segment cannot be read on.");
+            if !matches!(error, ScanError::Machine(_)) {
+                note_end(shared, name, next, &error.to_string());
+            }
             Ok(damaged)
         }
         Ok(_) if broken_off => Ok(Visited {
             next,
             damaged_up_to: None,
         }),
-        Ok(_) => Ok(Visited {
-            next: next.max(after),
-            damaged_up_to: None,
-        }),
+        Ok(_) => {
+            if !is_active && next < after {
+                note_end(shared, name, next, "it ends too early");
+            }
+            Ok(Visited {
+                next: next.max(after),
+                damaged_up_to: None,
+            })
+        }
     }
+}
+
+/// A sealed segment ended before the last commit that the index knows in it.
+fn note_end(shared: &Shared, name: SegmentName, next: CommitNumber, why: &str) {
+    let what = format!("nothing can be read in it from commit {next} on: {why}");
+    shared.segments.note_damage(name, &what);
 }
 
 /// The database of a segment; `None` if there is no such segment any more.

@@ -16,12 +16,14 @@ use std::sync::{
 use std::time::{Duration, Instant};
 
 use crate::commit::Commit;
+use crate::damaged_segments::{DamageFound, DamagedSegments};
 use crate::database::{self, DatabaseError, Purpose};
 use crate::free_memory;
 use crate::guard::{Keeping, Kept, Room};
 use crate::ids::{CommitNumber, LogPartition, Offset, SegmentId};
 use crate::metadata::{SegmentRecord, SegmentState};
 use crate::segment_name::SegmentName;
+use crate::view;
 
 /// Sealed segments that stay open for the next reader.
 const OPEN_SEALED_MAX: usize = 2;
@@ -39,6 +41,7 @@ pub(crate) struct Segments {
     opened: Condvar,
     /// What was found damaged when it was opened for reading.
     damaged: Mutex<BTreeMap<SegmentName, Kept>>,
+    damage_found: DamageFound,
 }
 
 type Slots = BTreeMap<SegmentName, Slot>;
@@ -134,6 +137,7 @@ impl Segments {
             open: Mutex::new(BTreeMap::from([(SegmentName::written(id), open)])),
             opened: Condvar::new(),
             damaged: Mutex::new(BTreeMap::new()),
+            damage_found: DamageFound::default(),
         }
     }
 
@@ -150,6 +154,31 @@ impl Segments {
     pub(crate) fn damage_copies(&self) -> usize {
         let copied = |kept: &&Kept| kept.copy.name().is_some();
         self.damaged().values().filter(copied).count()
+    }
+
+    /// Sealed segments that were found damaged since the start.
+    pub(crate) fn damaged_segments(&self) -> DamagedSegments {
+        self.damage_found.status()
+    }
+
+    /// Somebody found a segment damaged: if it is a sealed one it is counted, and told in the log
+    /// the first time. Not to be called with the index locked.
+    pub(crate) fn note_damage(&self, name: SegmentName, what: &str) {
+        let sealed = || self.index().sealed_as(name).cloned();
+        let Some(record) = self.damage_found.note(name, true, sealed) else {
+            return;
+        };
+        if self.folder.parent().is_some_and(view::is_view) {
+            return; // Who looks at a folder tells it himself.
+        }
+        let behind = self.behind_damage(name);
+        let behind = behind.map_or_else(String::new, |kept| format!("; {kept}"));
+        let (first, last) = (record.first_commit, record.last_commit);
+        tracing::warn!(
+            segment = %name,
+            "A segment is damaged: {what}{behind}; the index says it has commits {first} to {last}. \
+             `tidegate log verify` says what is lost."
+        );
     }
 
     pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
@@ -227,11 +256,22 @@ impl Segments {
         };
         let mut keeping = Keeping::new(self.room);
         let opened = database::open(&name.path(&self.folder), Purpose::Segment, &mut keeping);
+        if !keeping.kept.is_empty() {
+            // The guard told it; where the segment ends is told by whoever reads it.
+            let sealed = || self.index().sealed_as(name).cloned();
+            self.damage_found.note(name, false, sealed);
+        }
         let kept = keeping.kept.into_iter().map(|kept| (name, kept));
         self.damaged().extend(kept);
         match opened {
             Ok(database) => Ok(Some(opening.done(database))),
-            Err(error) => Err(opening.failed(error)),
+            Err(error) => {
+                let error = opening.failed(error);
+                if let DatabaseError::Damaged { what, .. } = &error {
+                    self.note_damage(name, &format!("it cannot be opened: {what}"));
+                }
+                Err(error)
+            }
         }
     }
 
@@ -266,6 +306,7 @@ impl Segments {
             index.version += 1;
         }
         drop((index, open));
+        self.damage_found.forget(&[name]);
         drop(closed);
         true
     }
@@ -285,6 +326,8 @@ impl Segments {
         }
         index.sealed.insert(first, Arc::new(record));
         index.version += 1;
+        drop(index);
+        self.damage_found.forget(&replaced);
         replaced
     }
 
@@ -312,6 +355,12 @@ impl Index {
             Some(record) => is(record),
             None => self.active.0 == name.first && is(&self.active.1),
         }
+    }
+
+    /// The record of a sealed segment of this very name.
+    fn sealed_as(&self, name: SegmentName) -> Option<&Arc<SegmentRecord>> {
+        let record = self.sealed.get(&name.first);
+        record.filter(|record| record.name(name.first) == name)
     }
 
     /// The first segment that has `commit` or, if none has it, later ones.

@@ -181,6 +181,10 @@ fn segment_without_its_end_is_not_copied() {
     let taken: Vec<_> = copies(folder.path()).into_iter().filter(is_copy).collect();
     assert_eq!(taken, [] as [&str; 0]);
     assert!(harmed.is_dir());
+    let name = harmed.file_name().unwrap().to_str().unwrap();
+    wait_for("it to be counted", || {
+        store.status().damaged_segments.first == [name]
+    });
     threads.close();
     drop(store);
 }
@@ -228,6 +232,11 @@ fn segment_that_cannot_be_opened_now_keeps_no_other_from_being_copied() {
     let (found, gaps) = read_with_gaps(&store, long);
     assert_eq!(gaps, []);
     assert_eq!(found.len() as u64, store.high_watermark(long).0);
+    assert_eq!(
+        store.status().damaged_segments.count,
+        0,
+        "it is not damaged"
+    );
     threads.close();
 }
 

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use crate::admin::flash_page::FlashPage;
 use crate::admin::get;
 use crate::admin::status_page::{
-    BrokerPage, DegradedPage, GapPage, LastStartPage, RoutePage, RoutePartitionPage, StatusPage,
-    StorePage,
+    BrokerPage, DamagedSegmentsPage, DegradedPage, GapPage, LastStartPage, RoutePage,
+    RoutePartitionPage, StatusPage, StorePage,
 };
 use crate::cli::StatusOptions;
 use crate::exit::Failure;
@@ -157,6 +157,7 @@ fn describe_store(out: &mut String, store: &StorePage) -> std::fmt::Result {
     if let Some(line) = store.oldest_segment.as_ref().and_then(oldest_segment::line) {
         writeln!(out, "           {line}")?;
     }
+    describe_damaged(out, &store.damaged_segments)?;
     if let Some(trouble) = &store.upkeep_trouble {
         writeln!(out, "           upkeep fails: {trouble}")?;
     }
@@ -183,6 +184,23 @@ fn describe_store(out: &mut String, store: &StorePage) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+fn describe_damaged(out: &mut String, damaged: &DamagedSegmentsPage) -> std::fmt::Result {
+    if damaged.count == 0 {
+        return Ok(());
+    }
+    let names = damaged.first.join(", ");
+    let more = match damaged.count > damaged.first.len() {
+        true => ", …",
+        false => "",
+    };
+    writeln!(
+        out,
+        "           DAMAGED segments found since the start: {} ({names}{more}); `tidegate log verify` \
+         says what is lost",
+        damaged.count
+    )
 }
 
 fn describe_flash(out: &mut String, flash: &FlashPage) -> std::fmt::Result {
@@ -293,7 +311,23 @@ pub(crate) fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::size;
+    use super::{DamagedSegmentsPage, describe_damaged, size};
+
+    #[test]
+    fn damaged_segments_have_a_line_when_there_are_any() {
+        let line = |count, names: &[&str]| {
+            let mut out = String::new();
+            let first = names.iter().map(ToString::to_string).collect();
+            describe_damaged(&mut out, &DamagedSegmentsPage { count, first }).unwrap();
+            out.trim().to_owned()
+        };
+        assert_eq!(line(0, &[]), "");
+        assert_eq!(
+            line(1, &["0000000002"]),
+            "DAMAGED segments found since the start: 1 (0000000002); `tidegate log verify` says what is lost"
+        );
+        assert!(line(3, &["0000000002"]).contains("3 (0000000002, …)"));
+    }
 
     #[test]
     fn sizes_have_the_unit_that_suits_them() {

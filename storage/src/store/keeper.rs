@@ -19,10 +19,11 @@ use crate::metadata::{MetadataError, SegmentState};
 use crate::segment_name::SegmentName;
 use crate::store::candidates::candidates;
 use crate::store::committer::{RetainedOfSegment, poison};
-use crate::store::evacuation_failures::EvacuationFailures;
+use crate::store::evacuation_failures::{EvacuationFailures, Verdict};
 use crate::store::evacuations::Done;
 use crate::store::retaining::{Retaining, retain};
 use crate::store::{Health, Shared, SyncProblem};
+use crate::verify::with_causes;
 
 /// How often it looks around when nobody wakes it.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -257,7 +258,12 @@ fn switch_evacuated(shared: &Shared, upkeep: &mut Upkeep) -> Result<(), Metadata
     let record = match outcome {
         Ok(record) => record,
         Err(error) => {
-            upkeep.failures.note(error.verdict(), Instant::now());
+            let verdict = error.verdict();
+            upkeep.failures.note(verdict, Instant::now());
+            if let Verdict::Never(segment) = verdict {
+                let what = format!("it cannot be evacuated: {}", with_causes(&error));
+                shared.segments.note_damage(segment, &what);
+            }
             let error: &dyn std::error::Error = &error;
             tracing::warn!(segment = %run.target, error, "Segments were not evacuated.");
             return Ok(());

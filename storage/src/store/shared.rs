@@ -11,6 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::clock::{CorrectedTime, TimeQuality};
+use crate::damaged_segments::DamagedSegments;
 use crate::database::DatabaseError;
 use crate::flash::{FlashStatus, FlashUse};
 use crate::folder::Folder;
@@ -88,6 +89,8 @@ pub struct StoreStatus {
     /// Sealed segments that were found damaged when they were opened for reading, since the start, and
     /// copied into quarantine for what lies behind the damage.
     pub damage_copies: usize,
+    /// Sealed segments that were found damaged by whoever read them, since the start.
+    pub damaged_segments: DamagedSegments,
     /// Bytes of all commits that are kept.
     pub bytes: u64,
     /// Bytes that wait for the committer.
@@ -525,6 +528,7 @@ impl Shared {
             segments,
             segments_open: self.segments.open_count(),
             damage_copies: self.segments.damage_copies(),
+            damaged_segments: self.segments.damaged_segments(),
             bytes,
             queued_bytes,
             flash,

@@ -275,11 +275,11 @@ impl Verifier<'_> {
                 return self.find(finding.in_segment(id, reading.last));
             }
             Err(error) => {
-                self.damage(
-                    index.name(id),
-                    reading.record.last_commit,
-                    &error.to_string(),
-                )?;
+                let (found, what) = (reading.record.last_commit, error.to_string());
+                if !matches!(error, ScanError::Machine(_)) {
+                    self.shared.segments.note_damage(index.name(id), &what);
+                }
+                self.damage(index.name(id), found, &what)?;
                 return self.skip(id, &reading.record, index);
             }
             Ok(_) if !is_as_made && (lacks || !reading.reached) => {
@@ -288,6 +288,7 @@ impl Verifier<'_> {
                     true => "commits are missing in it".to_owned(),
                     false => format!("it ends at commit {found}; the index says {last}"),
                 };
+                self.shared.segments.note_damage(index.name(id), &what);
                 self.damage(index.name(id), found, &what)?;
                 return self.skip(id, &reading.record, index);
             }

@@ -71,6 +71,8 @@ fn status_has_the_fields_that_scripts_rely_on() {
         ".store.syncs",
         ".store.segments",
         ".store.segments_open",
+        ".store.damaged_segments.count",
+        ".store.damaged_segments.first[]",
         ".store.bytes",
         ".store.free_bytes",
         ".store.clock",

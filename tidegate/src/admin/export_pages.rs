@@ -7,7 +7,9 @@ use std::ops::ControlFlow;
 use anyhow::bail;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use storage::{Commit, CommitNumber, Gap, Incarnation, LogPartition, Offset, Read, SpanId, Store};
+use storage::{
+    Commit, CommitNumber, Gap, GapReason, Incarnation, LogPartition, Offset, Read, SpanId, Store,
+};
 
 use crate::admin::base64;
 use crate::admin::log_pages::{find_log, partitions_of};
@@ -315,7 +317,8 @@ impl<'a> Exporting<'a> {
         span.map_or_else(|| self.store.incarnation(), |span| span.incarnation)
     }
 
-    /// Tells that records from `from` to `to` are not there, and why, as far as it is known.
+    /// Tells that records from `from` to `to` are not there, and why, as far as it is known, piece by
+    /// piece.
     fn missing(
         &self,
         partition: LogPartition,
@@ -327,19 +330,20 @@ impl<'a> Exporting<'a> {
         if from >= to || (is_timed && from < self.store.log_start(partition)) {
             return ControlFlow::Continue(());
         }
-        let mut gaps = self.gaps.iter().filter(|gap| gap.partition == partition);
-        let known = gaps.find(|gap| gap.from < to && gap.to > from);
-        let reason = match known {
-            Some(gap) => gap.reason.as_str(),
-            None if to <= self.store.log_start(partition) => storage::GapReason::Retention.as_str(),
-            None => "damaged",
-        };
-        tell(ExportLine::Gap {
-            partition: partition.partition.0,
-            from: from.0,
-            to: to.0,
-            reason: reason.to_owned(),
-        })
+        let log_start = self.store.log_start(partition);
+        let gaps = self.gaps.iter().filter(|gap| gap.partition == partition);
+        let mut next = from;
+        while next < to {
+            let (reason, end) = why_missing(gaps.clone(), log_start, next, to);
+            tell(ExportLine::Gap {
+                partition: partition.partition.0,
+                from: next.0,
+                to: end.0,
+                reason: reason.to_owned(),
+            })?;
+            next = end;
+        }
+        ControlFlow::Continue(())
     }
 
     /// No commit follows: tells what is still missing, and `End`.
@@ -348,5 +352,65 @@ impl<'a> Exporting<'a> {
             self.missing(*partition, wanted.next, wanted.end, tell)?;
         }
         tell(ExportLine::End)
+    }
+}
+
+/// Why the first of the missing records `from..to` is not there, and up to where that is why: what the
+/// ledger (`gaps`, of the partition) says, or that the log begins behind it.
+fn why_missing<'a>(
+    gaps: impl Iterator<Item = &'a Gap>,
+    log_start: Offset,
+    from: Offset,
+    to: Offset,
+) -> (&'static str, Offset) {
+    let (reason, mut end) = match from < log_start {
+        true => (GapReason::Retention.as_str(), to.min(log_start)),
+        false => ("damaged", to),
+    };
+    for gap in gaps {
+        if gap.from <= from && from < gap.to {
+            return (gap.reason.as_str(), to.min(gap.to));
+        }
+        if gap.from > from {
+            end = end.min(gap.from);
+        }
+    }
+    (reason, end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ledger_says_why_records_are_missing_before_the_start_is_asked() {
+        let gap = |from, to, reason| Gap {
+            partition: LogPartition {
+                log: storage::LogId(1),
+                partition: storage::PartitionId(0),
+            },
+            route: None,
+            from: Offset(from),
+            to: Offset(to),
+            records: to - from,
+            at_most: false,
+            bytes: None,
+            reason,
+            noted_ms: 0,
+        };
+        let ledger = [
+            gap(30, 40, GapReason::LostEnd),
+            gap(10, 20, GapReason::Quarantine),
+        ];
+        let why = |from, to| {
+            let (why, end) = why_missing(ledger.iter(), Offset(25), Offset(from), Offset(to));
+            (why, end.0)
+        };
+        assert_eq!(why(0, 50), ("retention", 10));
+        assert_eq!(why(10, 50), ("quarantine", 20));
+        assert_eq!(why(20, 50), ("retention", 25));
+        assert_eq!(why(25, 50), ("damaged", 30));
+        assert_eq!(why(30, 35), ("lost_end", 35));
+        assert_eq!(why(40, 50), ("damaged", 50));
     }
 }

@@ -352,6 +352,12 @@ const LOG_STATUS: &[Plain<StoreStatus>] = &[
         |s| s.damage_copies as u64,
     ),
     (
+        "tidegate_log_damaged_segments",
+        Kind::Gauge,
+        "Sealed segments that were found damaged since the start and are still part of the log.",
+        |s| s.damaged_segments.count as u64,
+    ),
+    (
         "tidegate_log_bytes",
         Kind::Gauge,
         "Bytes of the commits that are kept.",

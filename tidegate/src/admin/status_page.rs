@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bridge::{PartitionStatus, RouteStatus};
 use serde::{Deserialize, Serialize};
-use storage::{Health, RecoveryEvent, Store};
+use storage::{DamagedSegments, Health, RecoveryEvent, Store};
 
 use crate::admin::flash_page::FlashPage;
 use crate::admin::oldest_segment_page::OldestSegmentPage;
@@ -97,6 +97,9 @@ pub(crate) struct StorePage {
     pub(crate) syncs: u64,
     pub(crate) segments: usize,
     pub(crate) segments_open: usize,
+    /// Found damaged since the start, and still part of the log.
+    #[serde(default)]
+    pub(crate) damaged_segments: DamagedSegmentsPage,
     pub(crate) bytes: u64,
     pub(crate) free_bytes: u64,
     pub(crate) flash: FlashPage,
@@ -115,6 +118,13 @@ pub(crate) struct StorePage {
     pub(crate) clock: String,
     pub(crate) recovery: Vec<String>,
     pub(crate) gaps: Vec<GapPage>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(crate) struct DamagedSegmentsPage {
+    pub(crate) count: usize,
+    /// The oldest of them, a few.
+    pub(crate) first: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -294,6 +304,7 @@ impl StorePage {
             syncs: storage::fence::calls(),
             segments: status.segments,
             segments_open: status.segments_open,
+            damaged_segments: DamagedSegmentsPage::of(status.damaged_segments),
             bytes: status.bytes,
             free_bytes: store.counters().free_bytes(),
             flash: FlashPage::of(
@@ -326,6 +337,13 @@ impl StorePage {
                 .collect(),
             gaps: store.gaps().into_iter().map(gap).collect(),
         }
+    }
+}
+
+impl DamagedSegmentsPage {
+    fn of(damaged: DamagedSegments) -> Self {
+        let DamagedSegments { count, first } = damaged;
+        Self { count, first }
     }
 }
 
