@@ -97,6 +97,15 @@ mod tests {
     use crate::journal::{JournalState, Operation};
     use crate::segment::SegmentWriter;
 
+    impl SealedFile {
+        /// As if its file, in the directory `path`, could not be read any more.
+        pub(crate) fn made_unreadable(mut self, path: &Path) -> Self {
+            let file = fs::OpenOptions::new().write(true).open(path.join("db"));
+            self.pieces.read_from(file.unwrap());
+            self
+        }
+    }
+
     const P: LogPartition = LogPartition {
         log: LogId(1),
         partition: PartitionId(0),

@@ -224,7 +224,7 @@ pub(crate) fn chunk_starts(database: &sled::Db) -> Vec<CommitNumber> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::os::unix::fs::MetadataExt as _;
     use std::path::PathBuf;
 

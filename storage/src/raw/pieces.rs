@@ -259,6 +259,11 @@ mod tests {
     const BLOCK: usize = 4096;
 
     impl RawPieces {
+        /// Reads from `file` from now on.
+        pub(crate) fn read_from(&mut self, file: File) {
+            self.log.file = file;
+        }
+
         /// Which pieces there are.
         pub(crate) fn keys(&self) -> BTreeSet<PieceKey> {
             self.places.iter().map(|place| place.key()).collect()

@@ -57,12 +57,37 @@ impl Source {
         mut visit: impl FnMut(&Commit) -> ControlFlow<()>,
     ) -> Result<(), ScanError> {
         match self {
+            // Its content was read before; what hinders that now says nothing of it.
             Self::File(file) => file
                 .commits(visit)
-                .map_err(|error| ScanError::Database(error.to_string())),
+                .map_err(|error| ScanError::Machine(error.to_string())),
             Self::Database(database) => {
                 segment::scan(database, CommitNumber(0), |commit| visit(&commit)).map(drop)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::SegmentId;
+    use crate::segment::{SegmentWriter, tests::commit};
+
+    /// The second look fails although the first one did not.
+    #[test]
+    fn file_that_cannot_be_read_any_more_is_of_the_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = SegmentWriter::create(folder.path(), SegmentId(1)).unwrap();
+        let mut record = SegmentRecord::created();
+        for number in 1..=3 {
+            writer.write(&commit(number, 5000)).unwrap();
+            record.add(&commit(number, 5000));
+        }
+        let path = SegmentName::written(SegmentId(1)).path(folder.path());
+        let file = SealedFile::read(&path, &record).unwrap().unwrap();
+        let source = Source::File(file.made_unreadable(&path));
+        let error = source.scan(|_| ControlFlow::Continue(())).unwrap_err();
+        assert!(matches!(error, ScanError::Machine(_)), "{error:?}");
     }
 }

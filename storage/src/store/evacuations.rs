@@ -26,6 +26,7 @@ use crate::segment_name::SegmentName;
 use crate::store::Shared;
 use crate::store::evacuation_failures::Verdict;
 use crate::store::evacuation_source::Source;
+use crate::store::retaining::starts_of;
 
 /// So much is copied between two looks at the budget.
 const STEP_BYTES: u64 = 512 * 1024;
@@ -210,18 +211,7 @@ pub(crate) fn run(shared: &Shared) {
 }
 
 fn evacuate(shared: &Shared, run: &Run) -> Result<SegmentRecord, NotEvacuated> {
-    let starts: BTreeMap<LogPartition, Offset> = {
-        let states = shared.state().journal.partition_states();
-        states.iter().map(|s| (s.partition, s.log_start)).collect()
-    };
-    let mut copy = Copy {
-        shared,
-        starts,
-        writer: EvacuatedWriter::create(&shared.segments_path(), run.target)?,
-        journal: JournalState::default(),
-        begun: Instant::now(),
-        flushed_bytes: 0,
-    };
+    let mut copy = Copy::begin(shared, run.target)?;
     for source in &run.sources {
         // sled panics on some damage; it must not be met again by every run.
         let copied = panic::catch_unwind(AssertUnwindSafe(|| copy.segment(*source)));
@@ -253,7 +243,18 @@ struct Copy<'a> {
     flushed_bytes: u64,
 }
 
-impl Copy<'_> {
+impl<'a> Copy<'a> {
+    fn begin(shared: &'a Shared, target: SegmentName) -> Result<Self, WriteError> {
+        Ok(Self {
+            shared,
+            starts: starts_of(shared),
+            writer: EvacuatedWriter::create(&shared.segments_path(), target)?,
+            journal: JournalState::default(),
+            begun: Instant::now(),
+            flushed_bytes: 0,
+        })
+    }
+
     fn segment(&mut self, name: SegmentName) -> Result<(), NotEvacuated> {
         let record = {
             let index = self.shared.segments.index();
@@ -269,6 +270,16 @@ impl Copy<'_> {
             source,
         })?;
         let opened = opened.ok_or(NotEvacuated::Gone(name))?;
+        self.source(name, &record, &opened)
+    }
+
+    /// Copies the segment `name`, of which the index says `record`.
+    fn source(
+        &mut self,
+        name: SegmentName,
+        record: &SegmentRecord,
+        opened: &Source,
+    ) -> Result<(), NotEvacuated> {
         if name.is_evacuated() {
             let manifest = opened.manifest(name).map_err(|source| {
                 let segment = name;
@@ -357,135 +368,6 @@ fn live_of(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io;
-
-    use record_batch::{BatchBuilder, RecordFields};
-
-    use super::*;
-    use crate::commit::BodyBuilder;
-    use crate::evacuated::WriteManifestError;
-    use crate::ids::{EraId, LogId, PartitionId};
-    use crate::metadata::MetadataError;
-
-    fn name() -> SegmentName {
-        SegmentName::written(SegmentId(7))
-    }
-
-    fn no_descriptors() -> io::Error {
-        io::Error::from_raw_os_error(libc::EMFILE)
-    }
-
-    fn of_the_machine() -> sled::Error {
-        sled::Error::Io(no_descriptors())
-    }
-
-    fn open(source: DatabaseError) -> NotEvacuated {
-        let segment = name();
-        NotEvacuated::Open { segment, source }
-    }
-
-    fn damaged() -> DatabaseError {
-        DatabaseError::Damaged {
-            path: "db".into(),
-            what: "garbage".to_owned(),
-        }
-    }
-
-    fn read(source: ScanError) -> NotEvacuated {
-        let segment = name();
-        NotEvacuated::Read { segment, source }
-    }
-
-    fn manifest(source: impl Into<ManifestError>) -> NotEvacuated {
-        let (segment, source) = (name(), source.into());
-        NotEvacuated::Manifest { segment, source }
-    }
-
-    #[test]
-    fn damage_of_a_segment_is_for_ever() {
-        let segment = name();
-        let corrupt = || sled::Error::Corruption { at: None, bt: () };
-        for error in [
-            open(damaged()),
-            read(ScanError::Database("sled panicked".to_owned())),
-            manifest(ManifestError::Panicked),
-            manifest(MetadataError::Database(corrupt())),
-            NotEvacuated::Differs(segment),
-            NotEvacuated::Journal {
-                segment,
-                commit: CommitNumber(3),
-                source: journal::decode(b"garbage").unwrap_err(),
-            },
-            NotEvacuated::Commit {
-                segment,
-                source: CommitError::Incomplete {
-                    commit: CommitNumber(3),
-                    what: "a piece is missing",
-                },
-            },
-            NotEvacuated::PanickedAt(segment),
-        ] {
-            assert_eq!(error.verdict(), Verdict::Never(segment), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn trouble_of_the_machine_with_a_segment_may_pass() {
-        let path = || "db".into();
-        for error in [
-            open(DatabaseError::Io {
-                path: path(),
-                source: no_descriptors(),
-            }),
-            read(ScanError::Machine("no descriptors".to_owned())),
-            manifest(MetadataError::Database(of_the_machine())),
-        ] {
-            assert_eq!(error.verdict(), Verdict::NotNow(name()), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn trouble_with_the_copy_is_of_no_segment() {
-        let path = || "db".into();
-        for error in [
-            open(DatabaseError::Broken),
-            NotEvacuated::Panicked,
-            WriteError::Write {
-                path: path(),
-                source: of_the_machine(),
-            }
-            .into(),
-            WriteError::Manifest {
-                path: path(),
-                source: WriteManifestError::Database(of_the_machine().into()),
-            }
-            .into(),
-        ] {
-            assert_eq!(error.verdict(), Verdict::NothingNow, "{error:?}");
-        }
-        for error in [NotEvacuated::Closing, NotEvacuated::Gone(name())] {
-            assert_eq!(error.verdict(), Verdict::Changed, "{error:?}");
-        }
-    }
-
-    #[test]
-    fn batch_is_live_up_to_its_last_record() {
-        let partition = LogPartition {
-            log: LogId(1),
-            partition: PartitionId(0),
-        };
-        let mut batch = BatchBuilder::new(10);
-        for _ in 0..3 {
-            batch.append(&RecordFields::default()).unwrap();
-        }
-        let mut body = BodyBuilder::new(EraId(1));
-        body.entry(partition, |out| batch.finish_into(out));
-        let commit = Commit::parse(CommitNumber(7), body.finish()).unwrap();
-        for (start, is_live) in [(0, true), (10, true), (12, true), (13, false), (20, false)] {
-            let starts = BTreeMap::from([(partition, Offset(start))]);
-            let kept = live_of(&commit, &starts).unwrap();
-            assert_eq!(kept.is_some(), is_live, "start {start}");
-        }
-    }
-}
+mod copying;
+#[cfg(test)]
+mod tests;
