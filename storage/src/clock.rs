@@ -153,6 +153,12 @@ impl Era {
         era
     }
 
+    /// Whether it began in the boot that goes on, whose id is `boot_id`. A machine that has no boot
+    /// ids has zeros.
+    pub(crate) fn is_of_boot(&self, boot_id: [u8; 16]) -> bool {
+        self.boot_id == boot_id && boot_id != [0; 16]
+    }
+
     /// The correction as the clocks show it now, if the wall clock is known.
     pub(crate) fn measured_correction(&self, clock: &dyn ClockSource) -> Option<Correction> {
         let uncertainty_ms = clock.wall_error_ms()?;

@@ -196,3 +196,44 @@ fn segment_that_is_being_copied_elsewhere_says_so() {
     assert_eq!(only(&oldest(&store), "large").kept_by, KeptBy::Retention);
     threads.close();
 }
+
+#[test]
+fn newest_sealed_segment_says_so_until_another_is_sealed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, threads) = open_for(folder.path(), &[log("a", 64)], false);
+    append_many(&store, "a", 0..100, 1000);
+    threads.close();
+    drop(store);
+    let (store, threads) = open_for(folder.path(), &[log("a", 64)], false);
+    let first = oldest(&store);
+    assert_eq!(first.stage, Stage::NewestSealed);
+    assert_eq!(only(&first, "a").kept_by, KeptBy::Retention);
+    append_many(&store, "a", 0..10, 1000);
+    threads.close();
+    drop(store);
+    let (store, threads) = open_for(folder.path(), &[log("a", 64)], false);
+    let found = oldest(&store);
+    assert_eq!((found.id, found.stage), (first.id, Stage::Sealed));
+    threads.close();
+}
+
+#[test]
+fn newest_sealed_segment_stays_also_when_no_log_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, threads) = open_for(folder.path(), &[log("a", 64)], false);
+    append_many(&store, "a", 0..100, 1000);
+    threads.close();
+    drop(store);
+    let forgets = LogOptions {
+        retention_bytes: 1,
+        ..log("a", 64)
+    };
+    let (store, threads) = open_for(folder.path(), &[forgets], false);
+    append_many(&store, "a", 0..10, 1000);
+    wait_for("the log start", || oldest(&store).logs.is_empty());
+    let found = oldest(&store);
+    assert_eq!((found.stage, found.live_bytes), (Stage::NewestSealed, 0));
+    append_many(&store, "a", 0..1500, 1000);
+    wait_for("another one", || oldest(&store).id > found.id);
+    threads.close();
+}

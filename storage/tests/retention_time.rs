@@ -197,3 +197,35 @@ fn segments_are_removed_while_others_are_filled() {
     assert!(most < 20, "there were {most} segments at a time");
     threads.close();
 }
+
+/// What is known of the boot before says nothing of now.
+#[test]
+fn nothing_is_too_old_while_the_clock_is_not_known() {
+    let clock = CountingClock::new();
+    let folder = boot_with_records(&clock);
+    clock.boot(2, 30 * DAY);
+    clock.clock.set(|times| times.error_ms = None);
+    let (store, threads) = open(folder.path(), &clock);
+    append_many(&store, "a", 0..10, 10);
+    clock.set_and_wait(|times| times.pass(5 * DAY));
+    assert_eq!(start(&store), Offset(0));
+    clock.set_and_wait(|times| times.error_ms = Some(5));
+    assert!(start(&store) >= Offset(4000), "{}", start(&store));
+    threads.close();
+}
+
+/// Two boots look like one there; its time since boot has nothing to do with the other's.
+#[test]
+fn machine_without_boot_ids_takes_what_it_finds_for_that_of_an_earlier_boot() {
+    let clock = CountingClock::new();
+    clock.boot(0, Duration::ZERO);
+    let folder = boot_with_records(&clock);
+    clock.boot(0, 30 * DAY);
+    let (store, threads) = open(folder.path(), &clock);
+    append_many(&store, "a", 0..10, 10);
+    clock.set_and_wait(|_| {});
+    clock.set_and_wait(|times| times.pass(31 * MINUTE));
+    let first = start(&store);
+    assert!(first > Offset(0) && first < Offset(2000), "{first}");
+    threads.close();
+}

@@ -253,7 +253,7 @@ impl Beginning {
     fn begin_era(&mut self, recovered: &Recovered, options: &StoreOptions) {
         let clock = options.clock.as_ref();
         let last = self.eras.last_key_value().map(|(id, era)| (*id, *era));
-        if last.is_some_and(|(_, era)| era.boot_id == clock.boot_id()) {
+        if last.is_some_and(|(_, era)| era.is_of_boot(clock.boot_id())) {
             return;
         }
         // The last segment may hold no record, only what was written down meanwhile.

@@ -119,7 +119,7 @@ fn ages(shared: &Shared, clock: &mut AgeClock) -> Option<Ages> {
         let index = shared.segments.index();
         let times = index.all().filter_map(|(_, record)| {
             let era = known_era(&state.eras, record)?;
-            let is_earlier = !is_of_this_boot(era, source.boot_id());
+            let is_earlier = !is_of_this_boot(&state.eras, record.last_era, source.boot_id());
             is_earlier.then(|| era.corrected(record.max_timestamp_ms).ms)
         });
         times.max()
@@ -134,9 +134,12 @@ fn known_era<'a>(eras: &'a BTreeMap<EraId, Era>, record: &SegmentRecord) -> Opti
     is_known.then_some(era)
 }
 
-/// A machine that has no boot ids has zeros.
-fn is_of_this_boot(era: &Era, boot_id: [u8; 16]) -> bool {
-    era.boot_id == boot_id && boot_id != [0; 16]
+/// The newest era always is, also on a machine that has no boot ids.
+fn is_of_this_boot(eras: &BTreeMap<EraId, Era>, id: EraId, boot_id: [u8; 16]) -> bool {
+    let is_newest = eras
+        .last_key_value()
+        .is_some_and(|(newest, _)| *newest == id);
+    is_newest || eras.get(&id).is_some_and(|era| era.is_of_boot(boot_id))
 }
 
 fn age_of(
@@ -146,7 +149,7 @@ fn age_of(
     ages: Option<Ages>,
 ) -> Option<RecordAge> {
     let (ages, era) = (ages?, known_era(eras, record)?);
-    if is_of_this_boot(era, boot_id) {
+    if is_of_this_boot(eras, record.last_era, boot_id) {
         let written_ms = record.max_timestamp_ms.saturating_sub(era.base_ms);
         return Some(ages.of_this_boot(written_ms));
     }
@@ -275,3 +278,6 @@ fn remove(shared: &Shared, id: SegmentId) -> Result<(), MetadataError> {
     tracing::info!(segment = %id, bytes = record.bytes, "Segment removed.");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,6 +112,7 @@ fn segment_of_which_nothing_is_live_any_more_leaves_no_copy() {
     };
     let now = Instant::now();
     shared.state().operate(start, now, Duration::ZERO);
+    shared.wake_committer();
     put_position(&filled.store, 0);
     assert_eq!(starts_of(&shared)[&partition], Offset(u64::from(COMMITS)));
     let error = evacuate(&shared, &filled.run).unwrap_err();
