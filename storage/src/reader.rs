@@ -60,9 +60,9 @@ pub enum Read {
 /// The log cannot be read now.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The segment that is written to cannot be read.
+    /// The segment that is written to cannot be read, or the machine gives no answer.
     #[error("segment {segment} cannot be read")]
-    Active {
+    Scan {
         /// Which.
         segment: SegmentId,
         /// Why.
@@ -463,15 +463,20 @@ fn visit_segment(
         flow
     });
     match scanned {
-        Err(source) if is_active => Err(ReadError::Active {
-            segment: name.first,
-            source,
+        // That may pass; what was read so far is as good as ever.
+        Err(ScanError::Machine(_)) if next > from => Ok(Visited {
+            next,
+            damaged_up_to: None,
         }),
+        Err(source) if is_active || matches!(source, ScanError::Machine(_)) => {
+            Err(ReadError::Scan {
+                segment: name.first,
+                source,
+            })
+        }
         Err(error) => {
             tracing::error!(segment = %name, %error, "Segment cannot be read on.");
-            if !matches!(error, ScanError::Machine(_)) {
-                note_end(shared, name, next, &error.to_string());
-            }
+            note_end(shared, name, next, &error.to_string());
             Ok(damaged)
         }
         Ok(_) if broken_off => Ok(Visited {

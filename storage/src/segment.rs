@@ -163,15 +163,24 @@ pub(crate) fn scan(
         .unwrap_or_else(|_| Err(ScanError::Database("sled panicked".to_owned())))
 }
 
+/// What an error of sled says of a segment. A block that the card cannot read is lost: whoever waited
+/// for it would wait for ever.
+fn unreadable(error: sled::Error) -> ScanError {
+    let is_lost = match &error {
+        sled::Error::Io(error) => error.raw_os_error() == Some(libc::EIO),
+        _ => false,
+    };
+    match database::is_of_the_machine(&error) && !is_lost {
+        true => ScanError::Machine(error.to_string()),
+        false => ScanError::Database(error.to_string()),
+    }
+}
+
 fn scan_pieces(
     database: &sled::Db,
     from: CommitNumber,
     visit: &mut dyn FnMut(Commit) -> ControlFlow<()>,
 ) -> Result<Option<CommitNumber>, ScanError> {
-    let unreadable = |error: sled::Error| match database::is_of_the_machine(&error) {
-        true => ScanError::Machine(error.to_string()),
-        false => ScanError::Database(error.to_string()),
-    };
     let start = PieceKey {
         commit: from,
         piece: 0,
@@ -326,6 +335,17 @@ pub(crate) mod tests {
             assert_eq!(read(&database, from), expected, "from {from}");
         }
         assert!(chunk_starts(&database).is_sorted());
+    }
+
+    #[test]
+    fn trouble_of_the_machine_may_pass_and_a_block_that_is_lost_does_not() {
+        let of = |code| unreadable(sled::Error::Io(std::io::Error::from_raw_os_error(code)));
+        for code in [libc::EMFILE, libc::ENOMEM, libc::EACCES] {
+            assert!(matches!(of(code), ScanError::Machine(_)), "{code}");
+        }
+        assert!(matches!(of(libc::EIO), ScanError::Database(_)));
+        let corrupt = sled::Error::Corruption { at: None, bt: () };
+        assert!(matches!(unreadable(corrupt), ScanError::Database(_)));
     }
 
     /// What evacuation leaves of commits may be small. The limits are what was measured, and a little.

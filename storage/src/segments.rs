@@ -307,6 +307,7 @@ impl Segments {
         }
         drop((index, open));
         self.damage_found.forget(&[name]);
+        self.damaged().remove(&name);
         drop(closed);
         true
     }

@@ -99,8 +99,8 @@ pub(crate) fn overwrite(file: &Path, wanted: &[u8]) {
 }
 
 /// Overwrites the operations of the snapshot that a segment begins with; all checksums are right.
-pub(crate) fn spoil_journal(database: &Path) {
-    let database = sled(database, 1024 * 1024).open().unwrap();
+pub(crate) fn spoil_journal(path: &Path) {
+    let database = sled(path, 1024 * 1024).open().unwrap();
     let mut names = database.tree_names();
     names.retain(|name| name.len() == 10);
     names.sort();
@@ -113,5 +113,22 @@ pub(crate) fn spoil_journal(database: &Path) {
     let checksum = crc32c::crc32c_append(checksum, &value[6..]);
     value[2..6].copy_from_slice(&checksum.to_be_bytes());
     chunk.insert(key, value).unwrap();
-    database.flush().unwrap();
+    write_anew(&database, path);
+}
+
+/// Leaves nothing in the file of what was overwritten: a gateway never overwrites a piece, so that who reads
+/// the file without sled may find either.
+fn write_anew(database: &sled::Db, path: &Path) {
+    let fresh = path.with_extension("fresh");
+    let to = sled(&fresh, 1024 * 1024).open().unwrap();
+    for name in database.tree_names() {
+        let tree = to.open_tree(&name).unwrap();
+        for entry in &database.open_tree(&name).unwrap() {
+            let (key, value) = entry.unwrap();
+            tree.insert(key, value).unwrap();
+        }
+    }
+    to.flush().unwrap();
+    fs::remove_dir_all(path).unwrap();
+    fs::rename(&fresh, path).unwrap();
 }
