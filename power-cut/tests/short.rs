@@ -63,16 +63,22 @@ fn images_are_bad_when_the_fence_does_not_count() {
 /// sled reuses what it believes stable before such a sync can come.
 #[test]
 fn images_are_bad_when_only_a_sync_after_the_commit_counts() {
-    let (output, printed) = run(&[
-        "--images",
-        "150",
-        "--workload",
-        "retention",
-        "--control",
-        "own-fdatasync",
-    ]);
-    assert!(output.status.success());
-    assert!(bad(&printed) >= 1);
+    // About one of a hundred is bad: those in which what was evacuated has its name and not its content.
+    let finds = |seed: &&str| {
+        let (output, printed) = run(&[
+            "--images",
+            "200",
+            "--workload",
+            "retention",
+            "--control",
+            "own-fdatasync",
+            "--seed",
+            seed,
+        ]);
+        assert_eq!(output.status.success(), bad(&printed) > 0, "{printed}");
+        bad(&printed) > 0
+    };
+    assert!(["1", "2", "3", "4", "5"].iter().any(finds));
 }
 
 #[test]

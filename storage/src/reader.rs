@@ -418,6 +418,20 @@ fn visit(
     visit_segment(shared, from, durable, visit)
 }
 
+/// The segment that commit `from` is in, whether it is the active one, and its last commit.
+fn open_of_commit(
+    shared: &Shared,
+    from: CommitNumber,
+) -> Option<lookup::Opened<(bool, CommitNumber), Arc<sled::Db>, ReadError>> {
+    let find = || {
+        let index = shared.segments.index();
+        let active = index.active.0;
+        let found = index.of_commit(from);
+        found.map(|(id, record)| (record.name(id), (id == active, record.last_commit)))
+    };
+    open_found(find, |name, _| open(shared, name))
+}
+
 /// As [`visit`], for commits that are no longer in memory.
 fn visit_segment(
     shared: &Shared,
@@ -425,14 +439,7 @@ fn visit_segment(
     durable: CommitNumber,
     visit: &mut dyn FnMut(&Commit) -> ControlFlow<()>,
 ) -> Result<Visited, ReadError> {
-    let find = || {
-        let index = shared.segments.index();
-        let active = index.active.0;
-        let found = index.of_commit(from);
-        found.map(|(id, record)| (record.name(id), (id == active, record.last_commit)))
-    };
-    let found = open_found(find, |name, _| open(shared, name));
-    let Some((name, (is_active, last_commit), opened)) = found else {
+    let Some((name, (is_active, last_commit), opened)) = open_of_commit(shared, from) else {
         return Ok(Visited {
             next: from,
             damaged_up_to: None,
