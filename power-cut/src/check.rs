@@ -171,6 +171,7 @@ fn look_at_recovery(store: &Store, expected: &Expectation, examined: &mut Examin
             RecoveryEvent::SegmentCut { .. } => "segment cut",
             RecoveryEvent::SegmentMissing { .. } => "segment missing",
             RecoveryEvent::EndLost { .. } => "end lost",
+            RecoveryEvent::EndNotProven { .. } => "end not proven",
             RecoveryEvent::DamageCopied { .. } => "damage copied",
         };
         examined.find(kind, event.to_string());

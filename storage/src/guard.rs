@@ -19,6 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::database::Purpose;
+use crate::ids::CommitNumber;
 use crate::raw::{RawLog, RawPieces};
 use crate::view;
 
@@ -77,34 +78,55 @@ impl fmt::Display for Kept {
 pub(crate) struct Keeping {
     pub(crate) room: Room,
     pub(crate) kept: Vec<Kept>,
+    /// The newest commit that was whole in a segment that was found damaged, before sled opened it.
+    pub(crate) newest: CommitNumber,
 }
 
 impl Keeping {
     pub(crate) fn new(room: Room) -> Self {
-        let kept = Vec::new();
-        Self { room, kept }
+        Self {
+            room,
+            ..Self::default()
+        }
     }
 
-    /// As [`keep`], and remembers what comes of it.
+    /// Copies the segment at `path` into the quarantine of its data folder if sled, reading `extent`,
+    /// would destroy something, as far as there is room, and remembers that. One that is in no data
+    /// folder is a copy itself and left alone.
+    ///
+    /// # Errors
+    /// If the copy cannot be made, for another reason than room; sled must not open the database then.
     pub(crate) fn keep(&mut self, path: &Path, extent: Extent) -> io::Result<()> {
-        let kept = keep(path, extent, &self.room)?;
+        let Some(root) = folder_of(path) else {
+            return Ok(());
+        };
+        let Some(pieces) = read_damaged(path, extent)? else {
+            return Ok(());
+        };
+        self.newest = self.newest.max(pieces.newest());
+        let Some(copy) = keep_behind(path, root, &pieces, &self.room)? else {
+            return Ok(());
+        };
+        let kept = Kept {
+            copy,
+            commits_behind: pieces.count().behind,
+        };
+        match kept.copy {
+            DamageCopy::Lost(_) => {
+                tracing::error!(path = %path.display(), "A segment is damaged: {kept}.");
+            }
+            _ => tracing::warn!(path = %path.display(), "A segment is damaged: {kept}."),
+        }
         // A second attempt to open it finds the same.
-        let kept = kept.filter(|kept| !self.kept.contains(kept));
-        self.kept.extend(kept);
+        if !self.kept.contains(&kept) {
+            self.kept.push(kept);
+        }
         Ok(())
     }
 }
 
-/// Copies the segment at `path` into the quarantine of its data folder if sled, reading `extent`,
-/// would destroy something, as far as there is room, and says so. One that is in no data folder is a
-/// copy itself and left alone.
-///
-/// # Errors
-/// If the copy cannot be made, for another reason than room; sled must not open the database then.
-fn keep(path: &Path, extent: Extent, room: &Room) -> io::Result<Option<Kept>> {
-    let Some(root) = folder_of(path) else {
-        return Ok(None);
-    };
+/// What can be read of a segment, if something of it is damaged that was durable and sled reads it.
+fn read_damaged(path: &Path, extent: Extent) -> io::Result<Option<RawPieces>> {
     let from = match extent {
         Extent::Tail => snapshot_lsn(path),
         Extent::Whole => 0,
@@ -115,37 +137,30 @@ fn keep(path: &Path, extent: Extent, room: &Room) -> io::Result<Option<Kept>> {
     let is_damaged = is_damaged(&log, from)?;
     let bytes_read = log.bytes_read();
     tracing::debug!(path = %path.display(), bytes_read, is_damaged, "Looked at before it is opened.");
-    if !is_damaged {
+    is_damaged.then(|| RawPieces::read(path)).transpose()
+}
+
+/// Keeps what is behind the damage, if quarantine does not have all of it.
+fn keep_behind(
+    path: &Path,
+    root: &Path,
+    pieces: &RawPieces,
+    room: &Room,
+) -> io::Result<Option<DamageCopy>> {
+    if view::is_view(root) {
+        return Ok(Some(DamageCopy::Planned));
+    }
+    let quarantine = root.join("quarantine");
+    let copies = copies(path, &quarantine)?;
+    let has_all =
+        |copy: &PathBuf| RawPieces::read(copy).is_ok_and(|copy| copy.has_all_behind_of(pieces));
+    if copies.iter().any(has_all) {
         return Ok(None);
     }
-    let pieces = RawPieces::read(path)?;
-    let copy = if view::is_view(root) {
-        DamageCopy::Planned
-    } else {
-        let quarantine = root.join("quarantine");
-        let copies = copies(path, &quarantine)?;
-        let has_all = |copy: &PathBuf| {
-            RawPieces::read(copy).is_ok_and(|copy| copy.has_all_behind_of(&pieces))
-        };
-        if copies.iter().any(has_all) {
-            return Ok(None);
-        }
-        match copies.len() {
-            ..COPIES_MAX => copy(path, &pieces, &quarantine, room)?,
-            COPIES_MAX.. => DamageCopy::Lost(NoCopy::Count),
-        }
-    };
-    let kept = Kept {
-        copy,
-        commits_behind: pieces.count().behind,
-    };
-    match kept.copy {
-        DamageCopy::Lost(_) => {
-            tracing::error!(path = %path.display(), "A segment is damaged: {kept}.");
-        }
-        _ => tracing::warn!(path = %path.display(), "A segment is damaged: {kept}."),
-    }
-    Ok(Some(kept))
+    Ok(Some(match copies.len() {
+        ..COPIES_MAX => copy(path, pieces, &quarantine, room)?,
+        COPIES_MAX.. => DamageCopy::Lost(NoCopy::Count),
+    }))
 }
 
 /// Takes away the part of a segment's file from which on sled must not read it: sled passes over damage

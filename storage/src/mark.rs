@@ -3,7 +3,8 @@
 //! sled takes damage in the middle of what was written last for the end of it, and so forgets what
 //! follows without a word. This file says that there was more. It is written by the keeper, twice a second
 //! while commits come and within two seconds after a rest, and left to the system to sync, so it may
-//! lag behind, after a power cut by half a minute; it never runs ahead.
+//! lag behind, after a power cut by half a minute; it never runs ahead. A new one is synced before the
+//! first commit, so one that is missing or says nothing was damaged: then nothing proves the end.
 //!
 //! ```text
 //! commit number u64 | CRC-32C of it u32      (big endian)
@@ -14,6 +15,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use crate::durable_file::sync_directory;
 use crate::ids::CommitNumber;
 
 /// The open file.
@@ -24,8 +26,10 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    /// Opens or makes the file and reads it. One that is damaged or new tells nothing.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    /// Opens or makes the file and reads it, and whether it was there and whole. One that was not tells
+    /// nothing, and stays as it is until something is noted: only then is it written down that the end of
+    /// the log is not proven.
+    pub(crate) fn open(path: &Path) -> io::Result<(Self, bool)> {
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -33,19 +37,21 @@ impl Mark {
             .write(true)
             .open(path)?;
         let mut content = [0; 12];
-        let written = match file.read_exact_at(&mut content, 0) {
-            Ok(()) => decode(content).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                let nothing = CommitNumber::default();
-                // So that the file is not taken for damaged until there is something to note. If it
-                // cannot be written, the next note will say so.
-                let _ = file.write_all_at(&encode(nothing), 0);
-                nothing
-            }
+        let read = match file.read_exact_at(&mut content, 0) {
+            Ok(()) => decode(content),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
             // It may say what nothing else does.
             Err(error) => return Err(error),
         };
-        Ok(Self { file, written })
+        let written = read.unwrap_or_default();
+        Ok((Self { file, written }, read.is_some()))
+    }
+
+    /// Notes that nothing was durable yet, and makes that durable; `path` is the file's.
+    pub(crate) fn begin(&self, path: &Path) -> io::Result<()> {
+        self.file.write_all_at(&encode(self.written), 0)?;
+        self.file.sync_all()?;
+        path.parent().map_or(Ok(()), sync_directory)
     }
 
     /// What the file says, without making one; `None` if it is missing or damaged.
@@ -100,16 +106,22 @@ mod tests {
     fn note_comes_back_unless_it_is_damaged() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("MARK");
-        let mut mark = Mark::open(&path).unwrap();
-        assert_eq!(mark.commit(), CommitNumber(0));
-        assert_eq!(Mark::look(&path).unwrap(), Some(CommitNumber(0)), "new");
-        mark.note(CommitNumber(77)).unwrap();
-        assert_eq!(Mark::open(&path).unwrap().commit(), CommitNumber(77));
-        std::fs::write(&path, [1; 12]).unwrap();
-        assert_eq!(Mark::open(&path).unwrap().commit(), CommitNumber(0));
-        std::fs::write(&path, [1; 5]).unwrap();
-        assert_eq!(Mark::look(&path).unwrap(), None);
-        assert_eq!(Mark::open(&path).unwrap().commit(), CommitNumber(0));
+        let open = || {
+            let (mark, is_whole) = Mark::open(&path).unwrap();
+            (mark.commit().0, is_whole)
+        };
+        let (mut mark, is_whole) = Mark::open(&path).unwrap();
+        assert_eq!((mark.commit(), is_whole), (CommitNumber(0), false), "new");
+        assert_eq!(open(), (0, false), "nothing is noted by opening it");
+        mark.begin(&path).unwrap();
+        assert_eq!(open(), (0, true));
         assert_eq!(Mark::look(&path).unwrap(), Some(CommitNumber(0)));
+        mark.note(CommitNumber(77)).unwrap();
+        assert_eq!(open(), (77, true));
+        for content in [&[1; 12][..], &[1; 5], &[]] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(Mark::look(&path).unwrap(), None);
+            assert_eq!(open(), (0, false), "{content:?}");
+        }
     }
 }

@@ -61,7 +61,11 @@ pub(crate) struct RawLog {
     stable_lsn: i64,
     /// Whether there are segments in the file of which nothing can be read.
     has_unreadable: bool,
+    /// Whether there are some that are nothing but zeros: sled has freed them, or they were lost.
+    has_zeros: bool,
     bytes_read: Cell<u64>,
+    /// Whether zeros stand for a block that could not be read.
+    has_lost_block: Cell<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,7 +112,9 @@ impl RawLog {
             segments: Vec::new(),
             stable_lsn: 0,
             has_unreadable: false,
+            has_zeros: false,
             bytes_read: Cell::new(0),
+            has_lost_block: Cell::new(false),
         };
         let mut headless = Vec::new();
         for at in (0..bytes).step_by(segment_bytes) {
@@ -129,7 +135,12 @@ impl RawLog {
         let known: BTreeSet<_> = log.segments.iter().map(|segment| segment.lsn).collect();
         let mut buffer = Vec::new();
         for at in headless {
+            log.has_lost_block.set(false);
             log.read_segment(at, &mut buffer)?;
+            if !log.has_lost_block.get() && buffer.iter().all(|byte| *byte == 0) {
+                log.has_zeros = true;
+                continue;
+            }
             let lsn = first_number(&buffer, segment_bytes)
                 .and_then(|number| i64::try_from(number).ok())
                 .and_then(|number| number.checked_mul(i64::try_from(segment_bytes).ok()?))
@@ -170,9 +181,7 @@ impl RawLog {
         let mut buffer = Vec::new();
         let mut next = None;
         for segment in self.segments_from(from) {
-            // sled writes some segments again, elsewhere: that one is missing proves nothing unless
-            // there is one that cannot be read.
-            if let Some(lsn) = next.filter(|next| self.has_unreadable && *next < segment.lsn)
+            if let Some(lsn) = next.filter(|next| *next < segment.lsn && self.is_lost(*next))
                 && visit(Found::NoSegment { lsn }).is_break()
             {
                 return Ok(());
@@ -204,6 +213,12 @@ impl RawLog {
         Ok(())
     }
 
+    /// Whether a segment that is missing at `lsn` may have been lost. sled writes some again, elsewhere,
+    /// and fills what it has freed with zeros, but only what was stable.
+    fn is_lost(&self, lsn: i64) -> bool {
+        self.has_unreadable || self.has_zeros && lsn >= self.stable_lsn
+    }
+
     fn size(&self) -> i64 {
         i64::try_from(self.segment_bytes).unwrap_or(i64::MAX)
     }
@@ -220,21 +235,17 @@ impl RawLog {
         segments.saturating_mul(self.segment_bytes as u64)
     }
 
-    /// The bytes of the file up to the end of the segment of `lsn`, if exactly the later ones stand
-    /// behind it.
+    /// The bytes of the file up to the end of the segment of `lsn`, if there are later ones and no place
+    /// was written again: else what comes before depends on what comes after.
     fn bytes_up_to(&self, lsn: i64) -> Option<u64> {
-        let mut segments = self.segments_from(lsn);
-        let damaged = segments.next()?;
-        let end = damaged.at.saturating_add(self.segment_bytes as u64);
-        let mut later = segments.peekable();
-        later.peek()?;
-        let is_earlier = |segment: &&Segment| segment.lsn <= damaged.lsn;
-        let are_before = self
-            .segments
-            .iter()
-            .take_while(is_earlier)
-            .all(|s| s.at < end);
-        (are_before && later.all(|segment| segment.at >= end)).then_some(end)
+        let in_place = |segment: &Segment| u64::try_from(segment.lsn) == Ok(segment.at);
+        let once = !self.has_unreadable && !self.has_zeros && self.segments.iter().all(in_place);
+        let mut segments = self.segments_from(lsn).filter(|_| once);
+        let end = segments
+            .next()?
+            .at
+            .saturating_add(self.segment_bytes as u64);
+        segments.next().map(|_| end)
     }
 
     /// Writes the segments from that of `lsn` on to a new file. They say themselves where in the log
@@ -275,6 +286,7 @@ impl RawLog {
                     let (block, _) = rest.split_at_mut(block);
                     if self.file.read_exact_at(block, at + done as u64).is_err() {
                         block.fill(0);
+                        self.has_lost_block.set(true);
                     }
                     done += block.len();
                 }

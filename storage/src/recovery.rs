@@ -42,6 +42,8 @@ pub(crate) struct Recovered {
     pub(crate) mark: Mark,
     room: Room,
     pub(crate) sealed: BTreeMap<SegmentId, SegmentRecord>,
+    /// The newest commit that was whole in each segment that was found damaged, before sled opened it.
+    newest_of_damaged: BTreeMap<SegmentId, CommitNumber>,
     /// Id of the next segment to make.
     pub(crate) next_segment: SegmentId,
     pub(crate) journal: JournalState,
@@ -103,8 +105,7 @@ pub(crate) fn recover(folder: &Folder, room: Room) -> Result<Recovered, Recovery
     if folder.mark().is_dir() {
         put_aside(folder, &folder.mark())?;
     }
-    let had_mark = matches!(Mark::look(&folder.mark()), Ok(Some(_)));
-    let mark = open_mark(folder)?;
+    let (mark, mark_is_whole) = open_mark(folder)?;
     let (metadata, retained) = open_metadata(folder, &mut events)?;
     tracing::debug!(target: "start", step = "metadata", "Start goes on.");
     let mut recovered = Recovered {
@@ -112,6 +113,7 @@ pub(crate) fn recover(folder: &Folder, room: Room) -> Result<Recovered, Recovery
         mark,
         room,
         sealed: BTreeMap::new(),
+        newest_of_damaged: BTreeMap::new(),
         next_segment: SegmentId(1),
         journal: JournalState::default(),
         journal_is_current: true,
@@ -131,14 +133,16 @@ pub(crate) fn recover(folder: &Folder, room: Room) -> Result<Recovered, Recovery
     recovered.read_all(folder, found)?;
     recovered.catch_up_journal(folder)?;
     tracing::debug!(target: "start", step = "segments", "Start goes on.");
-    if !had_mark && recovered.last_commit > CommitNumber(0) {
-        tracing::warn!(
-            "MARK was missing or damaged: an end that the log lost would not be noticed."
-        );
-    }
-    recovered.compare_with_mark();
+    recovered.compare_with_mark(mark_is_whole);
     recovered.settle_losses();
     recovered.settle_index()?;
+    if recovered.last_commit == CommitNumber(0) && !mark_is_whole {
+        let path = folder.mark();
+        recovered
+            .mark
+            .begin(&path)
+            .map_err(io_error("write", &path))?;
+    }
     let told = |event: &RecoveryEvent| matches!(event, RecoveryEvent::MetadataQuarantined { .. });
     if !has_index && !recovered.sealed.is_empty() && !recovered.events.iter().any(told) {
         recovered.events.push(RecoveryEvent::MetadataMissing);
@@ -147,8 +151,8 @@ pub(crate) fn recover(folder: &Folder, room: Room) -> Result<Recovered, Recovery
     Ok(recovered)
 }
 
-/// Opens MARK; one that the card cannot read any more is put aside, and a new one begun.
-fn open_mark(folder: &Folder) -> Result<Mark, RecoveryError> {
+/// Opens MARK, and whether it was there and whole; one that the card cannot read any more is put aside.
+fn open_mark(folder: &Folder) -> Result<(Mark, bool), RecoveryError> {
     let path = folder.mark();
     match Mark::open(&path) {
         Err(error) if error.raw_os_error() == Some(libc::EIO) => {

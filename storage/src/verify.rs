@@ -268,7 +268,7 @@ impl Verifier<'_> {
         for event in events {
             self.find(of_event(&event, self.source))?;
         }
-        for finding in files::findings(path, self.shared) {
+        for finding in files::findings(path, self.shared, self.source) {
             self.find(finding)?;
         }
         self.retained()?;
@@ -326,7 +326,10 @@ fn of_event(event: &RecoveryEvent, source: Source) -> Finding {
         } => {
             finding = finding.in_segment(*segment, *last_commit);
         }
-        RecoveryEvent::EndLost { last_commit, .. } => finding.commit = Some(*last_commit),
+        RecoveryEvent::EndLost { last_commit, .. }
+        | RecoveryEvent::EndNotProven { last_commit } => {
+            finding.commit = Some(*last_commit);
+        }
         RecoveryEvent::UnfinishedCommit { commit } => finding.commit = Some(*commit),
         _ => {}
     }

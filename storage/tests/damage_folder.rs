@@ -21,10 +21,11 @@ fn mark(commit: u64) -> Vec<u8> {
     [&number[..], &crc32c::crc32c(&number).to_be_bytes()].concat()
 }
 
-/// MARK only says how far the log was durable: without it nothing is lost, and nothing leaps.
+/// Without MARK nothing is lost, but nothing says that the log has not lost its end: no offset may be
+/// used again.
 #[test]
-fn mark_that_tells_nothing_costs_nothing() {
-    const CASES: [Damage; 6] = [
+fn mark_that_tells_nothing_makes_offsets_leap() {
+    const CASES: [Damage; 5] = [
         ("missing", |folder| {
             fs::remove_file(folder.join("MARK")).unwrap()
         }),
@@ -32,9 +33,6 @@ fn mark_that_tells_nothing_costs_nothing() {
         ("short", |folder| cut(&folder.join("MARK"), 7)),
         ("garbage", |folder| {
             fs::write(folder.join("MARK"), [0xa5; 12]).unwrap()
-        }),
-        ("behind", |folder| {
-            fs::write(folder.join("MARK"), mark(3)).unwrap()
         }),
         ("a directory", |folder| {
             fs::remove_file(folder.join("MARK")).unwrap();
@@ -45,9 +43,50 @@ fn mark_that_tells_nothing_costs_nothing() {
         let copy = template().copy();
         damage(copy.path());
         let outcome = copy.check(&[], false);
-        assert_eq!((outcome.missing, outcome.leapt), (0, false), "{what}");
-        assert_eq!(outcome.events, [], "{what}");
+        assert_eq!((outcome.missing, outcome.leapt), (0, true), "{what}");
+        let [RecoveryEvent::EndNotProven { .. }] = &outcome.events[..] else {
+            panic!("{what}: {outcome:?}");
+        };
     }
+}
+
+/// With MARK, the card has taken the end of the log that only it tells of.
+#[test]
+fn end_that_is_lost_with_mark_is_told() {
+    let copy = template().copy();
+    let active = template().active();
+    let database = copy.segment(active).join("db");
+    let length = fs::metadata(&database).unwrap().len();
+    cut(&database, length - length / 10);
+    fs::write(copy.path().join("MARK"), [0xa5; 12]).unwrap();
+    let outcome = copy.check(&[active], false);
+    assert!(outcome.missing > 0 && outcome.leapt, "{outcome:?}");
+}
+
+/// It lags behind: what could be read before the folder was opened is a witness, too.
+#[test]
+fn end_that_is_lost_behind_damage_is_told_while_mark_is_behind() {
+    let copy = template().copy();
+    let active = template().active();
+    let database = copy.segment(active).join("db");
+    let mut bytes = fs::read(&database).unwrap();
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[written / 2..written / 2 + 64].fill(0);
+    fs::write(&database, bytes).unwrap();
+    fs::write(copy.path().join("MARK"), mark(3)).unwrap();
+    let outcome = copy.check(&[active], false);
+    assert!(outcome.missing > 0 && outcome.leapt, "{outcome:?}");
+    let cut = |event: &RecoveryEvent| matches!(event, RecoveryEvent::SegmentCut { .. });
+    assert!(outcome.events.iter().any(cut), "{outcome:?}");
+}
+
+#[test]
+fn mark_that_is_behind_costs_nothing() {
+    let copy = template().copy();
+    fs::write(copy.path().join("MARK"), mark(3)).unwrap();
+    let outcome = copy.check(&[], false);
+    assert_eq!((outcome.missing, outcome.leapt), (0, false));
+    assert_eq!(outcome.events, []);
 }
 
 /// A log that ends before MARK has lost its end, although all of it can be read.

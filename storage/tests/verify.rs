@@ -149,6 +149,22 @@ fn running_store_verifies_what_is_durable() {
 }
 
 #[test]
+fn mark_that_goes_while_the_store_runs_is_told() {
+    let (folder, _) = filled();
+    let (store, threads) = open(folder.path(), &logs());
+    fs::remove_file(folder.path().join("MARK")).unwrap();
+    let mut findings = Vec::new();
+    store.verify(None, |progress| {
+        if let VerifyProgress::Finding(finding) = progress {
+            findings.push(finding);
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(kinds(&findings), [(Severity::Warning, FindingKind::Mark)]);
+    threads.close();
+}
+
+#[test]
 fn damage_in_a_sealed_segment_is_told_with_its_offsets() {
     let (folder, segments) = filled();
     damage(&segments[1]);
@@ -222,14 +238,19 @@ fn files_that_do_not_belong_there_are_told() {
     assert_eq!(
         kinds(&findings),
         [
+            (Severity::Error, FindingKind::Recovery),
             (Severity::Warning, FindingKind::Unknown),
             (Severity::Error, FindingKind::Blob),
             (Severity::Warning, FindingKind::Unknown),
             (Severity::Warning, FindingKind::Quarantine),
-            (Severity::Warning, FindingKind::Mark),
         ]
     );
-    assert_eq!((totals.notes, totals.warnings, totals.errors), (1, 4, 1));
+    assert!(
+        findings[0].what.starts_with("MARK is missing"),
+        "{:?}",
+        findings[0]
+    );
+    assert_eq!((totals.notes, totals.warnings, totals.errors), (1, 3, 2));
 }
 
 #[test]

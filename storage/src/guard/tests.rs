@@ -6,7 +6,7 @@ use super::copy::Bounds;
 use super::*;
 use crate::commit::{BodyBuilder, Commit};
 use crate::database;
-use crate::ids::{CommitNumber, EraId, LogId, LogPartition, PartitionId, SegmentId};
+use crate::ids::{EraId, LogId, LogPartition, PartitionId, SegmentId};
 use crate::segment::SegmentWriter;
 
 const COMMITS: u64 = 30;
@@ -14,6 +14,13 @@ const ROOM: Room = Room {
     reserve_bytes: 0,
     free_space: |_| Ok(u64::MAX),
 };
+
+/// What comes of keeping it.
+fn keep(path: &Path, extent: Extent, room: &Room) -> io::Result<Option<Kept>> {
+    let mut keeping = Keeping::new(*room);
+    keeping.keep(path, extent)?;
+    Ok(keeping.kept.pop())
+}
 
 fn commit(number: u64) -> Commit {
     // The last one has pieces enough to be torn.

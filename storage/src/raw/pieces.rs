@@ -86,10 +86,17 @@ fn note(places: &mut Vec<Place>, place: Place) {
     places.push(place);
 }
 
-/// Sorts, and keeps the first place of each piece: what was written later is the same.
+/// Sorts, and keeps the place of each piece that is last in the log, in whose order they come: all have the
+/// same in them, but those before may be freed, and sled fills these with zeros when it opens the file.
 fn settle(places: &mut Vec<Place>) {
-    places.sort_unstable();
-    places.dedup_by_key(|place| place.key);
+    places.sort_by_key(|place| place.key);
+    places.dedup_by(|later, kept| {
+        let is_again = later.key == kept.key;
+        if is_again {
+            *kept = *later;
+        }
+        is_again
+    });
 }
 
 /// Commits that are whole.
@@ -174,8 +181,8 @@ impl RawPieces {
         self.log.bytes_from(self.damage.unwrap_or(i64::MAX))
     }
 
-    /// Bytes of the file up to the end of that of sled's segments in which the first damage is, if all later
-    /// ones stand behind it.
+    /// Bytes of the file up to the end of that of sled's segments in which the first damage is, if no
+    /// place was written again.
     pub(crate) fn bytes_up_to_damage(&self) -> Option<u64> {
         self.log.bytes_up_to(self.damage?)
     }
@@ -192,19 +199,31 @@ impl RawPieces {
     /// How many commits there are.
     pub(crate) fn count(&self) -> Counted {
         let mut counted = Counted::default();
+        for pieces in self.whole_commits() {
+            counted.commits += 1;
+            let is_behind = pieces.iter().any(|place| place.has(IS_BEHIND));
+            counted.behind += u64::from(is_behind);
+        }
+        counted
+    }
+
+    /// The newest commit; 0 if there is none.
+    pub(crate) fn newest(&self) -> CommitNumber {
+        let last = self.whole_commits().last();
+        let last = last.and_then(|pieces| pieces.last());
+        last.map_or(CommitNumber(0), |place| place.key().commit)
+    }
+
+    /// The pieces of each commit that is whole.
+    fn whole_commits(&self) -> impl Iterator<Item = &[Place]> {
         let commits = self
             .places
             .chunk_by(|a, b| a.key().commit == b.key().commit);
-        for pieces in commits {
+        commits.filter(|pieces| {
             let numbers = pieces.iter().map(|place| place.key().piece);
             let is_dense = numbers.eq(0..u16::try_from(pieces.len()).unwrap_or(u16::MAX));
-            if is_dense && pieces.last().is_some_and(|place| place.has(IS_LAST)) {
-                counted.commits += 1;
-                let is_behind = pieces.iter().any(|place| place.has(IS_BEHIND));
-                counted.behind += u64::from(is_behind);
-            }
-        }
-        counted
+            is_dense && pieces.last().is_some_and(|place| place.has(IS_LAST))
+        })
     }
 
     /// Hands every whole commit to `visit`, ascending, until that breaks off.

@@ -19,7 +19,7 @@ use super::{RawLog, RawPieces};
 use crate::commit::{BodyBuilder, Commit};
 use crate::database::{self, Purpose};
 use crate::evacuated;
-use crate::guard::Keeping;
+use crate::guard::{DamageCopy, Extent, Keeping, Room};
 use crate::ids::{CommitNumber, EraId, LogId, LogPartition, PartitionId, SegmentId};
 use crate::segment::{self, SegmentWriter};
 
@@ -148,6 +148,21 @@ fn check_content(path: &Path, case: Case, commits: u64) {
         ControlFlow::Continue(())
     });
     assert_eq!((scanned.unwrap(), found), (None, commits), "with sled");
+    // sled has filled what is free with zeros now.
+    assert_eq!(readable(&pieces), commits, "places that were found before");
+    assert!(RawPieces::read(path).unwrap().is_whole(), "zeros");
+    kept.keep(path, Extent::Whole).unwrap();
+    assert_eq!(
+        kept.kept,
+        [],
+        "nothing is damaged without a snapshot either"
+    );
+}
+
+/// Commits that are whole.
+fn readable(pieces: &RawPieces) -> u64 {
+    let read = pieces.commits(|_| ControlFlow::Continue(()));
+    read.unwrap().commits
 }
 
 /// Where sled's segments are: position in the log, place in the file.
@@ -237,4 +252,55 @@ fn write_over_a_freed_place_that_a_power_cut_tears_costs_no_more_than_its_commit
         }
         assert!(index < 50_000, "the case is not met");
     }
+}
+
+/// A block is lost in each of sled's segments, and there is no room for a copy.
+#[test]
+fn what_is_before_damage_stays_when_sled_has_opened_a_file_whose_places_were_written_again() {
+    let case = Case {
+        bytes: 300,
+        commits_per_flush: 50,
+        step: 1,
+    };
+    let (_folder, path) = folder();
+    let mut writer = SegmentWriter::create_at(&path, SegmentId(1)).unwrap();
+    for index in 1..=COMMITS {
+        writer.write_unflushed(&case.commit(index)).unwrap();
+        if index % case.commits_per_flush == 0 {
+            writer.flush().unwrap();
+        }
+    }
+    writer.flush().unwrap();
+    drop(writer);
+    let mut damaged = 0;
+    for (lsn, at) in segments(&path) {
+        let (_folder, copy) = folder();
+        fs::create_dir(&copy).unwrap();
+        fs::copy(path.join("conf"), copy.join("conf")).unwrap();
+        let mut bytes = fs::read(path.join("db")).unwrap();
+        let at = usize::try_from(at).unwrap() + 500_000;
+        let Some(block) = bytes.get_mut(at..at + 4096) else {
+            continue;
+        };
+        block.fill(0);
+        fs::write(copy.join("db"), &bytes).unwrap();
+        let before = readable(&RawPieces::read(&copy).unwrap());
+        let mut keeping = Keeping::new(Room {
+            reserve_bytes: 0,
+            free_space: |_| Ok(0),
+        });
+        let opened = database::open(&copy, Purpose::Segment, &mut keeping);
+        drop(opened);
+        let after = readable(&RawPieces::read(&copy).unwrap());
+        let behind = keeping.kept.first().map_or(0, |kept| {
+            assert!(matches!(kept.copy, DamageCopy::Lost(_)), "{kept:?}");
+            damaged += 1;
+            kept.commits_behind
+        });
+        assert!(
+            after + behind >= before,
+            "{lsn}: {after} and {behind} of {before}"
+        );
+    }
+    assert!(damaged > 5, "{damaged}");
 }

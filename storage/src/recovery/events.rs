@@ -43,6 +43,11 @@ pub enum RecoveryEvent {
         /// A later one that had been durable.
         durable: CommitNumber,
     },
+    /// MARK is missing or damaged: nothing says whether commits at the end of the log are gone.
+    EndNotProven {
+        /// The last commit that can be read.
+        last_commit: CommitNumber,
+    },
     /// A segment is damaged and something can be read behind the damage. sled would have overwritten
     /// that, so it was copied into quarantine before anything else was done, if there was room.
     DamageCopied {
@@ -62,13 +67,14 @@ pub enum RecoveryEvent {
 
 impl RecoveryEvent {
     /// The kinds of events, one word each, for labels of metrics.
-    pub const KINDS: [&str; 9] = [
+    pub const KINDS: [&str; 10] = [
         "metadata_missing",
         "metadata_quarantined",
         "segment_quarantined",
         "segment_cut",
         "segment_missing",
         "end_lost",
+        "end_not_proven",
         "damage_copied",
         "damage_not_copied",
         "unfinished_commit",
@@ -83,6 +89,7 @@ impl RecoveryEvent {
             Self::SegmentCut { .. } => "segment_cut",
             Self::SegmentMissing { .. } => "segment_missing",
             Self::EndLost { .. } => "end_lost",
+            Self::EndNotProven { .. } => "end_not_proven",
             Self::DamageCopied {
                 copy: DamageCopy::Lost(_),
                 ..
@@ -134,6 +141,13 @@ impl fmt::Display for RecoveryEvent {
                 write!(
                     f,
                     "the log ends at commit {last_commit} although commit {durable} was durable"
+                )
+            }
+            Self::EndNotProven { last_commit } => {
+                write!(
+                    f,
+                    "MARK is missing or damaged: the log ends at commit {last_commit}, and nothing says \
+                     whether there were later ones"
                 )
             }
             Self::DamageCopied {

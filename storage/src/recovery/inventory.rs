@@ -12,7 +12,7 @@ use crate::durable_file::remove_directory;
 use crate::evacuated::Manifest;
 use crate::folder::Folder;
 use crate::guard::Keeping;
-use crate::ids::SegmentId;
+use crate::ids::{CommitNumber, SegmentId};
 use crate::metadata::{SegmentRecord, SegmentState};
 use crate::segment_name::SegmentName;
 
@@ -36,6 +36,9 @@ impl Recovered {
         let path = name.path(&folder.segments());
         let mut keeping = Keeping::new(self.room);
         let opened = database::open_readable(&path, Purpose::Segment, &mut keeping);
+        if keeping.newest > CommitNumber(0) {
+            self.newest_of_damaged.insert(name.first, keeping.newest);
+        }
         let kept = keeping.kept.into_iter();
         self.events
             .extend(kept.map(|kept| RecoveryEvent::of_kept(name.first, kept)));

@@ -145,15 +145,20 @@ impl Recovered {
         }
     }
 
-    /// Notices an end that sled has cut off without a word.
-    pub(super) fn compare_with_mark(&mut self) {
+    /// Notices an end that sled has cut off without a word. Without MARK nothing says that there is none.
+    pub(super) fn compare_with_mark(&mut self, mark_is_whole: bool) {
         let (last_commit, durable) = (self.last_commit, self.mark.commit());
-        if last_commit < durable && self.lost_ends == 0 {
-            self.lost_ends = 1;
-            self.events.push(RecoveryEvent::EndLost {
+        let event = match mark_is_whole {
+            true if last_commit < durable => RecoveryEvent::EndLost {
                 last_commit,
                 durable,
-            });
+            },
+            false if last_commit > CommitNumber(0) => RecoveryEvent::EndNotProven { last_commit },
+            _ => return,
+        };
+        if self.lost_ends == 0 {
+            self.lost_ends = 1;
+            self.events.push(event);
         }
     }
 

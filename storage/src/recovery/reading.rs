@@ -293,7 +293,12 @@ impl Recovered {
         let short = known_to.filter(|last| record.last_commit < *last);
         // sled cuts off an end that it does not recognise, without a word.
         let short = short.map(|last| format!("the index knows of commits up to {last}"));
-        let damage = damage.map(|damage| damage.to_string()).or(short);
+        let newest = self.newest_of_damaged.get(&segment);
+        let newest = newest.filter(|newest| record.last_commit < **newest);
+        let newest =
+            newest.map(|newest| format!("it is damaged, and had commits up to {newest} in it"));
+        let damage = damage.map(|damage| damage.to_string());
+        let damage = damage.or(short).or(newest);
         if record.is_empty() {
             return match damage {
                 Some(reason) => self.quarantine(folder, name, reason),

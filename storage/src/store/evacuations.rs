@@ -310,7 +310,14 @@ impl<'a> Copy<'a> {
         })?;
         seen.state = record.state;
         if seen != *record {
-            return Err(NotEvacuated::Differs(name));
+            return Err(match opened {
+                // It was as the index says a moment ago: a block was not read this time.
+                Source::File(_) => NotEvacuated::Read {
+                    segment: name,
+                    source: ScanError::Machine("it was not read as before".to_owned()),
+                },
+                Source::Database(_) => NotEvacuated::Differs(name),
+            });
         }
         Ok(())
     }

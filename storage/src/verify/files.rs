@@ -4,11 +4,10 @@
 use std::fs;
 use std::path::Path;
 
-use crate::ids::CommitNumber;
 use crate::mark::Mark;
 use crate::segment_name::SegmentName;
 use crate::store::Shared;
-use crate::verify::{Finding, FindingKind, Severity};
+use crate::verify::{Finding, FindingKind, Severity, Source};
 
 /// What a data folder has in it, and what a mount point may.
 const KNOWN: [&str; 9] = [
@@ -26,7 +25,7 @@ const KNOWN: [&str; 9] = [
 const TOLD_MAX: usize = 100;
 
 /// What is found in the data folder `path`, which the store of `shared` has open or is a copy of.
-pub(super) fn findings(path: &Path, shared: &Shared) -> Vec<Finding> {
+pub(super) fn findings(path: &Path, shared: &Shared, source: Source) -> Vec<Finding> {
     let mut found = Vec::new();
     for name in names(path, &mut found) {
         if !KNOWN.contains(&name.as_str()) {
@@ -66,11 +65,11 @@ pub(super) fn findings(path: &Path, shared: &Shared) -> Vec<Finding> {
             what,
         ));
     }
-    mark(path, shared, &mut found);
+    mark(path, shared, source, &mut found);
     found
 }
 
-fn mark(path: &Path, shared: &Shared, found: &mut Vec<Finding>) {
+fn mark(path: &Path, shared: &Shared, source: Source, found: &mut Vec<Finding>) {
     let wrong = |severity, what: String| Finding::new(severity, FindingKind::Mark, what);
     let looked = Mark::look(&path.join("MARK"));
     // In this order: both grow while a gateway runs.
@@ -81,11 +80,12 @@ fn mark(path: &Path, shared: &Shared, found: &mut Vec<Finding>) {
             format!("MARK says that commit {mark} was durable; the log ends at commit {durable}"),
         )),
         Ok(Some(_)) => {}
-        Ok(None) if durable == CommitNumber(0) => {}
+        // What recovery says of a folder says that already.
+        Ok(None) if matches!(source, Source::Folder) => {}
         Ok(None) => found.push(wrong(
             Severity::Warning,
-            "MARK is missing or damaged: an end of the log that is lost would not be noticed; a \
-             gateway writes it again with its next commit"
+            "MARK is missing or damaged: nothing would prove where the log ended; it is written again \
+             with the next commit"
                 .to_owned(),
         )),
         Err(error) => found.push(wrong(
