@@ -100,7 +100,7 @@ pub(crate) fn open_readable(
     keeping: &mut Keeping,
 ) -> Result<sled::Db, DatabaseError> {
     match read_through(&path.join("db")) {
-        Err(error) if error.raw_os_error() == Some(libc::EIO) => Err(DatabaseError::Damaged {
+        Err(error) if is_unreadable(&error) => Err(DatabaseError::Damaged {
             path: path.to_owned(),
             what: format!("its file cannot be read: {error}"),
         }),
@@ -128,6 +128,26 @@ fn read_through(path: &Path) -> io::Result<()> {
             }
         }
     }
+}
+
+/// Whether this is what reading a block says that the card does not give back.
+fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EIO)
+}
+
+/// How reading a database's files fails, if the card does not give one of them back.
+fn find_unreadable(path: &Path) -> Option<Failure> {
+    let what = |name: &str, error| format!("its files cannot be read: {name}: {error}");
+    // The one that cannot be made again.
+    if let Some(error) = read_through(&path.join("db")).err().filter(is_unreadable) {
+        return Some(Failure::Unreadable(what("db", error)));
+    }
+    let mut entries = fs::read_dir(path).ok()?.filter_map(Result::ok);
+    entries.find_map(|entry| {
+        let error = fs::read(entry.path()).err().filter(is_unreadable)?;
+        let name = entry.file_name();
+        Some(Failure::Damage(what(&name.to_string_lossy(), error)))
+    })
 }
 
 /// Opens the database at `path`, which must exist, and repairs what can be repaired. What sled would
@@ -173,8 +193,10 @@ pub(crate) fn open(
         ),
         ("configuration", |name: &str| name == "conf"),
     ] {
-        if let Failure::Io(source) = last {
-            return Err(io_error(source));
+        match last {
+            Failure::Io(source) => return Err(io_error(source)),
+            Failure::Unreadable(_) => break,
+            Failure::Damage(_) => {}
         }
         if io_threads::have_failed() {
             break; // By this database: there were none before, and there is no second attempt.
@@ -193,7 +215,7 @@ pub(crate) fn open(
     match attempt_before_damage(path, purpose, last).map_err(io_error)? {
         Ok(database) => Ok(database),
         Err(Failure::Io(source)) => Err(io_error(source)),
-        Err(Failure::Damage(what)) => Err(DatabaseError::Damaged {
+        Err(Failure::Damage(what) | Failure::Unreadable(what)) => Err(DatabaseError::Damaged {
             path: path.to_owned(),
             what,
         }),
@@ -248,7 +270,7 @@ pub(crate) fn create(path: &Path, purpose: Purpose) -> Result<sled::Db, Database
     let database = match attempt(path, purpose) {
         Ok(database) => database,
         Err(Failure::Io(source)) => return Err(io_error(source)),
-        Err(Failure::Damage(what)) => {
+        Err(Failure::Damage(what) | Failure::Unreadable(what)) => {
             return Err(DatabaseError::Damaged {
                 path: path.to_owned(),
                 what,
@@ -281,13 +303,26 @@ fn check_threads() -> Result<(), DatabaseError> {
 #[derive(Debug)]
 enum Failure {
     Damage(String),
+    /// The database's file cannot be read. sled is not let at it in another way: it would overwrite what
+    /// may be readable elsewhere.
+    Unreadable(String),
     Io(io::Error),
+}
+
+impl Failure {
+    /// Of an error that speaks of the machine. sled reads its snapshot and its configuration at once,
+    /// and gives up at a block of them that the card does not give back: that does not pass. The same
+    /// error of a write says nothing of what is there.
+    fn of_machine(error: io::Error, path: &Path) -> Self {
+        let unreadable = is_unreadable(&error).then(|| find_unreadable(path));
+        unreadable.flatten().unwrap_or(Self::Io(error))
+    }
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Damage(what) => f.write_str(what),
+            Self::Damage(what) | Self::Unreadable(what) => f.write_str(what),
             Self::Io(error) => error.fmt(f),
         }
     }
@@ -310,7 +345,9 @@ fn attempt(path: &Path, purpose: Purpose) -> Result<sled::Db, Failure> {
                     error.to_string(),
                 )))
             }
-            Ok(Err(sled::Error::Io(error))) if is_resource_error(&error) => Err(Failure::Io(error)),
+            Ok(Err(sled::Error::Io(error))) if is_resource_error(&error) => {
+                Err(Failure::of_machine(error, path))
+            }
             Ok(Err(error)) => Err(Failure::Damage(error.to_string())),
             Err(payload) => Err(Failure::Damage(panic_text(payload.as_ref()))),
         };
