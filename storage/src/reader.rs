@@ -7,6 +7,8 @@
 //! or says which it cannot give.
 
 mod lookup;
+#[cfg(test)]
+mod tests;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -163,7 +165,7 @@ impl PartitionReader {
         let visited = visit(&self.shared, from, durable, &mut |commit| {
             collected.take(commit, partition, bytes_max, &mut jump)
         })?;
-        let at_end = visited.next > durable && visited.damaged_up_to.is_none();
+        let at_end = visited.next > durable && visited.damaged.is_none();
         if at_end && jump.is_none() && collected.commits.is_empty() {
             // Offsets leapt to the high watermark and nothing came since, or the last ones are missing.
             let reason = self.missing_reason();
@@ -188,9 +190,8 @@ impl PartitionReader {
                 };
                 return Ok(self.gap_keeping_place(to, reason));
             }
-            if let Some(to) = visited.damaged_up_to {
-                // What follows is wherever the partition goes on.
-                return Ok(self.gap_after_damage(to));
+            if let Some(segment) = visited.damaged {
+                return Ok(self.gap_after_damage(segment, visited.next));
             }
             return Ok(Read::Batches(Vec::new()));
         }
@@ -232,8 +233,14 @@ impl PartitionReader {
         self.gap_keeping_place(end, GapReason::Quarantine)
     }
 
-    fn gap_after_damage(&mut self, after: CommitNumber) -> Read {
+    /// What follows is wherever the partition goes on `after` the damaged `segment`.
+    fn gap_after_damage(&mut self, segment: SegmentName, after: CommitNumber) -> Read {
         let index = self.shared.segments.index();
+        if !index.has(segment) {
+            // Evacuated while it was read: the copy may have what could not be read here.
+            self.at = None;
+            return Read::Batches(Vec::new());
+        }
         let later = index
             .all()
             .filter(|(_, record)| record.first_commit >= after);
@@ -390,8 +397,8 @@ impl Collected {
 struct Visited {
     /// Where to go on.
     next: CommitNumber,
-    /// The segment could not be read on; what it still had ended before this commit.
-    damaged_up_to: Option<CommitNumber>,
+    /// The segment that could not be read on; what it still had ended before `next`.
+    damaged: Option<SegmentName>,
 }
 
 /// Shows commits from `from` on and up to `durable` to `visit` until it breaks off, or the memory or
@@ -412,7 +419,7 @@ fn visit(
         }
         return Ok(Visited {
             next,
-            damaged_up_to: None,
+            damaged: None,
         });
     }
     visit_segment(shared, from, durable, visit)
@@ -442,13 +449,13 @@ fn visit_segment(
     let Some((name, (is_active, last_commit), opened)) = open_of_commit(shared, from) else {
         return Ok(Visited {
             next: from,
-            damaged_up_to: None,
+            damaged: None,
         });
     };
     let after = last_commit.next();
     let damaged = Visited {
         next: after,
-        damaged_up_to: Some(after),
+        damaged: Some(name),
     };
     let database = match opened {
         Err(error) if error.is_damage() && !is_active => {
@@ -473,7 +480,7 @@ fn visit_segment(
         // That may pass; what was read so far is as good as ever.
         Err(ScanError::Machine(_)) if next > from => Ok(Visited {
             next,
-            damaged_up_to: None,
+            damaged: None,
         }),
         Err(source) if is_active || matches!(source, ScanError::Machine(_)) => {
             Err(ReadError::Scan {
@@ -488,7 +495,7 @@ fn visit_segment(
         }
         Ok(_) if broken_off => Ok(Visited {
             next,
-            damaged_up_to: None,
+            damaged: None,
         }),
         Ok(_) => {
             if !is_active && next < after {
@@ -496,7 +503,7 @@ fn visit_segment(
             }
             Ok(Visited {
                 next: next.max(after),
-                damaged_up_to: None,
+                damaged: None,
             })
         }
     }

@@ -50,6 +50,25 @@ fn mark_that_tells_nothing_makes_offsets_leap() {
     }
 }
 
+#[test]
+fn ends_that_are_not_proven_again_and_again_are_one_gap() {
+    let copy = template().copy();
+    let mut ends = Vec::new();
+    for _ in 0..3 {
+        fs::remove_file(copy.path().join("MARK")).unwrap();
+        let (store, threads) = open(copy.path(), &logs());
+        let gaps = store.gaps();
+        assert_eq!(gaps.len(), template().records.len(), "{gaps:?}");
+        assert!(
+            gaps.iter()
+                .all(|gap| gap.at_most && gap.records == gap.to.since(gap.from))
+        );
+        ends.push(gaps[0].to);
+        threads.close();
+    }
+    assert!(ends.is_sorted_by(|a, b| a < b), "{ends:?}");
+}
+
 /// With MARK, the card has taken the end of the log that only it tells of.
 #[test]
 fn end_that_is_lost_with_mark_is_told() {

@@ -348,10 +348,12 @@ impl Beginning {
             era.provisional_ms(options.clock.as_ref())
         });
         let existing = recovered.journal.of_kind(JournalKind::Gap);
-        let last = existing
-            .filter_map(|(key, _)| key.rest().try_into().ok())
-            .map(u64::from_be_bytes);
-        let mut number = last.max().map_or(0, |last| last + 1);
+        let mut existing: BTreeMap<u64, Gap> = existing
+            .filter_map(|(key, value)| {
+                let number = u64::from_be_bytes(key.rest().try_into().ok()?);
+                Some((number, Gap::from_stored(value).ok()?))
+            })
+            .collect();
         let gap = |lost: LostRange, at_most, reason| Gap {
             partition: lost.partition,
             route: None,
@@ -395,9 +397,15 @@ impl Beginning {
         for gap in gaps {
             let (partition, from, to) = (gap.partition, gap.from, gap.to);
             tracing::error!(%partition, %from, %to, reason = gap.reason.as_str(), "Records are lost.");
+            // Nothing may have been written since the last loss.
+            let mut earlier = existing.iter();
+            let longer =
+                earlier.find_map(|(number, earlier)| Some((*number, earlier.extended_by(&gap)?)));
+            let next = existing.keys().next_back().map_or(0, |last| last + 1);
+            let (number, gap) = longer.unwrap_or((next, gap));
             self.put(gap_key(number), gap.to_stored());
+            existing.insert(number, gap);
             self.urgent = true;
-            number += 1;
         }
     }
 
