@@ -7,16 +7,15 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use mqtt::Message;
 use mqtt::server::{DisconnectCause, Event};
-use mqtt::{ProtocolVersion, ReasonCode};
+use mqtt::{Disconnect, PacketId, ProtocolVersion, ReasonCode, Will};
 
 use crate::connect::Authenticating;
 use crate::connection::Connection;
 use crate::held::HeldPublishes;
 use crate::probe::{DropCause, EndCause};
 use crate::retained_delivery::RetainedCursors;
-use crate::router::{Router, Stage};
+use crate::router::{Router, Stage, now};
 use crate::session::Session;
 
 /// See the module's documentation.
@@ -33,7 +32,7 @@ impl Drop for Client {
     fn drop(&mut self) {
         // Most often it has ended; but a task may also be dropped in the middle.
         if let Progress::Connected { session, .. } = &self.progress {
-            self.router.end_session(session);
+            self.router.detach(now(), session);
         }
         self.router.close_connection(self.connection.id);
     }
@@ -55,7 +54,7 @@ pub(crate) enum Progress {
     Authenticating(Box<Authenticating>),
     Connected {
         session: Rc<Session>,
-        will: Option<Box<Message>>,
+        will: Option<Box<Will>>,
     },
     Ended,
 }
@@ -99,7 +98,7 @@ impl Client {
             Event::Unsubscribe {
                 ticket, filters, ..
             } => self.handle_unsubscribe(now, ticket, &filters),
-            Event::Acknowledged { .. } => {}
+            Event::Acknowledged { packet_id, .. } => self.handle_acknowledged(now, packet_id),
             Event::Expired { messages } => {
                 let dropped = &self.router.counters.dropped;
                 dropped.add(DropCause::Expired, messages as u64);
@@ -119,13 +118,37 @@ impl Client {
         self.log_disconnected(now, cause, ended);
         let progress = std::mem::replace(&mut self.progress, Progress::Ended);
         if let Progress::Connected { session, will } = progress {
-            self.router.end_session(&session);
+            if let DisconnectCause::Client(Disconnect {
+                session_expiry_interval: Some(seconds),
+                ..
+            }) = cause
+                && !session.has_ended.get()
+            {
+                self.router.change_lifetime(&session, *seconds);
+            }
+            self.router.detach(now, &session);
             if let Some(will) = will
                 && publish_will
                 && self.router.stage() == Stage::Running
             {
                 self.router.publish_will(now, &session, *will);
             }
+        }
+    }
+
+    /// Sends from the mailbox what there is room for.
+    pub(crate) fn pump(&self, now: Instant) {
+        if let Progress::Connected { session, .. } = &self.progress
+            && !session.has_ended.get()
+        {
+            self.router.pump(now, session);
+        }
+    }
+
+    fn handle_acknowledged(&mut self, now: Instant, packet_id: PacketId) {
+        if let Some(session) = self.session().filter(|session| !session.has_ended.get()) {
+            session.state.outbound.borrow_mut().acknowledged(packet_id);
+            self.router.pump(now, &session);
         }
     }
 

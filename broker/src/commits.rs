@@ -23,6 +23,7 @@ impl Router {
             self.store_changed.notified().await;
             self.work_off_commits(store.durable()).await;
             self.announcements.set(self.announcements.get() + 1);
+            self.behind_changed.notify_one();
             match store.health() {
                 Health::Poisoned(problem) => self.fail(RunError::StoreFailed { problem }),
                 Health::Closing => self.fail(RunError::StoreClosed),
@@ -65,7 +66,7 @@ impl Router {
     fn work_off(&self, now: Instant, pending: PendingPublish) {
         if let Some(publication) = pending.publication {
             let route = self.route(&publication.message.topic);
-            self.deliver(now, &publication, &route);
+            self.deliver(now, &publication, &route, pending.place);
             if publication.message.retain {
                 let mut retained = self.retained.borrow_mut();
                 retained.settle(publication);

@@ -1,8 +1,8 @@
 //! CONNECT and its answer (3.1, 3.2).
 //!
-//! - Session Present is never set: sessions end with their connection. MQTT 5 clients that ask for
-//!   more are told Session Expiry Interval 0. A client of MQTT 3.1.1 without clean session is
-//!   accepted and treated as if it had asked for one; 3.1.1 has no words for more.
+//! - A session outlives its connection if the client asks for that: an MQTT 5 client by a Session
+//!   Expiry Interval, a client of 3.1.1 without clean session for as long as the broker allows. A
+//!   longer interval is cut, and MQTT 5 clients are told. Without a store no session does.
 //! - A client without an identifier gets one; MQTT 5 clients are told. A 3.1.1 client must want a
 //!   clean session then, which the state machine sees to.
 //! - A keep alive above the limit is replaced, for MQTT 5 clients, who are told.
@@ -14,12 +14,12 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use mqtt::server::{Accept, AcceptError, Reason};
-use mqtt::{Connect, ProtocolVersion, ReasonCode, Utf8String};
+use mqtt::{Connect, ProtocolVersion, ReasonCode, Utf8String, Will};
 
 use crate::authorizer::{Authentication, ConnectAttempt, Identity};
 use crate::client::{Client, Progress, SessionCount};
 use crate::options::CLIENT_ID_BYTES_MAX;
-use crate::session::Session;
+use crate::session::{Lifetime, Session, SessionState};
 
 /// A CONNECT that the authorizer still thinks about.
 pub(crate) struct Authenticating {
@@ -99,37 +99,59 @@ impl Client {
         let client_id = assigned.as_deref().unwrap_or(connect.client_id.as_str());
         tracing::Span::current().record("client_id", client_id);
 
-        let accept = self.accept_of(&connect, assigned.as_deref());
-        let session = Session::new(
-            Rc::clone(&self.connection),
-            connect.version,
-            identity,
-            client_id,
-        );
-        self.begin_session(now, session, connect);
+        let lifetime = self.router.lifetime_of(&connect);
+        let earlier = self.router.end_earlier(now, client_id, connect.clean_start);
+        if earlier.is_none() && !self.router.has_room_for_session(lifetime) {
+            let code = match connect.version {
+                ProtocolVersion::V5 => ReasonCode::QuotaExceeded,
+                // 3.1.1 has no better one.
+                ProtocolVersion::V311 => ReasonCode::ServerUnavailable,
+            };
+            return self.refuse_connect(Reason {
+                code,
+                string: Utf8String::try_from("too many sessions are kept").ok(),
+            });
+        }
+        let mut accept = self.accept_of(&connect, lifetime, assigned.as_deref());
+        accept.session_present = earlier.is_some();
+        let state = match earlier {
+            Some(state) => state,
+            None => self.router.new_session(client_id),
+        };
+        state.lifetime.set(lifetime);
         let accepted = self.connection.machine.borrow_mut().accept(now, accept);
         self.expect_awaited(accepted);
+        self.begin_session(now, state, identity, connect);
     }
 
-    fn begin_session(&mut self, now: Instant, session: Session, connect: Connect) {
-        let session = Rc::new(session);
-        let other = self.router.sessions.borrow_mut().insert(&session);
-        if let Some(other) = other {
-            self.router.take_over(now, &other);
-        }
-        self.router
-            .count_session(connect.version, SessionCount::Begun);
+    fn begin_session(
+        &mut self,
+        now: Instant,
+        state: Rc<SessionState>,
+        identity: Identity,
+        connect: Connect,
+    ) {
         let version = connect.version;
+        let connection = Rc::clone(&self.connection);
+        let session = Rc::new(Session::new(connection, version, identity, state));
+        self.router.attach(now, &session);
+        self.router.count_session(version, SessionCount::Begun);
         tracing::debug!(?version, "Client connected.");
         self.progress = Progress::Connected {
             session,
             // It must not keep the whole packet.
-            will: connect.will.map(|will| Box::new(will.message.detach())),
+            will: connect.will.map(|will| {
+                Box::new(Will {
+                    message: will.message.detach(),
+                    ..will
+                })
+            }),
         };
     }
 
-    fn accept_of(&self, connect: &Connect, assigned: Option<&str>) -> Accept {
-        let asked = connect.properties.session_expiry_interval;
+    fn accept_of(&self, connect: &Connect, lifetime: Lifetime, assigned: Option<&str>) -> Accept {
+        let asked = connect.properties.session_expiry_interval.unwrap_or(0);
+        let granted = lifetime.seconds();
         let keep_alive_max = self.router.options.limits.keep_alive_seconds_max;
         let keep_alive = connect.keep_alive_seconds;
         let server_keep_alive = keep_alive_max
@@ -137,7 +159,7 @@ impl Client {
             .filter(|max| keep_alive == 0 || keep_alive > *max);
         Accept {
             session_present: false,
-            session_expiry_interval: asked.filter(|seconds| *seconds > 0).map(|_| 0),
+            session_expiry_interval: (granted != asked).then_some(granted),
             assigned_client_identifier: assigned.and_then(|id| Utf8String::try_from(id).ok()),
             server_keep_alive_seconds: match connect.version {
                 ProtocolVersion::V311 => None,

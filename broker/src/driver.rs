@@ -97,6 +97,7 @@ impl Driver {
             progress |= self.client.poll_authentication(now, cx);
             let feed = self.client.feed_retained(now);
             progress |= self.poll_write(cx, now);
+            self.client.pump(now);
             progress |= self.poll_timer(cx, now);
             if self.client.has_ended() {
                 self.count(true);
@@ -276,21 +277,26 @@ impl Driver {
 
     /// Brings the gauges into line.
     fn count(&mut self, is_over: bool) {
-        let machine = self.client.connection.machine.borrow();
         let counted = match is_over {
             true => Counted::default(),
-            false => Counted {
-                queued_messages: machine.queued_messages(),
-                queued_bytes: machine.queued_bytes(),
-                held: self.client.held.len(),
-            },
+            false => {
+                let session = self.client.session();
+                let (queued_messages, queued_bytes) = session.map_or((0, 0), |session| {
+                    let outbound = session.state.outbound.borrow();
+                    (outbound.mailbox_messages(), outbound.mailbox_bytes())
+                });
+                Counted {
+                    queued_messages,
+                    queued_bytes,
+                    held: self.client.held.len(),
+                }
+            }
         };
         let (old, counters) = (self.counted, &self.client.router.counters);
         let (messages, bytes) = (&counters.queued_messages, &counters.queued_bytes);
         messages.replace(old.queued_messages, counted.queued_messages);
         bytes.replace(old.queued_bytes, counted.queued_bytes);
         counters.held_publishes.replace(old.held, counted.held);
-        drop(machine);
         self.counted = counted;
     }
 

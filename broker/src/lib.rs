@@ -26,8 +26,10 @@
 //! Subscription Available 0).
 
 mod ahead;
+mod attaching;
 mod authorizer;
 mod broker;
+mod catch_up;
 mod client;
 mod commits;
 mod connect;
@@ -39,7 +41,9 @@ mod listener;
 mod log_limit;
 mod log_routing;
 mod options;
+mod outbound;
 mod pending;
+mod place;
 mod probe;
 mod publication;
 mod publish;
@@ -53,7 +57,6 @@ mod session;
 mod signal;
 mod subscribe;
 mod subscriptions;
-mod takeover;
 mod will;
 
 pub use authorizer::{AllowAll, Authentication, Authorizer, Client, ConnectAttempt, Identity};

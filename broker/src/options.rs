@@ -106,6 +106,11 @@ pub struct Limits {
     /// Longest keep alive in seconds, `None` for no limit. Only MQTT 5 has words for it. Default
     /// none.
     pub keep_alive_seconds_max: Option<NonZeroU16>,
+    /// How long a session lives without a connection at most, whatever its client asks for; `None`
+    /// for no limit. Default 7 days.
+    pub session_expiry_max: Option<Duration>,
+    /// Sessions that outlive their connections; further ones are refused. Default 10,000.
+    pub sessions_max: usize,
     /// Highest topic alias that a client may use; each in use costs its topic name. Default 16.
     pub topic_alias_maximum: u16,
 }
@@ -125,6 +130,8 @@ impl Default for Limits {
             topic_levels_max: 32,
             connect_timeout: Duration::from_secs(10),
             keep_alive_seconds_max: None,
+            session_expiry_max: Some(Duration::from_secs(7 * 86_400)),
+            sessions_max: 10_000,
             topic_alias_maximum: 16,
         }
     }

@@ -14,7 +14,8 @@ use std::rc::Rc;
 use mqtt::server::PublishTicket;
 use storage::{Appended, CommitNumber, LogPartition};
 
-use crate::ahead::Place;
+use crate::ahead::Place as Ahead;
+use crate::place::Place;
 use crate::publication::Publication;
 use crate::session::Session;
 
@@ -46,6 +47,8 @@ pub(crate) struct PendingPublish {
     rider_bytes: usize,
     pub(crate) acknowledge: Option<(Rc<Session>, PublishTicket)>,
     pub(crate) publication: Option<Publication>,
+    /// Where its record lies; `None` for a rider.
+    pub(crate) place: Option<Place>,
 }
 
 impl PendingPublishes {
@@ -58,6 +61,9 @@ impl PendingPublishes {
     ) {
         let place = (appended.commit, appended.partition);
         self.push_at(place, 0, acknowledge, publication);
+        if let Some((_, pending)) = self.queue.back_mut() {
+            pending.place = Some(appended.into());
+        }
     }
 
     /// A publish that is not stored, or not waited for, must not overtake an earlier one of its
@@ -65,10 +71,10 @@ impl PendingPublishes {
     /// others are waiting for already. Gives its own place, which the next one must not overtake.
     pub(crate) fn push_rider(
         &mut self,
-        ahead: Place,
+        ahead: Ahead,
         acknowledge: Option<(Rc<Session>, PublishTicket)>,
         publication: Publication,
-    ) -> Place {
+    ) -> Ahead {
         let bytes = publication.size_bytes();
         self.rider_bytes += bytes;
         self.push_at(ahead, bytes, acknowledge, Some(publication))
@@ -76,11 +82,11 @@ impl PendingPublishes {
 
     fn push_at(
         &mut self,
-        (commit, partition): Place,
+        (commit, partition): Ahead,
         rider_bytes: usize,
         acknowledge: Option<(Rc<Session>, PublishTicket)>,
         publication: Option<Publication>,
-    ) -> Place {
+    ) -> Ahead {
         // The store numbers its commits in the order of the appends; only a rider can be late, and
         // may as well come out with the newest commit.
         let commit = self.queue.back().map_or(commit, |last| last.0.max(commit));
@@ -95,6 +101,7 @@ impl PendingPublishes {
             rider_bytes,
             acknowledge,
             publication,
+            place: None,
         };
         self.queue.push_back((commit, pending));
         (commit, partition)

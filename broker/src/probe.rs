@@ -197,7 +197,11 @@ pub struct Counters {
     pub sessions_v311: Gauge,
     /// Sessions of MQTT 5 now.
     pub sessions_v5: Gauge,
-    /// Subscriptions now.
+    /// Sessions now whose clients are not connected.
+    pub sessions_offline: Gauge,
+    /// Sessions now whose clients get from the log what they did not take when it came.
+    pub sessions_behind: Gauge,
+    /// Subscriptions of connected clients now.
     pub subscriptions: Gauge,
     /// Retained messages now, with those on their way to flash.
     pub retained_messages: Gauge,
@@ -248,6 +252,8 @@ impl Counters {
             bytes_sent: Counter::default(),
             sessions_v311: Gauge::default(),
             sessions_v5: Gauge::default(),
+            sessions_offline: Gauge::default(),
+            sessions_behind: Gauge::default(),
             subscriptions: Gauge::default(),
             retained_messages: Gauge::default(),
             retained_bytes: Gauge::default(),
@@ -294,7 +300,11 @@ pub struct Status {
     pub sessions_v311: u64,
     /// Sessions of MQTT 5.
     pub sessions_v5: u64,
-    /// Subscriptions.
+    /// Sessions whose clients are not connected.
+    pub sessions_offline: u64,
+    /// Sessions whose clients get from the log what they did not take when it came.
+    pub sessions_behind: u64,
+    /// Subscriptions of connected clients.
     pub subscriptions: u64,
     /// Retained messages.
     pub retained_messages: u64,
@@ -348,6 +358,8 @@ impl Probe {
             listeners,
             sessions_v311: counters.sessions_v311.get(),
             sessions_v5: counters.sessions_v5.get(),
+            sessions_offline: counters.sessions_offline.get(),
+            sessions_behind: counters.sessions_behind.get(),
             subscriptions: counters.subscriptions.get(),
             retained_messages: counters.retained_messages.get(),
             retained_bytes: counters.retained_bytes.get(),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use mqtt::{
     BinaryData, Message, MessageProperties, PayloadFormat, QoS, TopicName, UserProperty, Utf8String,
 };
-use storage::{RecoveredRetained, Store};
+use storage::{EraId, Store};
 
 /// From this size in bytes on a payload stays where it was read; a smaller one is copied, so that
 /// it does not keep a whole read buffer for itself.
@@ -46,20 +46,20 @@ impl Publication {
         }
     }
 
-    /// What was retained before the broker was started; `None` when it is expired.
+    /// A message of the log; `None` when it is expired. `era`: whose clock its expiry is of.
     ///
     /// # Errors
     /// It is no message that could be sent, and what of it is wrong.
-    pub(crate) fn recovered(
+    pub(crate) fn stored(
         now: Instant,
         store: &Store,
-        recovered: &RecoveredRetained,
+        era: EraId,
+        stored: &storage::Message,
     ) -> Result<Option<Self>, String> {
-        let stored = &recovered.message;
         let expires_at = match stored.expires_at_ms {
             None => None,
             Some(at_ms) => {
-                let era = store.era(recovered.era);
+                let era = store.era(era);
                 let at_ms = era.map_or(at_ms, |era| era.corrected(at_ms).ms);
                 let left_ms = u64::try_from(at_ms.saturating_sub(store.now().ms)).unwrap_or(0);
                 if left_ms == 0 {
@@ -75,22 +75,12 @@ impl Publication {
         }))
     }
 
-    /// Seconds until it expires, `None` for never.
+    /// Seconds that are left of the expiry interval, `None` for no end.
     ///
     /// # Errors
-    /// It has expired.
+    /// The message has expired.
     pub(crate) fn remaining_seconds(&self, now: Instant) -> Result<Option<u32>, Expired> {
-        let Some(expires_at) = self.expires_at else {
-            return Ok(None);
-        };
-        let left = expires_at.checked_duration_since(now).ok_or(Expired)?;
-        // Rounded up: a fraction of a second is not yet expired.
-        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-        match u32::try_from(seconds) {
-            Ok(0) => Err(Expired),
-            Ok(seconds) => Ok(Some(seconds)),
-            Err(_) => Ok(Some(u32::MAX)),
-        }
+        remaining_seconds(self.expires_at, now)
     }
 
     /// What counts against bounds: topic name, payload and properties.
@@ -101,6 +91,27 @@ impl Publication {
     /// Whether it takes a retained message away instead of setting one (MQTT 5, 3.3.1.3).
     pub(crate) fn clears(&self) -> bool {
         self.message.payload.is_empty()
+    }
+}
+
+/// Seconds that are left until then, `None` for no end.
+///
+/// # Errors
+/// It is over.
+pub(crate) fn remaining_seconds(
+    expires_at: Option<Instant>,
+    now: Instant,
+) -> Result<Option<u32>, Expired> {
+    let Some(expires_at) = expires_at else {
+        return Ok(None);
+    };
+    let left = expires_at.checked_duration_since(now).ok_or(Expired)?;
+    // Rounded up: a fraction of a second is not yet expired.
+    let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    match u32::try_from(seconds) {
+        Ok(0) => Err(Expired),
+        Ok(seconds) => Ok(Some(seconds)),
+        Err(_) => Ok(Some(u32::MAX)),
     }
 }
 

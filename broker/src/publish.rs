@@ -192,6 +192,7 @@ impl Router {
         match store.append(log.log, key, &record) {
             Ok(appended) => {
                 self.counters.published.increment();
+                self.newest_appended.set(appended.commit);
                 Ok(appended)
             }
             Err(AppendError::QueueFull) => Err(Outcome::Later),
@@ -249,7 +250,7 @@ impl Router {
             return Outcome::Taken;
         };
         let Some(ahead) = ahead else {
-            self.deliver(publish.now, &publication, &publish.route);
+            self.deliver(publish.now, &publication, &publish.route, None);
             return Outcome::Taken;
         };
         let acknowledge = publish.acknowledge();

@@ -5,13 +5,16 @@
 //! sent of a topic name is what is retained at that moment, never older than what was seen before.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use mqtt::server::{Outgoing, PublishOutcome};
-use mqtt::{SubscriptionIdentifier, SubscriptionOptions, TopicFilter};
+use mqtt::server::Outgoing;
+use mqtt::{QoS, SubscriptionIdentifier, SubscriptionOptions, TopicFilter};
 
 use crate::client::Client;
+use crate::outbound::Item;
 use crate::publication::Publication;
 use crate::retained::Found;
 use crate::session::Session;
@@ -98,9 +101,13 @@ impl Client {
     }
 
     fn has_room_for_retained(&self) -> bool {
+        let Some(session) = self.session() else {
+            return false;
+        };
         let machine = self.connection.machine.borrow();
         let transmit_bytes_max = self.router.machine_options.transmit_bytes_max;
-        machine.queued_messages() == 0 && machine.transmit_bytes() <= transmit_bytes_max / 2
+        session.state.outbound.borrow().mailbox_messages() == 0
+            && machine.transmit_bytes() <= transmit_bytes_max / 2
     }
 
     /// Delivers the message that the first cursor stands before. `false` when there is no room for
@@ -108,7 +115,7 @@ impl Client {
     fn deliver_retained(
         &mut self,
         now: Instant,
-        session: &Session,
+        session: &Rc<Session>,
         publication: &Publication,
     ) -> bool {
         let Some(cursor) = self.retained.0.front_mut() else {
@@ -120,16 +127,28 @@ impl Client {
         let is_wanted = !(cursor.options.no_local && is_own)
             && authorizer.may_receive(session.client(), &message.topic);
         if is_wanted && let Ok(remaining) = publication.remaining_seconds(now) {
-            let outgoing = Outgoing {
-                message,
-                qos: cursor.options.qos.min(message.qos),
-                retain: true,
-                message_expiry_interval: remaining,
-                subscription_identifiers: cursor.identifier.as_slice(),
-            };
-            let outcome = self.router.hand_over(now, &self.connection, outgoing);
-            if outcome == PublishOutcome::DroppedFull {
-                return false;
+            let qos = cursor.options.qos.min(message.qos);
+            let identifiers = cursor.identifier.as_slice();
+            if qos == QoS::AtMostOnce {
+                let outgoing = Outgoing {
+                    message,
+                    qos,
+                    retain: true,
+                    message_expiry_interval: remaining,
+                    subscription_identifiers: identifiers,
+                };
+                if !self.router.try_send(now, &self.connection, outgoing) {
+                    return false;
+                }
+            } else {
+                let item = Item {
+                    message: Arc::clone(message),
+                    expires_at: publication.expires_at,
+                    retain: true,
+                    identifiers: identifiers.into(),
+                    place: None,
+                };
+                self.router.offer(now, session, item);
             }
         }
         cursor.after = Some(Bytes::copy_from_slice(message.topic.as_bytes()));

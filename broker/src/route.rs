@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use mqtt::{QoS, SubscriptionIdentifier, TopicName};
+use mqtt::{QoS, SubscriptionIdentifier, SubscriptionOptions, TopicName};
 
 use crate::log_routing::TopicClass;
 use crate::session::Session;
@@ -117,16 +117,37 @@ impl Recipient {
 
 impl Grant {
     fn new<S>(entries: &[&Entry<S>]) -> Self {
-        let qos = entries.iter().map(|entry| entry.options.qos).max();
-        let mut identifiers: Vec<_> = entries.iter().filter_map(|e| e.identifier).collect();
-        identifiers.sort_unstable();
-        Self {
-            qos: qos.unwrap_or_default(),
-            retain_as_published: entries
+        Self::of(
+            entries
                 .iter()
-                .any(|entry| entry.options.retain_as_published),
-            identifiers,
+                .map(|entry| (entry.options, entry.identifier)),
+        )
+        .unwrap_or(Self {
+            qos: QoS::AtMostOnce,
+            retain_as_published: false,
+            identifiers: Vec::new(),
+        })
+    }
+
+    /// What these subscriptions grant together; `None` if there is none.
+    pub(crate) fn of(
+        subscriptions: impl Iterator<Item = (SubscriptionOptions, Option<SubscriptionIdentifier>)>,
+    ) -> Option<Self> {
+        let mut grant: Option<Self> = None;
+        for (options, identifier) in subscriptions {
+            let grant = grant.get_or_insert_with(|| Self {
+                qos: QoS::AtMostOnce,
+                retain_as_published: false,
+                identifiers: Vec::new(),
+            });
+            grant.qos = grant.qos.max(options.qos);
+            grant.retain_as_published |= options.retain_as_published;
+            grant.identifiers.extend(identifier);
         }
+        if let Some(grant) = &mut grant {
+            grant.identifiers.sort_unstable();
+        }
+        grant
     }
 }
 
@@ -151,11 +172,16 @@ pub(crate) fn recipients(
 impl RouteCache {
     /// The route that was found under permissions of this generation.
     pub(crate) fn get(&mut self, topic: &TopicName, generation: u64) -> Option<Rc<Route>> {
+        self.get_bytes(topic.as_bytes(), generation)
+    }
+
+    /// As [`Self::get`], for a topic name that was not checked yet.
+    pub(crate) fn get_bytes(&mut self, topic: &[u8], generation: u64) -> Option<Rc<Route>> {
         if self.generation != generation {
             self.clear();
             self.generation = generation;
         }
-        self.routes.get(topic.as_bytes()).map(Rc::clone)
+        self.routes.get(topic).map(Rc::clone)
     }
 
     /// Keeps a route, and forgets all others when they become too many.

@@ -5,7 +5,7 @@
 //! another part of the router is called that may borrow the same one.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,7 +26,7 @@ use crate::probe::Counters;
 use crate::publication::Publication;
 use crate::retained::RetainedMessages;
 use crate::route::{Route, RouteCache, recipients};
-use crate::session::{Session, Sessions};
+use crate::session::{Session, SessionState, Sessions};
 use crate::subscriptions::Subscriptions;
 use crate::will::WaitingWills;
 
@@ -52,6 +52,12 @@ pub(crate) struct Router {
     pub(crate) read_buffer: RefCell<BytesMut>,
     /// Every commit up to here was worked off.
     pub(crate) worked_off: Cell<CommitNumber>,
+    /// The newest commit that something was appended to.
+    pub(crate) newest_appended: Cell<CommitNumber>,
+    /// Sessions that are read for.
+    pub(crate) behind: RefCell<VecDeque<Rc<SessionState>>>,
+    /// There may be something to read for one of them.
+    pub(crate) behind_changed: Notify,
     /// How often the store had something to say.
     pub(crate) announcements: Cell<u64>,
     /// The store has something to say; from its threads.
@@ -105,6 +111,9 @@ impl Router {
         let router = Self {
             machine_options: Arc::new(limits.machine_options()),
             worked_off: Cell::new(durable.unwrap_or_default()),
+            newest_appended: Cell::new(durable.unwrap_or_default()),
+            behind: RefCell::default(),
+            behind_changed: Notify::new(),
             retained: RefCell::new(retained),
             store_changed,
             options,
@@ -141,7 +150,7 @@ impl Router {
         let now = now();
         let mut retained = self.retained.borrow_mut();
         for recovered in store.take_recovered_retained() {
-            match Publication::recovered(now, store, &recovered) {
+            match Publication::stored(now, store, recovered.era, &recovered.message) {
                 Ok(Some(publication)) => retained.restore(publication),
                 Ok(None) => {}
                 Err(error) => tracing::error!(error, "Retained message cannot be sent; left out."),
@@ -207,6 +216,12 @@ impl Router {
         let number = self.next_client_id.get();
         self.next_client_id.set(number + 1);
         format!("tidegate-{:016x}-{number}", self.client_id_base)
+    }
+
+    /// The newest commit that is durable.
+    pub(crate) fn durable(&self) -> CommitNumber {
+        let durable = self.store.as_ref().map(Store::durable);
+        durable.unwrap_or_default()
     }
 
     // Routes

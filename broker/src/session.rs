@@ -1,37 +1,69 @@
-//! Sessions: what the broker knows of a connected client, and who is connected under which client
-//! identifier.
+//! Sessions: what the broker knows of a client, and who is connected under which client identifier.
 //!
-//! Every session ends with its connection in this version. A client that asks for more is told so
-//! where its protocol has words for it (MQTT 5: Session Expiry Interval 0).
+//! A [`Session`] is one connection's; the [`SessionState`] behind it may outlive it, if the client
+//! asked for that (MQTT 5: Session Expiry Interval above 0; 3.1.1: clean session 0).
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mqtt::{ProtocolVersion, TopicFilter};
+use mqtt::{ProtocolVersion, SubscriptionIdentifier, SubscriptionOptions, TopicFilter, TopicName};
+use storage::CommitNumber;
 
 use crate::ahead::Ahead;
 use crate::authorizer::{Client, Identity};
 use crate::connection::Connection;
 use crate::options::Limits;
+use crate::outbound::Outbound;
+use crate::route::Grant;
 
-/// See the module's documentation.
+/// A session while its client is connected.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) connection: Rc<Connection>,
     pub(crate) version: ProtocolVersion,
     identity: Identity,
-    client_id: Box<str>,
-    /// The client identifier again, as records want it.
-    client_id_bytes: Bytes,
-    pub(crate) filters: RefCell<Filters>,
+    pub(crate) state: Rc<SessionState>,
     /// Its publishes that are delivered with their commit although others like them are delivered
     /// at once.
     pub(crate) ahead: RefCell<Ahead>,
     /// Publishes of it that wait to be acknowledged with a commit.
     pub(crate) tickets: Cell<usize>,
     pub(crate) has_ended: Cell<bool>,
+    /// It takes part in the scan of now.
+    pub(crate) reads: Cell<bool>,
+}
+
+/// What outlives the connection.
+#[derive(Debug)]
+pub(crate) struct SessionState {
+    client_id: Box<str>,
+    /// The client identifier again, as records want it.
+    client_id_bytes: Bytes,
+    pub(crate) lifetime: Cell<Lifetime>,
+    pub(crate) filters: RefCell<Filters>,
+    pub(crate) outbound: RefCell<Outbound>,
+    /// The connection that it has now.
+    pub(crate) attached: RefCell<Option<Rc<Session>>>,
+    /// When it ends if nobody comes back.
+    pub(crate) expires_at: Cell<Option<Instant>>,
+    /// It has no connection, and goes on without.
+    pub(crate) is_offline: Cell<bool>,
+    /// It stands in the list of those that are read for.
+    pub(crate) is_read_for: Cell<bool>,
+}
+
+/// How long a session lives without a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    /// It ends with its connection.
+    Connection,
+    /// So long.
+    For(Duration),
+    /// For ever.
+    Unlimited,
 }
 
 impl Session {
@@ -39,39 +71,80 @@ impl Session {
         connection: Rc<Connection>,
         version: ProtocolVersion,
         identity: Identity,
-        client_id: &str,
+        state: Rc<SessionState>,
     ) -> Self {
         Self {
             connection,
             version,
             identity,
-            client_id: client_id.into(),
-            client_id_bytes: Bytes::copy_from_slice(client_id.as_bytes()),
-            filters: RefCell::default(),
+            state,
             ahead: RefCell::default(),
             tickets: Cell::new(0),
             has_ended: Cell::new(false),
+            reads: Cell::new(false),
         }
     }
 
     pub(crate) fn client_id(&self) -> &Bytes {
-        &self.client_id_bytes
+        &self.state.client_id_bytes
     }
 
     /// How an authorizer knows it.
     pub(crate) fn client(&self) -> Client<'_> {
         Client {
             identity: &self.identity,
-            client_id: &self.client_id,
+            client_id: &self.state.client_id,
         }
     }
 }
 
-/// Filters of the subscriptions of one client.
+impl SessionState {
+    pub(crate) fn new(client_id: &str, lifetime: Lifetime, outbound: Outbound) -> Self {
+        Self {
+            client_id: client_id.into(),
+            client_id_bytes: Bytes::copy_from_slice(client_id.as_bytes()),
+            lifetime: Cell::new(lifetime),
+            filters: RefCell::default(),
+            outbound: RefCell::new(outbound),
+            attached: RefCell::default(),
+            expires_at: Cell::new(None),
+            is_offline: Cell::new(false),
+            is_read_for: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// Whether it outlives its connection.
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.lifetime.get() != Lifetime::Connection
+    }
+
+    /// The connection that it has now.
+    pub(crate) fn session(&self) -> Option<Rc<Session>> {
+        self.attached.borrow().clone()
+    }
+}
+
+/// A subscription of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Subscribed {
+    /// With the granted QoS.
+    pub(crate) options: SubscriptionOptions,
+    pub(crate) identifier: Option<SubscriptionIdentifier>,
+    /// The first commit whose messages it asks for.
+    pub(crate) from: CommitNumber,
+}
+
+/// The subscriptions of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Filters {
-    filters: HashSet<TopicFilter>,
+    filters: HashMap<TopicFilter, Subscribed>,
     bytes: usize,
+    /// No subscription begins later.
+    newest: CommitNumber,
 }
 
 impl Filters {
@@ -81,48 +154,87 @@ impl Filters {
         let bytes = self.bytes.saturating_add(filter.as_str().len());
         let has_room = self.filters.len() < limits.subscriptions_per_client_max
             && bytes <= limits.filter_bytes_max();
-        has_room || self.filters.contains(filter)
+        has_room || self.filters.contains_key(filter)
     }
 
-    pub(crate) fn insert(&mut self, filter: TopicFilter) {
+    /// Makes a subscription, or replaces the one with the same filter, which keeps its beginning.
+    pub(crate) fn insert(&mut self, filter: TopicFilter, subscribed: Subscribed) {
         let bytes = filter.as_str().len();
-        if self.filters.insert(filter) {
+        self.newest = self.newest.max(subscribed.from);
+        let from = self.filters.get(&filter).map(|earlier| earlier.from);
+        let from = from.unwrap_or(subscribed.from);
+        let subscribed = Subscribed { from, ..subscribed };
+        if self.filters.insert(filter, subscribed).is_none() {
             self.bytes += bytes;
         }
     }
 
     /// `false` when there is no subscription with it.
     pub(crate) fn remove(&mut self, filter: &TopicFilter) -> bool {
-        let is_there = self.filters.remove(filter);
+        let is_there = self.filters.remove(filter).is_some();
         if is_there {
             self.bytes -= filter.as_str().len();
         }
         is_there
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &TopicFilter> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&TopicFilter, &Subscribed)> {
         self.filters.iter()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.filters.is_empty()
+    }
+
+    /// Whether all of them ask for messages of this commit.
+    pub(crate) fn all_ask_for(&self, commit: CommitNumber) -> bool {
+        self.newest <= commit
+    }
+
+    /// What those grant that ask for messages of this commit with this topic name; `is_own`: the
+    /// message is the client's own. `None` if none does.
+    pub(crate) fn grant(
+        &self,
+        topic: &TopicName,
+        commit: CommitNumber,
+        is_own: bool,
+    ) -> Option<Grant> {
+        let asking = self.filters.iter().filter(|(filter, subscribed)| {
+            subscribed.from <= commit
+                && !(is_own && subscribed.options.no_local)
+                && filter.matches(topic)
+        });
+        Grant::of(asking.map(|(_, subscribed)| (subscribed.options, subscribed.identifier)))
     }
 }
 
-/// Connected clients by client identifier.
+/// Sessions by client identifier.
 #[derive(Debug, Default)]
-pub(crate) struct Sessions(HashMap<Bytes, Rc<Session>>);
+pub(crate) struct Sessions(HashMap<Bytes, Rc<SessionState>>);
 
 impl Sessions {
-    /// Puts a session in; gives the one that had its client identifier.
-    pub(crate) fn insert(&mut self, session: &Rc<Session>) -> Option<Rc<Session>> {
-        self.0
-            .insert(session.client_id_bytes.clone(), Rc::clone(session))
+    pub(crate) fn get(&self, client_id: &str) -> Option<Rc<SessionState>> {
+        self.0.get(client_id.as_bytes()).cloned()
     }
 
-    /// Takes a session out, unless another one has its place. `false` when it was not there.
-    pub(crate) fn remove(&mut self, session: &Session) -> bool {
-        let found = self.0.get(&session.client_id_bytes);
-        let is_there = found.is_some_and(|there| there.connection.id == session.connection.id);
-        if is_there {
-            self.0.remove(&session.client_id_bytes);
+    pub(crate) fn insert(&mut self, state: &Rc<SessionState>) {
+        self.0
+            .insert(state.client_id_bytes.clone(), Rc::clone(state));
+    }
+
+    /// Takes a session out, unless another one has its place.
+    pub(crate) fn remove(&mut self, state: &Rc<SessionState>) {
+        let found = self.0.get(&state.client_id_bytes);
+        if found.is_some_and(|there| Rc::ptr_eq(there, state)) {
+            self.0.remove(&state.client_id_bytes);
         }
-        is_there
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Rc<SessionState>> {
+        self.0.values()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 }

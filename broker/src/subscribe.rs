@@ -18,7 +18,7 @@ use mqtt::{
 };
 
 use crate::client::Client;
-use crate::session::Session;
+use crate::session::{Session, Subscribed};
 use crate::subscriptions::Entry;
 
 /// What will be asked of the log under these filters is not there yet.
@@ -65,7 +65,7 @@ impl Client {
         if !self.router.authorizer.may_subscribe(client, filter) {
             return Err(ReasonCode::NotAuthorized);
         }
-        match session.filters.borrow().fits(filter, limits) {
+        match session.state.filters.borrow().fits(filter, limits) {
             true => Ok(()),
             false => Err(ReasonCode::QuotaExceeded),
         }
@@ -93,9 +93,14 @@ impl Client {
         let mut subscriptions = self.router.subscriptions.borrow_mut();
         let is_new = subscriptions.insert(&filter, entry);
         drop(subscriptions);
-        if is_new {
-            session.filters.borrow_mut().insert(filter.clone());
-        }
+        let subscribed = Subscribed {
+            options,
+            identifier,
+            from: self.router.durable().next(),
+        };
+        let mut filters = session.state.filters.borrow_mut();
+        filters.insert(filter.clone(), subscribed);
+        drop(filters);
         let wants_retained = match options.retain_handling {
             RetainHandling::Send => true,
             RetainHandling::SendIfNew => is_new,
@@ -128,7 +133,7 @@ impl Client {
     }
 
     fn unsubscribe(&mut self, session: &Session, filter: &TopicFilter) -> ReasonCode {
-        if !session.filters.borrow_mut().remove(filter) {
+        if !session.state.filters.borrow_mut().remove(filter) {
             return ReasonCode::NoSubscriptionExisted;
         }
         let mut subscriptions = self.router.subscriptions.borrow_mut();

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
-use mqtt::{Message, QoS};
+use mqtt::{Message, QoS, Will};
 
 use crate::probe::RefusalCause;
 use crate::publication::size_bytes;
@@ -40,7 +40,8 @@ fn waiting_bytes(message: &Message) -> usize {
 
 impl Router {
     /// Publishes the will of a client that is gone.
-    pub(crate) fn publish_will(&self, now: Instant, session: &Rc<Session>, mut will: Message) {
+    pub(crate) fn publish_will(&self, now: Instant, session: &Rc<Session>, will: Will) {
+        let mut will = will.message;
         // A 3.1.1 client is not told that QoS 2 is not served; nobody is granted more anyway.
         // Without a store it is live only: nobody waits to be told whether it was kept.
         will.qos = match self.store {

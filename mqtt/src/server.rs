@@ -171,6 +171,11 @@ impl Connection {
         self.outbound.inflight()
     }
 
+    /// Places of the window that are free: so many more messages of QoS 1 the client takes now.
+    pub fn free_places(&self) -> usize {
+        self.outbound.free_places()
+    }
+
     /// Messages of QoS 1 that wait for a place in the window.
     pub fn queued_messages(&self) -> usize {
         self.outbound.queued_messages()

@@ -36,7 +36,7 @@ fn connack_says_what_is_served() {
     assert_eq!(connack.reason_code, ReasonCode::Success);
     assert!(!connack.session_present);
     let properties = connack.properties;
-    assert_eq!(properties.session_expiry_interval, Some(0));
+    assert_eq!(properties.session_expiry_interval, None, "as asked for");
     assert_eq!(properties.receive_maximum, NonZeroU16::new(17));
     assert_eq!(properties.maximum_qos, Some(MaximumQos::AtLeastOnce));
     assert_eq!(properties.maximum_packet_size.unwrap().get(), 10_000);
@@ -52,23 +52,6 @@ fn connack_says_what_is_served() {
     connect.properties.session_expiry_interval = None;
     let (_, connack) = TestClient::try_connect(broker.address(), connect);
     assert_eq!(connack.properties.session_expiry_interval, None);
-}
-
-#[test]
-fn session_of_a_311_client_without_clean_session_is_a_new_one() {
-    let broker = TestBroker::start(Setup::default());
-    for _ in 0..2 {
-        let connect = Connect {
-            clean_start: false,
-            ..connect(V311, "client")
-        };
-        let (mut client, connack) = TestClient::try_connect(broker.address(), connect);
-        assert_eq!(connack.reason_code, ReasonCode::Success);
-        assert!(!connack.session_present);
-        client.subscribe("a");
-        client.send(Packet::Disconnect(Disconnect::default()));
-        assert_eq!(client.receive_end(), None);
-    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod publishing;
 #[cfg(test)]
 mod retaining;
 #[cfg(test)]
+mod sessions;
 mod slow_subscribers;
 #[cfg(test)]
 mod subscribing;

@@ -89,9 +89,13 @@ fn message_that_expires_while_it_waits_for_the_window_is_dropped() {
     assert_eq!(dropped.get(DropCause::Expired), 1);
 }
 
+/// What is in no log cannot be read again.
 #[test]
 fn subscriber_that_acknowledges_nothing_is_disconnected_when_its_mailbox_is_full() {
-    let broker = TestBroker::start(Setup::with_limits(small_mailboxes()));
+    let broker = TestBroker::start(Setup {
+        memory: &["a"],
+        ..Setup::with_limits(small_mailboxes())
+    });
     let mut watcher = broker.client(V5, "watcher");
     watcher.subscribe("wills/#");
     for version in BOTH {
@@ -160,7 +164,10 @@ fn client_that_never_reads_misses_qos0_and_holds_up_nobody() {
 
 #[test]
 fn connection_of_a_client_that_never_reads_is_closed_in_the_end() {
-    let broker = TestBroker::start(Setup::with_limits(small_mailboxes()));
+    let broker = TestBroker::start(Setup {
+        memory: &["a"],
+        ..Setup::with_limits(small_mailboxes())
+    });
     let mut deaf = broker.client(V5, "deaf");
     deaf.subscribe("a");
     let mut publisher = broker.client(V5, "publisher");
@@ -171,4 +178,32 @@ fn connection_of_a_client_that_never_reads_is_closed_in_the_end() {
     wait_for("the end of its connection", || {
         broker.probe.status().connections == 1
     });
+}
+
+#[test]
+fn subscriber_that_falls_behind_gets_everything_from_the_log_in_order() {
+    let broker = TestBroker::start(Setup::with_limits(small_mailboxes()));
+    for version in BOTH {
+        let mut slow = broker.client(version, "slow");
+        slow.subscribe("a/#");
+        let mut publisher = broker.client(version, "publisher");
+        let numbers: Vec<String> = (0..300).map(|number| format!("{number:0500}")).collect();
+        for number in &numbers {
+            publisher.publish_acknowledged("a/b", number);
+            let queued = broker.probe.status().queued_bytes;
+            assert!(queued <= 16_384, "{queued} bytes wait");
+        }
+        assert_eq!(broker.probe.status().sessions_behind, 1);
+        assert_eq!(slow.receive_payloads(300), numbers);
+        slow.expect_nothing();
+        wait_for("a live session", || {
+            broker.probe.status().sessions_behind == 0
+        });
+        publisher.publish_acknowledged("a", "now");
+        assert_eq!(slow.receive_payloads(1), ["now"]);
+        slow.expect_nothing();
+    }
+    let counters = broker.probe.counters();
+    assert_eq!(counters.ended.get(EndCause::SlowSubscriber), 0);
+    assert_eq!(counters.dropped.get(DropCause::MailboxFull), 0);
 }

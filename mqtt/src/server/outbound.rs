@@ -105,6 +105,10 @@ impl Outbound {
         self.inflight.len()
     }
 
+    pub(super) fn free_places(&self) -> usize {
+        usize::from(self.window).saturating_sub(self.inflight.len() + self.queue.len())
+    }
+
     pub(super) fn queued_messages(&self) -> usize {
         self.queue.len()
     }

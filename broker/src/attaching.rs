@@ -1,0 +1,229 @@
+//! Sessions and connections find each other: a client comes, comes again, goes, and stays away.
+//!
+//! A client that connects again takes its session over from its older connection (3.1.4), which is
+//! closed, with DISCONNECT 0x8E in MQTT 5, and whose will is published: it did not say good-bye. What
+//! it had published and is not yet acknowledged stays on its way to flash.
+//!
+//! Only sessions with a connection have their subscriptions in the tree: one that is away costs
+//! nothing when messages come, and reads them from the log when it is back.
+//!
+//! Invariant: a session is attached to at most one connection.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use mqtt::{Connect, ProtocolVersion, ReasonCode};
+
+use crate::client::SessionCount;
+use crate::outbound::Outbound;
+use crate::probe::DropCause;
+use crate::router::{Router, Stage, now};
+use crate::session::{Lifetime, Session, SessionState};
+use crate::subscriptions::Entry;
+
+/// How often it is looked whether a session's time has come.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Stands for no limit in a Session Expiry Interval (MQTT 5, 3.1.2.11.2).
+const UNLIMITED: u32 = u32::MAX;
+
+impl Lifetime {
+    /// So many seconds of a Session Expiry Interval.
+    pub(crate) fn of_seconds(seconds: u32) -> Self {
+        match seconds {
+            0 => Self::Connection,
+            UNLIMITED => Self::Unlimited,
+            seconds => Self::For(Duration::from_secs(seconds.into())),
+        }
+    }
+
+    /// As a Session Expiry Interval.
+    pub(crate) fn seconds(self) -> u32 {
+        match self {
+            Self::Connection => 0,
+            Self::For(time) => u32::try_from(time.as_secs()).unwrap_or(UNLIMITED),
+            Self::Unlimited => UNLIMITED,
+        }
+    }
+
+    /// How long a session lives without a connection; `None` if it ends with that.
+    fn time(self) -> Option<Duration> {
+        match self {
+            Self::Connection => None,
+            Self::For(time) => Some(time),
+            Self::Unlimited => Some(Duration::MAX),
+        }
+    }
+
+    fn at_most(self, max: Option<Duration>) -> Self {
+        match (self, max) {
+            (Self::For(time), Some(max)) => Self::For(time.min(max)),
+            (Self::Unlimited, Some(max)) => Self::For(max),
+            (lifetime, _) => lifetime,
+        }
+    }
+}
+
+impl Router {
+    /// How long the session of this CONNECT is to live.
+    pub(crate) fn lifetime_of(&self, connect: &Connect) -> Lifetime {
+        let asked = match connect.version {
+            ProtocolVersion::V311 if connect.clean_start => Lifetime::Connection,
+            ProtocolVersion::V311 => Lifetime::Unlimited,
+            ProtocolVersion::V5 => {
+                let seconds = connect.properties.session_expiry_interval;
+                Lifetime::of_seconds(seconds.unwrap_or(0))
+            }
+        };
+        match self.store {
+            Some(_) => asked.at_most(self.options.limits.session_expiry_max),
+            None => Lifetime::Connection,
+        }
+    }
+
+    /// What there is of an earlier session of this client, if it is to go on. Otherwise it ends.
+    pub(crate) fn end_earlier(
+        &self,
+        now: Instant,
+        client_id: &str,
+        clean_start: bool,
+    ) -> Option<Rc<SessionState>> {
+        let find = || self.sessions.borrow().get(client_id);
+        if let Some(older) = find()?.session() {
+            self.take_over(now, &older);
+        }
+        let earlier = find()?;
+        if clean_start {
+            self.end_session(&earlier);
+            return None;
+        }
+        Some(earlier)
+    }
+
+    /// Whether one more session may be kept.
+    pub(crate) fn has_room_for_session(&self, lifetime: Lifetime) -> bool {
+        lifetime == Lifetime::Connection
+            || self.sessions.borrow().len() < self.options.limits.sessions_max
+    }
+
+    /// A session that has never had a connection.
+    pub(crate) fn new_session(&self, client_id: &str) -> Rc<SessionState> {
+        let limits = &self.options.limits;
+        let outbound = Outbound::new(self.worked_off.get(), limits.mailbox_bytes_max);
+        let state = Rc::new(SessionState::new(client_id, Lifetime::Connection, outbound));
+        self.sessions.borrow_mut().insert(&state);
+        state
+    }
+
+    /// The session has a connection.
+    pub(crate) fn attach(&self, now: Instant, session: &Rc<Session>) {
+        let state = &session.state;
+        state.expires_at.set(None);
+        if state.is_offline.take() {
+            self.counters.sessions_offline.replace(1, 0);
+        }
+        *state.attached.borrow_mut() = Some(Rc::clone(session));
+        let filters = state.filters.borrow();
+        if filters.is_empty() && state.outbound.borrow().mailbox_messages() == 0 {
+            return;
+        }
+        let mut subscriptions = self.subscriptions.borrow_mut();
+        for (filter, subscribed) in filters.iter() {
+            let entry = Entry {
+                connection: session.connection.id,
+                subscriber: Rc::clone(session),
+                options: subscribed.options,
+                identifier: subscribed.identifier,
+            };
+            subscriptions.insert(filter, entry);
+        }
+        drop((subscriptions, filters));
+        self.forget_routes();
+        let newest = self.newest_appended.get();
+        state.outbound.borrow_mut().attach(newest);
+        self.read_for(state);
+        self.pump(now, session);
+    }
+
+    /// The client said with its good-bye how long its session is to live.
+    pub(crate) fn change_lifetime(&self, session: &Session, seconds: u32) {
+        let max = self.options.limits.session_expiry_max;
+        let lifetime = Lifetime::of_seconds(seconds).at_most(max);
+        session.state.lifetime.set(lifetime);
+    }
+
+    /// Ends the connection of a session whose client has come again. Its task does the rest.
+    fn take_over(&self, now: Instant, older: &Rc<Session>) {
+        if let Some(left_out) = self.log_limits.takeover.pass(now) {
+            let client_id = older.client().client_id;
+            let older = older.connection.id;
+            tracing::info!(client_id, %older, left_out, "Client connected again: taken over.");
+        }
+        self.detach(now, older);
+        older.connection.disconnect(ReasonCode::SessionTakenOver);
+    }
+
+    /// The session has lost its connection, and ends if it does not outlive it. Once is enough.
+    pub(crate) fn detach(&self, now: Instant, session: &Rc<Session>) {
+        if session.has_ended.replace(true) {
+            return;
+        }
+        session.reads.set(false);
+        let state = &session.state;
+        *state.attached.borrow_mut() = None;
+        self.count_session(session.version, SessionCount::Ended);
+        let filters = state.filters.borrow();
+        let mut subscriptions = self.subscriptions.borrow_mut();
+        for (filter, _) in filters.iter() {
+            subscriptions.remove(filter, session.connection.id);
+        }
+        drop(subscriptions);
+        if !filters.is_empty() {
+            self.forget_routes();
+        }
+        drop(filters);
+        let lost = state.outbound.borrow_mut().detach(self.worked_off.get());
+        let Some(time) = state.lifetime.get().time() else {
+            return self.end_session(state);
+        };
+        self.counters
+            .dropped
+            .add(DropCause::MailboxFull, lost as u64);
+        state.expires_at.set(now.checked_add(time));
+        state.is_offline.set(true);
+        self.counters.sessions_offline.replace(0, 1);
+    }
+
+    /// Ends a session that has no connection: nothing is left of it.
+    pub(crate) fn end_session(&self, state: &Rc<SessionState>) {
+        self.sessions.borrow_mut().remove(state);
+        state.expires_at.set(None);
+        if state.is_offline.take() {
+            self.counters.sessions_offline.replace(1, 0);
+        }
+    }
+
+    /// Looks after sessions without a connection until the broker ends.
+    pub(crate) async fn watch_sessions(self: Rc<Self>) {
+        while self.stage() < Stage::Closing {
+            tokio::select! {
+                () = tokio::time::sleep(EXPIRY_INTERVAL) => self.expire_sessions(now()),
+                () = self.reached(Stage::Closing) => {}
+            }
+        }
+    }
+
+    /// Ends the sessions whose time has come.
+    fn expire_sessions(&self, now: Instant) {
+        let sessions = self.sessions.borrow();
+        let is_over =
+            |state: &&Rc<SessionState>| state.expires_at.get().is_some_and(|at| at <= now);
+        let expired: Vec<_> = sessions.iter().filter(is_over).cloned().collect();
+        drop(sessions);
+        for state in &expired {
+            let client_id = state.client_id();
+            tracing::debug!(client_id, "Session has expired.");
+            self.end_session(state);
+        }
+    }
+}
