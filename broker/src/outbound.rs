@@ -65,6 +65,13 @@ pub(crate) struct InFlight {
     pub(crate) place: Option<Place>,
 }
 
+/// A message that an earlier connection sent and that was not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Unacknowledged {
+    pub(crate) place: Place,
+    pub(crate) packet_id: PacketId,
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Outbound {
@@ -77,8 +84,8 @@ pub(crate) struct Outbound {
     mailbox_bytes: usize,
     bytes_max: usize,
     in_flight: VecDeque<InFlight>,
-    /// Places before `next` whose messages are to be sent again, ascending.
-    again: VecDeque<Place>,
+    /// What was in flight when the connection was lost, ascending by place: to be sent again.
+    again: VecDeque<Unacknowledged>,
 }
 
 /// What became of a message that was offered.
@@ -198,12 +205,16 @@ impl Outbound {
 
     /// Whether what is at this place is wanted from the log.
     pub(crate) fn wants(&self, place: Place) -> bool {
-        self.flow == Flow::Behind && (place >= self.next || self.again.front() == Some(&place))
+        self.flow == Flow::Behind && (place >= self.next || self.is_again(place))
+    }
+
+    fn is_again(&self, place: Place) -> bool {
+        self.again.front().is_some_and(|again| again.place == place)
     }
 
     /// Everything before `place` was read.
     pub(crate) fn read_up_to(&mut self, place: Place) {
-        while self.again.front().is_some_and(|again| *again < place) {
+        while self.again.front().is_some_and(|again| again.place < place) {
             self.again.pop_front();
         }
         self.next = self.next.max(place);
@@ -234,7 +245,7 @@ impl Outbound {
         let has_room = self.mailbox_bytes <= self.bytes_max / 2;
         (self.flow == Flow::Behind && has_room).then(|| {
             let again = self.again.front();
-            again.map_or(self.next.commit, |again| again.commit)
+            again.map_or(self.next.commit, |again| again.place.commit)
         })
     }
 
@@ -258,23 +269,16 @@ impl Outbound {
             Flow::Behind => self.next,
         };
         self.fall_behind(next);
-        let mut again: Vec<Place> = self
-            .in_flight
-            .iter()
-            .filter_map(|sent| sent.place)
-            .collect();
-        again.extend(self.again.drain(..));
+        let (in_flight, before) = (std::mem::take(&mut self.in_flight), self.again.len());
+        let sent = in_flight.len();
+        let in_flight = in_flight.into_iter().filter_map(|sent| {
+            let InFlight { packet_id, place } = sent;
+            place.map(|place| Unacknowledged { place, packet_id })
+        });
+        let mut again: Vec<_> = self.again.drain(..).chain(in_flight).collect();
         again.sort_unstable();
-        again.dedup();
+        let mut lost = before + sent - again.len();
         self.again = again.into();
-        self.again.shrink_to_fit();
-        let mut lost = self.in_flight.len()
-            - self
-                .in_flight
-                .iter()
-                .filter(|sent| sent.place.is_some())
-                .count();
-        self.in_flight = VecDeque::new();
         while self.mailbox_bytes > OFFLINE_BYTES_MAX
             && let Some(item) = self.mailbox.pop_back()
         {
@@ -299,11 +303,23 @@ impl Outbound {
             Flow::Live => self.next.max(Place::beginning_of(worked_off.next())),
             Flow::Behind => self.next,
         };
-        let again = self.again.iter().copied();
-        sent.chain(waiting)
-            .chain(again)
-            .chain([next])
-            .min()
-            .unwrap_or(next)
+        let again = self.again.iter().map(|again| again.place);
+        let places = sent.chain(waiting).chain(again);
+        places.fold(next, Place::min)
+    }
+
+    /// What is to be known of a session without a connection: where it goes on, and what comes again.
+    pub(crate) fn rest(&self) -> (Place, impl Iterator<Item = Unacknowledged>) {
+        (self.next, self.again.iter().copied())
+    }
+
+    /// The outbound side of a session as it was, without a connection.
+    pub(crate) fn restored(next: Place, again: Vec<Unacknowledged>, bytes_max: usize) -> Self {
+        Self {
+            flow: Flow::Behind,
+            next,
+            again: again.into(),
+            ..Self::new(CommitNumber(0), bytes_max)
+        }
     }
 }

@@ -1,0 +1,287 @@
+//! What is written down of a session that outlives its connection: one journal entry under its client
+//! identifier (`JournalKind::Session`). Offline sessions write nothing.
+//!
+//! ```text
+//! version u8 = 1 | postcard of Stored
+//! ```
+
+use mqtt::{
+    PacketId, QoS, RetainHandling, SubscriptionIdentifier, SubscriptionOptions, TopicFilter,
+    Utf8String,
+};
+use serde::{Deserialize, Serialize};
+use storage::{CommitNumber, LogId, LogPartition, Offset, PartitionId};
+
+use crate::outbound::Unacknowledged;
+use crate::place::Place;
+use crate::session::{Lifetime, Subscribed};
+
+const VERSION: u8 = 1;
+
+/// Bits of stored subscription options; those of SUBSCRIBE in MQTT 5 (3.8.3.1).
+const QOS: u8 = 0b11;
+const NO_LOCAL: u8 = 1 << 2;
+const RETAIN_AS_PUBLISHED: u8 = 1 << 3;
+const RETAIN_HANDLING_SHIFT: u8 = 4;
+
+/// See the module's documentation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SessionRecord {
+    pub(crate) lifetime: Lifetime,
+    pub(crate) connection: LastConnection,
+    /// Where delivery goes on.
+    pub(crate) next: Place,
+    pub(crate) again: Vec<Unacknowledged>,
+    pub(crate) subscriptions: Vec<(TopicFilter, Subscribed)>,
+}
+
+/// What the session's connection was when it was written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LastConnection {
+    /// It was there. Checkpoints with a higher number say how far it has come since.
+    Open {
+        /// The newest checkpoint of then.
+        checkpoint: u64,
+    },
+    /// It ended.
+    Ended {
+        /// When, by the provisional clock of an era, in milliseconds.
+        at_ms: i64,
+        /// The era.
+        era: u32,
+    },
+}
+
+/// A record that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordError {
+    /// Of a later version, or empty.
+    #[error("the record has version {found}, this program reads {VERSION}")]
+    Version {
+        /// Its version.
+        found: u8,
+    },
+    /// It is damaged.
+    #[error("the record is damaged")]
+    Encoding(#[from] postcard::Error),
+    /// It says what no record says.
+    #[error("the record has {what}")]
+    Content {
+        /// What.
+        what: &'static str,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    lifetime_seconds: u32,
+    connection: StoredConnection,
+    next: StoredPlace,
+    again: Vec<(u16, StoredPlace)>,
+    subscriptions: Vec<StoredSubscription>,
+}
+
+/// The order of the variants is stored.
+#[derive(Serialize, Deserialize)]
+enum StoredConnection {
+    Open { checkpoint: u64 },
+    Ended { at_ms: i64, era: u32 },
+}
+
+/// Commit, log, partition, offset.
+type StoredPlace = (u64, u16, u16, u64);
+
+#[derive(Serialize, Deserialize)]
+struct StoredSubscription {
+    filter: String,
+    options: u8,
+    /// 0 for none.
+    identifier: u32,
+    from: u64,
+}
+
+impl SessionRecord {
+    pub(crate) fn to_stored(&self) -> Vec<u8> {
+        let subscriptions = self.subscriptions.iter();
+        let stored = Stored {
+            lifetime_seconds: self.lifetime.seconds(),
+            connection: match self.connection {
+                LastConnection::Open { checkpoint } => StoredConnection::Open { checkpoint },
+                LastConnection::Ended { at_ms, era } => StoredConnection::Ended { at_ms, era },
+            },
+            next: stored_place(self.next),
+            again: self
+                .again
+                .iter()
+                .map(|again| (again.packet_id.get(), stored_place(again.place)))
+                .collect(),
+            subscriptions: subscriptions
+                .map(|(filter, subscribed)| StoredSubscription {
+                    filter: filter.as_str().to_owned(),
+                    options: bits_of(subscribed.options),
+                    identifier: subscribed.identifier.map_or(0, SubscriptionIdentifier::get),
+                    from: subscribed.from.0,
+                })
+                .collect(),
+        };
+        // Nothing in it is of a kind that postcard refuses.
+        postcard::to_extend(&stored, vec![VERSION]).unwrap_or_default()
+    }
+
+    /// # Errors
+    /// It is none of ours.
+    pub(crate) fn from_stored(bytes: &[u8]) -> Result<Self, RecordError> {
+        let stored: Stored = match bytes.split_first() {
+            Some((&VERSION, rest)) => postcard::from_bytes(rest)?,
+            first => {
+                let found = first.map_or(0, |(version, _)| *version);
+                return Err(RecordError::Version { found });
+            }
+        };
+        let content = |what| RecordError::Content { what };
+        let again = stored.again.into_iter().map(|(packet_id, place)| {
+            Ok(Unacknowledged {
+                packet_id: PacketId::new(packet_id).ok_or(content("packet identifier 0"))?,
+                place: place_of(place),
+            })
+        });
+        let subscriptions = stored.subscriptions.into_iter().map(|subscription| {
+            let filter = Utf8String::try_from(subscription.filter).ok();
+            let filter = filter.and_then(|filter| TopicFilter::new(filter).ok());
+            let subscribed = Subscribed {
+                options: options_of(subscription.options).ok_or(content("unknown options"))?,
+                identifier: SubscriptionIdentifier::new(subscription.identifier),
+                from: CommitNumber(subscription.from),
+            };
+            Ok((filter.ok_or(content("an invalid topic filter"))?, subscribed))
+        });
+        Ok(Self {
+            lifetime: Lifetime::of_seconds(stored.lifetime_seconds),
+            connection: match stored.connection {
+                StoredConnection::Open { checkpoint } => LastConnection::Open { checkpoint },
+                StoredConnection::Ended { at_ms, era } => LastConnection::Ended { at_ms, era },
+            },
+            next: place_of(stored.next),
+            again: again.collect::<Result<_, RecordError>>()?,
+            subscriptions: subscriptions.collect::<Result<_, RecordError>>()?,
+        })
+    }
+}
+
+pub(crate) fn stored_place(place: Place) -> StoredPlace {
+    let LogPartition { log, partition } = place.partition;
+    (place.commit.0, log.0, partition.0, place.offset.0)
+}
+
+pub(crate) fn place_of((commit, log, partition, offset): StoredPlace) -> Place {
+    Place {
+        commit: CommitNumber(commit),
+        partition: LogPartition {
+            log: LogId(log),
+            partition: PartitionId(partition),
+        },
+        offset: Offset(offset),
+    }
+}
+
+fn bits_of(options: SubscriptionOptions) -> u8 {
+    let set = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
+    options.qos as u8
+        | set(options.no_local, NO_LOCAL)
+        | set(options.retain_as_published, RETAIN_AS_PUBLISHED)
+        | (options.retain_handling as u8) << RETAIN_HANDLING_SHIFT
+}
+
+fn options_of(bits: u8) -> Option<SubscriptionOptions> {
+    Some(SubscriptionOptions {
+        qos: QoS::from_bits(bits & QOS)?,
+        no_local: bits & NO_LOCAL != 0,
+        retain_as_published: bits & RETAIN_AS_PUBLISHED != 0,
+        retain_handling: match bits >> RETAIN_HANDLING_SHIFT {
+            0 => RetainHandling::Send,
+            1 => RetainHandling::SendIfNew,
+            2 => RetainHandling::DoNotSend,
+            _ => return None,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn place(commit: u64) -> Place {
+        place_of((commit, 2, 3, 40))
+    }
+
+    fn record() -> SessionRecord {
+        let subscribed = |qos, identifier| Subscribed {
+            options: SubscriptionOptions {
+                qos,
+                retain_handling: RetainHandling::DoNotSend,
+                no_local: true,
+                ..SubscriptionOptions::default()
+            },
+            identifier: SubscriptionIdentifier::new(identifier),
+            from: CommitNumber(9),
+        };
+        SessionRecord {
+            lifetime: Lifetime::Unlimited,
+            connection: LastConnection::Ended { at_ms: -5, era: 3 },
+            next: place(7),
+            again: vec![Unacknowledged {
+                place: place(5),
+                packet_id: PacketId::MIN,
+            }],
+            subscriptions: vec![
+                ("a/+".parse().unwrap(), subscribed(QoS::AtLeastOnce, 0)),
+                ("#".parse().unwrap(), subscribed(QoS::ExactlyOnce, 77)),
+            ],
+        }
+    }
+
+    #[test]
+    fn record_comes_back() {
+        let record = record();
+        let stored = record.to_stored();
+        assert_eq!(SessionRecord::from_stored(&stored).unwrap(), record);
+        let open = SessionRecord {
+            connection: LastConnection::Open { checkpoint: 8 },
+            ..record
+        };
+        assert_eq!(SessionRecord::from_stored(&open.to_stored()).unwrap(), open);
+    }
+
+    /// It stands in the files of every gateway.
+    #[test]
+    fn stored_form_does_not_change() {
+        let stored = record().to_stored();
+        assert_eq!(
+            stored,
+            [
+                1, 255, 255, 255, 255, 15, 1, 9, 3, 7, 2, 3, 40, 1, 1, 5, 2, 3, 40, 2, 3, b'a',
+                b'/', b'+', 0b10_0101, 0, 9, 1, b'#', 0b10_0110, 77, 9
+            ]
+        );
+    }
+
+    #[test]
+    fn record_of_a_later_version_is_named() {
+        let error = SessionRecord::from_stored(&[2, 0]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the record has version 2, this program reads 1"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let with_version = [&[VERSION], bytes.as_slice()].concat();
+            let _ = SessionRecord::from_stored(&bytes);
+            let _ = SessionRecord::from_stored(&with_version);
+        }
+    }
+}
