@@ -167,6 +167,7 @@ fn look_at_recovery(store: &Store, expected: &Expectation, examined: &mut Examin
             RecoveryEvent::UnfinishedCommit { .. } => continue,
             RecoveryEvent::MetadataMissing => "metadata missing",
             RecoveryEvent::MetadataQuarantined { .. } => "metadata in quarantine",
+            RecoveryEvent::ColdEntriesLost { .. } => "cold entries lost",
             RecoveryEvent::SegmentQuarantined { .. } => "segment in quarantine",
             RecoveryEvent::SegmentCut { .. } => "segment cut",
             RecoveryEvent::SegmentMissing { .. } => "segment missing",

@@ -34,6 +34,7 @@
 
 mod age;
 mod clock;
+mod cold;
 mod commit;
 mod damaged_segments;
 mod database;
@@ -107,9 +108,9 @@ pub use repair::{RepairError, RepairStep, plan_repair, repair};
 pub use salvage::{QuarantineError, Salvaged};
 pub use segment::ScanError;
 pub use store::{
-    AppendError, Appended, Health, KeptBy, LogInSegment, OldestSegment, OpenError, Pin, PinLag,
-    RecoveredRetained, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Stage, Store, StoreCounters,
-    StoreOptions, StoreStatus, StoreThreads, SyncProblem,
+    AppendError, Appended, Health, JOURNAL_ENTRIES_BYTES_MAX, KeptBy, LogInSegment, OldestSegment,
+    OpenError, Pin, PinLag, RecoveredRetained, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Stage, Store,
+    StoreCounters, StoreOptions, StoreStatus, StoreThreads, SyncProblem,
 };
 pub use verify::{Finding, FindingKind, Severity, Verified, VerifyProgress};
 pub use view::View;

@@ -1,4 +1,5 @@
-//! The metadata database: what changes rarely and may be large. Segment index and retained messages.
+//! The metadata database: what changes rarely and may be large. Segment index, retained messages, and
+//! the home of cold journal entries, which is `crate::cold`.
 //!
 //! Not for: anything that must agree with the log to the record, see `crate::journal`.
 //!
@@ -18,6 +19,7 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 
+use crate::cold::ColdHome;
 use crate::encoding::{EncodingError, Stored as _};
 use crate::fence::{self, FenceError};
 use crate::ids::{CommitNumber, EraId, SegmentId};
@@ -50,16 +52,20 @@ pub(crate) struct Metadata {
     database: sled::Db,
     segments: sled::Tree,
     retained: sled::Tree,
+    /// The home of cold journal entries.
+    pub(crate) cold: ColdHome,
 }
 
 impl Metadata {
     pub(crate) fn new(database: sled::Db) -> Result<Self, MetadataError> {
         let segments = database.open_tree("segments")?;
         let retained = database.open_tree("retained")?;
+        let cold = ColdHome::open(&database)?;
         Ok(Self {
             database,
             segments,
             retained,
+            cold,
         })
     }
 
@@ -172,7 +178,7 @@ impl Metadata {
 
 /// Why a single value is passed over.
 #[derive(Debug, thiserror::Error)]
-enum Unreadable {
+pub(crate) enum Unreadable {
     #[error("its pieces do not belong together")]
     Torn,
     #[error(transparent)]
@@ -219,7 +225,8 @@ pub(crate) fn put(tree: &sled::Tree, key: &[u8], value: &[u8]) -> Result<(), Met
     remove_pieces(tree, key, count)
 }
 
-fn remove(tree: &sled::Tree, key: &[u8]) -> Result<(), MetadataError> {
+/// Removes the value under `key`, if there is one.
+pub(crate) fn remove(tree: &sled::Tree, key: &[u8]) -> Result<(), MetadataError> {
     remove_pieces(tree, key, 0)
 }
 
@@ -235,6 +242,23 @@ fn remove_pieces(tree: &sled::Tree, key: &[u8], from: usize) -> Result<(), Metad
         }
     }
     Ok(())
+}
+
+/// The value under `key`, if there is anything of one. Nobody else may write it meanwhile.
+pub(crate) fn get(
+    tree: &sled::Tree,
+    key: &[u8],
+) -> Result<Option<Result<Vec<u8>, Unreadable>>, MetadataError> {
+    let (first, last) = (piece_key(key, 0), piece_key(key, usize::MAX));
+    let mut pieces = Vec::new();
+    for piece in tree.range(first.as_slice()..=last.as_slice()) {
+        let (found, piece) = piece?;
+        if found.len() == first.len() {
+            pieces.push(piece);
+        }
+    }
+    let value = (!pieces.is_empty()).then(|| whole(&pieces).ok_or(Unreadable::Torn));
+    Ok(value)
 }
 
 fn piece_key(key: &[u8], index: usize) -> Vec<u8> {

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::cold::ColdLoss;
 use crate::commit::CommitError;
 use crate::database::DatabaseError;
 use crate::folder::Folder;
@@ -147,6 +148,7 @@ pub(crate) fn recover(folder: &Folder, room: Room) -> Result<Recovered, Recovery
     if !has_index && !recovered.sealed.is_empty() && !recovered.events.iter().any(told) {
         recovered.events.push(RecoveryEvent::MetadataMissing);
     }
+    recovered.settle_cold()?;
     recovered.metadata.flush()?;
     Ok(recovered)
 }
@@ -242,6 +244,16 @@ impl Recovered {
         let lost_ends = std::mem::take(&mut self.lost_ends);
         self.read_segment(folder, newest, false)?;
         self.lost_ends += lost_ends;
+        Ok(())
+    }
+
+    /// Compares the home of cold entries with what the journal says of it.
+    fn settle_cold(&mut self) -> Result<(), RecoveryError> {
+        let cold = &self.metadata.cold;
+        if let Some(ColdLoss { held, found }) = cold.settle(&mut self.journal, self.last_commit)? {
+            self.events
+                .push(RecoveryEvent::ColdEntriesLost { held, found });
+        }
         Ok(())
     }
 

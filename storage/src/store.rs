@@ -4,6 +4,7 @@
 //! Callers may be on any thread; [`Store::append`] encodes and returns, it never waits for flash.
 
 mod candidates;
+mod cold;
 mod committer;
 mod counters;
 mod evacuation_failures;
@@ -47,6 +48,9 @@ pub use shared::StoreStatus;
 pub const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
 /// See [`SEGMENT_BYTES_MIN`]; `crate::ids::OFFSET_LEAP` depends on it.
 pub const SEGMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Bytes of journal entries, with their keys, that one commit takes at a caller's wish.
+pub const JOURNAL_ENTRIES_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// How a store is to work.
 #[derive(Clone)]
@@ -145,8 +149,9 @@ pub enum AppendError {
     /// Too much waits for the committer; try again after its next commit.
     #[error("too much waits for the committer")]
     QueueFull,
-    /// No record can be so large.
-    #[error("a message of {bytes} bytes is too large for a record")]
+    /// No record can be so large; or the journal entries have more than
+    /// [`JOURNAL_ENTRIES_BYTES_MAX`], or one that is cold has a key of more than 1024 bytes.
+    #[error("{bytes} bytes are too large for a record, or for entries of the journal")]
     TooLarge {
         /// Its size.
         bytes: usize,
@@ -261,7 +266,23 @@ impl Store {
         key: &[u8],
         message: &Message,
     ) -> Result<Appended, AppendError> {
-        self.shared.append(log, key, message)
+        self.shared.append(log, key, message, Vec::new())
+    }
+
+    /// As [`Self::append`], and sets or, with `None`, removes journal entries with the same commit: the
+    /// record is there after a crash exactly if they are. [`Self::journal_entry`] shows them when they
+    /// are durable.
+    ///
+    /// # Errors
+    /// Nothing of it is taken, for the reason given.
+    pub fn append_with(
+        &self,
+        log: LogId,
+        key: &[u8],
+        message: &Message,
+        entries: Vec<(JournalKey, Option<Vec<u8>>)>,
+    ) -> Result<Appended, AppendError> {
+        self.shared.append(log, key, message, entries)
     }
 
     /// The newest commit that is durable.
@@ -354,12 +375,14 @@ impl Store {
         CommitReader::new(Arc::clone(&self.shared), from)
     }
 
-    /// The value of a journal entry, as it is on flash.
+    /// The value of a journal entry, as it is on flash. One of a cold kind may have to be read from
+    /// there; if that fails it is told in the log, and there is none.
     pub fn journal_entry(&self, key: &JournalKey) -> Option<Vec<u8>> {
-        self.shared.state().journal.get(key).map(<[u8]>::to_vec)
+        self.shared.entry(key)
     }
 
-    /// The journal entries of a kind, as they are on flash.
+    /// The journal entries of a kind, as they are on flash. Of a cold kind, only what changed last
+    /// stands in the journal, removals as empty values: see [`Self::cold_entries`].
     pub fn journal_entries(&self, kind: JournalKind) -> Vec<(JournalKey, Vec<u8>)> {
         let state = self.shared.state();
         state
@@ -380,7 +403,20 @@ impl Store {
         value: Option<Vec<u8>>,
         within: Duration,
     ) -> Result<CommitNumber, AppendError> {
-        self.shared.put(key, value, within)
+        self.shared.put(vec![(key, value)], within)
+    }
+
+    /// As [`Self::put_journal_entry`], of several, all with the same commit. Of a cold kind an empty
+    /// value removes the entry. Nothing holds back who puts without waiting for the commit.
+    ///
+    /// # Errors
+    /// As there; or they are too large for one commit, and none is taken.
+    pub fn put_journal_entries(
+        &self,
+        entries: Vec<(JournalKey, Option<Vec<u8>>)>,
+        within: Duration,
+    ) -> Result<CommitNumber, AppendError> {
+        self.shared.put(entries, within)
     }
 
     /// Writes down records that are lost, with the next commit; and, in the same commit, the entry

@@ -1,5 +1,5 @@
 //! Reading everything that is on flash and telling what is wrong with it: segments, index, gap
-//! ledger, retained messages, and the files beside them.
+//! ledger, retained messages, cold journal entries, and the files beside them.
 //!
 //! It goes segment by segment, keeps nothing of what it read but one offset a partition, tells what
 //! it finds at once, and stops when it is told to. It sees what was durable when it began; what
@@ -68,6 +68,8 @@ pub enum FindingKind {
     Manifest,
     /// Retained messages in the metadata.
     Retained,
+    /// Cold journal entries (sessions) in the metadata.
+    Cold,
     /// MARK, the witness of how far the log was durable.
     Mark,
     /// A value that sled keeps in a file that it never syncs.
@@ -91,6 +93,7 @@ impl FindingKind {
             Self::Journal => "journal",
             Self::Manifest => "manifest",
             Self::Retained => "retained",
+            Self::Cold => "cold",
             Self::Mark => "mark",
             Self::Blob => "blob",
             Self::Quarantine => "quarantine",
@@ -179,6 +182,8 @@ pub struct Verified {
     pub records: u64,
     /// Retained messages in the metadata.
     pub retained: u64,
+    /// Cold journal entries (sessions) in the metadata.
+    pub cold: u64,
     /// Entries of the gap ledger.
     pub gaps: u64,
     /// Findings that are only worth knowing.
@@ -272,6 +277,7 @@ impl Verifier<'_> {
             self.find(finding)?;
         }
         self.retained()?;
+        self.cold()?;
         self.all_segments()?;
         for finding in self.accounts.finish(self.shared) {
             self.find(finding)?;
@@ -294,6 +300,20 @@ impl Verifier<'_> {
             Err(error) => self.find(wrong(format!("retained messages cannot be read: {error}"))),
             Ok((retained, problems)) => {
                 self.verified.retained = retained;
+                for problem in problems {
+                    self.find(wrong(problem))?;
+                }
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    fn cold(&mut self) -> ControlFlow<()> {
+        let wrong = |what: String| Finding::new(Severity::Error, FindingKind::Cold, what);
+        match self.shared.metadata.cold.check() {
+            Err(error) => self.find(wrong(format!("cold entries cannot be read: {error}"))),
+            Ok((cold, problems)) => {
+                self.verified.cold = cold;
                 for problem in problems {
                     self.find(wrong(problem))?;
                 }

@@ -22,8 +22,24 @@ pub enum JournalKind {
     BridgeStream = 6,
     /// A route's frozen mapping. Owner: the bridge.
     BridgeRoute = 7,
+    /// A session that outlives its connection, by its client. Cold. Owner: the broker.
+    Session = 8,
+    /// A QoS 2 message that was taken and not yet released by its publisher. Owner: the broker.
+    Received = 9,
     /// What the flash took on a day, by the day. Owner: `crate::flash`.
     Flash = 10,
+    /// QoS 2 messages on their way to a client, by the client. Owner: the broker.
+    Delivery = 11,
+    /// How far the sessions that are attached have come. Owner: the broker.
+    Checkpoint = 12,
+    /// What the home of the cold entries holds. Owner: `crate::cold`.
+    ColdHome = 13,
+}
+
+impl JournalKind {
+    /// Every kind that is cold: of which there may be many entries that hardly ever change, so that
+    /// they do not stay in the journal. See `crate::cold`.
+    pub(crate) const COLD: [Self; 1] = [Self::Session];
 }
 
 /// Name of a journal entry: its kind and what tells it from others of its kind.
@@ -44,6 +60,21 @@ impl JournalKey {
     /// What follows the kind.
     pub fn rest(&self) -> &[u8] {
         self.0.get(1..).unwrap_or_default()
+    }
+
+    /// The key that is stored as `bytes`.
+    pub(crate) fn of_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// Its kind as it is stored.
+    pub(crate) fn kind(&self) -> u8 {
+        self.0.first().copied().unwrap_or(0)
+    }
+
+    /// Whether it is an entry of a cold kind.
+    pub(crate) fn is_cold(&self) -> bool {
+        JournalKind::COLD.into_iter().any(|kind| self.is(kind))
     }
 
     /// The key before every one of `kind`, for range look-ups.

@@ -183,6 +183,29 @@ mod tests {
         );
     }
 
+    /// Likewise those of the kinds.
+    #[test]
+    fn stored_numbers_of_kinds_do_not_change() {
+        let kinds = [
+            (JournalKind::Identity, 1),
+            (JournalKind::Era, 2),
+            (JournalKind::Span, 3),
+            (JournalKind::Log, 4),
+            (JournalKind::Gap, 5),
+            (JournalKind::BridgeStream, 6),
+            (JournalKind::BridgeRoute, 7),
+            (JournalKind::Session, 8),
+            (JournalKind::Received, 9),
+            (JournalKind::Flash, 10),
+            (JournalKind::Delivery, 11),
+            (JournalKind::Checkpoint, 12),
+            (JournalKind::ColdHome, 13),
+        ];
+        for (kind, number) in kinds {
+            assert_eq!(kind as u8, number, "{kind:?}");
+        }
+    }
+
     /// The numbers stand in the files of every gateway.
     #[test]
     fn stored_numbers_of_operations_do_not_change() {

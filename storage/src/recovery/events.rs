@@ -15,6 +15,14 @@ pub enum RecoveryEvent {
     },
     /// The metadata was empty or not there; it was made again from the segments.
     MetadataMissing,
+    /// Cold journal entries (sessions) whose home was the metadata are lost, or are of an earlier
+    /// state: it was damaged, or made again from the segments, which do not have them.
+    ColdEntriesLost {
+        /// How many it held.
+        held: u64,
+        /// How many are there.
+        found: u64,
+    },
     /// A segment could not be opened and was put aside.
     SegmentQuarantined {
         /// Which.
@@ -67,9 +75,10 @@ pub enum RecoveryEvent {
 
 impl RecoveryEvent {
     /// The kinds of events, one word each, for labels of metrics.
-    pub const KINDS: [&str; 10] = [
+    pub const KINDS: [&str; 11] = [
         "metadata_missing",
         "metadata_quarantined",
+        "cold_entries_lost",
         "segment_quarantined",
         "segment_cut",
         "segment_missing",
@@ -85,6 +94,7 @@ impl RecoveryEvent {
         match self {
             Self::MetadataMissing => "metadata_missing",
             Self::MetadataQuarantined { .. } => "metadata_quarantined",
+            Self::ColdEntriesLost { .. } => "cold_entries_lost",
             Self::SegmentQuarantined { .. } => "segment_quarantined",
             Self::SegmentCut { .. } => "segment_cut",
             Self::SegmentMissing { .. } => "segment_missing",
@@ -119,6 +129,13 @@ impl fmt::Display for RecoveryEvent {
             }
             Self::MetadataMissing => {
                 f.write_str("metadata was missing and was made again from the log")
+            }
+            Self::ColdEntriesLost { held, found } => {
+                write!(
+                    f,
+                    "metadata lost sessions: it held {held}, {found} are there, some of which may be of \
+                     an earlier state; those that changed last are in the log"
+                )
             }
             Self::SegmentQuarantined { segment, reason } => {
                 write!(f, "segment {segment} was put into quarantine: {reason}")

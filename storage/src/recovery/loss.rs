@@ -147,9 +147,9 @@ impl Recovered {
 
     /// Notices an end that sled has cut off without a word. Without MARK nothing says that there is none.
     pub(super) fn compare_with_mark(&mut self, mark_is_whole: bool) {
-        let (last_commit, durable) = (self.last_commit, self.mark.commit());
+        let (last_commit, durable) = (self.last_commit, self.known_durable());
         let event = match mark_is_whole {
-            true if last_commit < durable => RecoveryEvent::EndLost {
+            _ if last_commit < durable => RecoveryEvent::EndLost {
                 last_commit,
                 durable,
             },
@@ -160,6 +160,12 @@ impl Recovered {
             self.lost_ends = 1;
             self.events.push(event);
         }
+    }
+
+    /// The newest commit that MARK, or the home of cold entries, knows to have been durable.
+    fn known_durable(&self) -> CommitNumber {
+        let moved = self.metadata.cold.state().as_of;
+        self.mark.commit().max(moved)
     }
 
     /// The ends, as the index knows them, of partitions that no journal is left of.
@@ -188,7 +194,7 @@ impl Recovered {
         let index = ends.values().map(|end| end.0.div_ceil(OFFSET_LEAP));
         // What the lost ends held came behind what the index knows.
         let index = index.max().map(|span| span + u64::from(self.lost_ends));
-        let mark = self.mark.commit().0 / OFFSET_LEAP + 1;
+        let mark = self.known_durable().0 / OFFSET_LEAP + 1;
         let mark = self.has_no_journal().then_some(mark);
         let floor = index.max(mark).map(u32::try_from);
         // A number that no span can have comes from nothing that was written by us.
@@ -198,7 +204,7 @@ impl Recovered {
     /// The commit after which the log goes on, above all that is known. Without any journal it keeps
     /// step with the spans: MARK has to tell them apart once more after the next such loss.
     pub(crate) fn last_commit_after(&self, leap: u64) -> CommitNumber {
-        let (last, mark) = (self.last_commit.0, self.mark.commit().0);
+        let (last, mark) = (self.last_commit.0, self.known_durable().0);
         CommitNumber(match self.has_no_journal() {
             true => last.max(mark) + leap,
             false => mark.max(last + leap),

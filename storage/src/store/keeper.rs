@@ -18,6 +18,7 @@ use crate::mark::Mark;
 use crate::metadata::{MetadataError, SegmentState};
 use crate::segment_name::SegmentName;
 use crate::store::candidates::candidates;
+use crate::store::cold::move_cold;
 use crate::store::committer::{RetainedOfSegment, poison};
 use crate::store::evacuation_failures::{EvacuationFailures, Verdict};
 use crate::store::evacuations::Done;
@@ -135,7 +136,8 @@ fn look_around(shared: &Arc<Shared>, upkeep: &mut Upkeep) -> Result<(), Metadata
     shared.prepare_segment();
     shared.segments.close_idle();
     free_memory::release_what_is_left();
-    Ok(())
+    // Last: whatever keeps it from it, the journal has the entries, and the rest must go on.
+    move_cold(shared)
 }
 
 /// Refuses publishes before the disk is full, and takes them again when there is room.

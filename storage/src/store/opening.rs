@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use crate::clock::{Era, RELEASE_TIME_MS};
 use crate::database::DatabaseError;
@@ -129,6 +130,7 @@ impl Store {
             beginning.last_commit,
             beginning.eras,
         );
+        state.note_recovered_cold(Instant::now());
         let urgent = beginning.urgent;
         for operation in beginning.operations {
             state.accompany(operation);

@@ -32,7 +32,7 @@ use crate::store::flash_account::FlashAccount;
 use crate::store::keeper::ToSeal;
 use crate::store::oldest_segment::{self, OldestSegment, Seen};
 use crate::store::pins::Pins;
-use crate::store::state::State;
+use crate::store::state::{Entries, State};
 use crate::store::{AppendError, Appended, Health, RecoveredRetained, StoreOptions};
 
 type Listener = Box<dyn Fn() + Send + Sync>;
@@ -186,11 +186,12 @@ impl Shared {
         log: LogId,
         key: &[u8],
         message: &Message,
+        entries: Entries,
     ) -> Result<Appended, AppendError> {
         let mut state = self.state();
         let timestamp_ms = provisional_now(&state, &self.options);
         let due = state.next_due();
-        let appended = state.append(log, key, message, timestamp_ms, Instant::now());
+        let appended = state.append(log, key, message, entries, timestamp_ms, Instant::now());
         let is_earlier = state.next_due() != due;
         drop(state);
         // The committer looks before it sleeps: it need not hear of every record.
@@ -202,16 +203,15 @@ impl Shared {
 
     pub(crate) fn put(
         &self,
-        key: JournalKey,
-        value: Option<Vec<u8>>,
+        entries: Entries,
         within: Duration,
     ) -> Result<CommitNumber, AppendError> {
         let mut state = self.state();
         check_journal(&state.health)?;
-        let commit = state.put(key, value, Instant::now(), within);
+        let commit = state.put_all(entries, Instant::now(), within);
         drop(state);
         self.work.notify_one();
-        Ok(commit)
+        commit
     }
 
     pub(crate) fn freeze_era(&self, id: EraId) -> Result<CommitNumber, AppendError> {

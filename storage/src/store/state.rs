@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::clock::Era;
+use crate::cold::COLD_KEY_BYTES_MAX;
 use crate::encoding::Stored as _;
 use crate::gap::{GAPS_MAX, Gap, oldest_pair};
 use crate::identity::Span;
@@ -17,8 +18,9 @@ use crate::journal::{JournalKey, JournalKind, JournalState, Operation};
 use crate::logs::Log;
 use crate::message::Message;
 use crate::partitioner::partition_for_key;
+use crate::store::cold::ColdChanges;
 use crate::store::open_commit::OpenCommit;
-use crate::store::{AppendError, Appended, Health};
+use crate::store::{AppendError, Appended, Health, JOURNAL_ENTRIES_BYTES_MAX};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -49,6 +51,24 @@ pub(crate) struct State {
     pub(crate) linger: Duration,
     /// With which commit an era was frozen in this process.
     frozen_with: BTreeMap<EraId, CommitNumber>,
+    /// Cold entries that the journal has.
+    pub(crate) cold: ColdChanges,
+}
+
+/// Journal entries that are set, or with `None` removed.
+pub(crate) type Entries = Vec<(JournalKey, Option<Vec<u8>>)>;
+
+/// Bytes of entries that are to be in one commit.
+fn size_of_entries(entries: &Entries) -> Result<usize, AppendError> {
+    let size = |(key, value): &(JournalKey, Option<Vec<u8>>)| {
+        key.size_bytes() + value.as_ref().map_or(0, Vec::len)
+    };
+    let bytes = entries.iter().map(size).sum();
+    let is_long = |key: &JournalKey| key.is_cold() && key.rest().len() > COLD_KEY_BYTES_MAX;
+    if bytes > JOURNAL_ENTRIES_BYTES_MAX || entries.iter().any(|(key, _)| is_long(key)) {
+        return Err(AppendError::TooLarge { bytes });
+    }
+    Ok(bytes)
 }
 
 /// When the committer has something to do.
@@ -105,15 +125,18 @@ impl State {
             queued_bytes: 0,
             linger: Duration::ZERO,
             frozen_with: BTreeMap::new(),
+            cold: ColdChanges::default(),
         }
     }
 
-    /// Gives the record of `message` its place in the open commit.
+    /// Gives the record of `message` its place in the open commit, and `entries` theirs in the same
+    /// one; or takes nothing of it.
     pub(crate) fn append(
         &mut self,
         log: LogId,
         key: &[u8],
         message: &Message,
+        entries: Entries,
         timestamp_ms: i64,
         now: Instant,
     ) -> Result<Appended, AppendError> {
@@ -137,7 +160,7 @@ impl State {
         };
         let due = now + options.commit_within(self.linger);
         // What is larger than a commit may wait alone, so that a limit never refuses for good.
-        let size = message.size_bytes();
+        let size = message.size_bytes() + size_of_entries(&entries)?;
         if self.queued_bytes > 0 && self.queued_bytes + size > self.limits.queue_bytes {
             // Who waits for room must not wait for the interval of an unhurried log.
             self.open.hurry(now);
@@ -152,6 +175,7 @@ impl State {
             self.open.append(partition, next, fields, message.retain)
         });
         appended.map_err(|_| AppendError::TooLarge { bytes: size })?;
+        self.put_in_open(entries, now);
         self.queued_bytes += self.open.bytes() - before;
         self.next_offsets.insert(partition, next.advanced(1));
         self.open.hurry(due);
@@ -180,6 +204,31 @@ impl State {
         within: Duration,
     ) -> CommitNumber {
         self.in_open(now + within, |open| open.put(key, value))
+    }
+
+    /// Sets or removes journal entries, all with the same commit, which leaves within `within`.
+    pub(crate) fn put_all(
+        &mut self,
+        entries: Entries,
+        now: Instant,
+        within: Duration,
+    ) -> Result<CommitNumber, AppendError> {
+        let size = size_of_entries(&entries)?;
+        if !self.open.is_empty() && self.open.bytes() + size > self.limits.commit_bytes {
+            self.close_open();
+        }
+        let before = self.open.bytes();
+        self.put_in_open(entries, now);
+        self.queued_bytes += self.open.bytes() - before;
+        self.open.hurry(now + within);
+        Ok(self.open.number())
+    }
+
+    fn put_in_open(&mut self, entries: Entries, now: Instant) {
+        for (key, value) in entries {
+            let value = self.cold.note(&key, value, self.open.number(), now);
+            self.open.put(key, value);
+        }
     }
 
     /// Puts `gap` into the ledger, as an entry of its own or as the continuation of one, together

@@ -144,6 +144,7 @@ fn summary(verified: &VerifiedView) -> String {
         batches,
         records,
         retained,
+        cold,
         gaps,
         notes,
         warnings,
@@ -152,7 +153,7 @@ fn summary(verified: &VerifiedView) -> String {
     let bytes = megabytes(*bytes);
     format!(
         "read {segments} segments, {bytes}: {commits} commits, {batches} batches, {records} records; \
-         {retained} retained messages in the metadata, {gaps} gaps written down\n\
+         {retained} retained messages and {cold} sessions in the metadata, {gaps} gaps written down\n\
          {errors} errors, {warnings} warnings, {notes} notes\n"
     )
 }

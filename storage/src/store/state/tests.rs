@@ -42,7 +42,7 @@ fn append(state: &mut State, log: u16, size: usize, now: Instant) -> Result<Appe
         payload: vec![0; size].into(),
         ..Message::default()
     };
-    state.append(LogId(log), b"k", &message, 0, now)
+    state.append(LogId(log), b"k", &message, vec![], 0, now)
 }
 
 /// How long after `now` the next commit is due.
