@@ -123,6 +123,7 @@ impl Router {
             self.counters.sessions_offline.replace(1, 0);
         }
         *state.attached.borrow_mut() = Some(Rc::clone(session));
+        self.write_session(state);
         let filters = state.filters.borrow();
         if filters.is_empty() && state.outbound.borrow().mailbox_messages() == 0 {
             return;
@@ -191,12 +192,15 @@ impl Router {
             .add(DropCause::MailboxFull, lost as u64);
         state.expires_at.set(now.checked_add(time));
         state.is_offline.set(true);
+        self.write_session(state);
         self.counters.sessions_offline.replace(0, 1);
     }
 
     /// Ends a session that has no connection: nothing is left of it.
     pub(crate) fn end_session(&self, state: &Rc<SessionState>) {
         self.sessions.borrow_mut().remove(state);
+        state.has_ended.set(true);
+        self.write_session(state);
         state.expires_at.set(None);
         if state.is_offline.take() {
             self.counters.sessions_offline.replace(1, 0);
@@ -207,7 +211,10 @@ impl Router {
     pub(crate) async fn watch_sessions(self: Rc<Self>) {
         while self.stage() < Stage::Closing {
             tokio::select! {
-                () = tokio::time::sleep(EXPIRY_INTERVAL) => self.expire_sessions(now()),
+                () = tokio::time::sleep(EXPIRY_INTERVAL) => {
+                    self.expire_sessions(now());
+                    self.write_checkpoint(now());
+                }
                 () = self.reached(Stage::Closing) => {}
             }
         }

@@ -22,6 +22,7 @@ impl Router {
         while self.stage() < Stage::Closing {
             self.store_changed.notified().await;
             self.work_off_commits(store.durable()).await;
+            self.work_off_after(now(), store.durable());
             self.announcements.set(self.announcements.get() + 1);
             self.behind_changed.notify_one();
             match store.health() {

@@ -54,6 +54,7 @@ mod retained_delivery;
 mod route;
 mod router;
 mod session;
+mod session_keeping;
 mod session_record;
 mod signal;
 mod subscribe;

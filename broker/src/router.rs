@@ -27,6 +27,7 @@ use crate::publication::Publication;
 use crate::retained::RetainedMessages;
 use crate::route::{Route, RouteCache, recipients};
 use crate::session::{Session, SessionState, Sessions};
+use crate::session_keeping::{AfterCommit, Checkpoints};
 use crate::subscriptions::Subscriptions;
 use crate::will::WaitingWills;
 
@@ -54,6 +55,9 @@ pub(crate) struct Router {
     pub(crate) worked_off: Cell<CommitNumber>,
     /// The newest commit that something was appended to.
     pub(crate) newest_appended: Cell<CommitNumber>,
+    /// What waits for commits that nobody publishes with.
+    pub(crate) after_commit: RefCell<VecDeque<(CommitNumber, AfterCommit)>>,
+    pub(crate) checkpoints: RefCell<Checkpoints>,
     /// Sessions that are read for.
     pub(crate) behind: RefCell<VecDeque<Rc<SessionState>>>,
     /// There may be something to read for one of them.
@@ -112,6 +116,8 @@ impl Router {
             machine_options: Arc::new(limits.machine_options()),
             worked_off: Cell::new(durable.unwrap_or_default()),
             newest_appended: Cell::new(durable.unwrap_or_default()),
+            after_commit: RefCell::default(),
+            checkpoints: RefCell::default(),
             behind: RefCell::default(),
             behind_changed: Notify::new(),
             retained: RefCell::new(retained),
@@ -140,6 +146,7 @@ impl Router {
             next_client_id: Cell::new(1),
         };
         router.restore_retained();
+        router.restore_sessions(now());
         router
     }
 
@@ -283,7 +290,7 @@ impl Router {
     pub(crate) async fn drained(&self) {
         loop {
             let progress = self.progress.notified();
-            if self.pending.borrow().tickets() == 0 {
+            if self.pending.borrow().tickets() == 0 && self.after_commit.borrow().is_empty() {
                 return;
             }
             progress.await;

@@ -49,6 +49,10 @@ pub(crate) struct SessionState {
     pub(crate) attached: RefCell<Option<Rc<Session>>>,
     /// When it ends if nobody comes back.
     pub(crate) expires_at: Cell<Option<Instant>>,
+    /// There is a record of it on flash.
+    pub(crate) is_written: Cell<bool>,
+    /// Nothing is to be left of it.
+    pub(crate) has_ended: Cell<bool>,
     /// It has no connection, and goes on without.
     pub(crate) is_offline: Cell<bool>,
     /// It stands in the list of those that are read for.
@@ -108,6 +112,8 @@ impl SessionState {
             outbound: RefCell::new(outbound),
             attached: RefCell::default(),
             expires_at: Cell::new(None),
+            is_written: Cell::new(false),
+            has_ended: Cell::new(false),
             is_offline: Cell::new(false),
             is_read_for: Cell::new(false),
         }
@@ -120,6 +126,10 @@ impl SessionState {
     /// Whether it outlives its connection.
     pub(crate) fn is_persistent(&self) -> bool {
         self.lifetime.get() != Lifetime::Connection
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached.borrow().is_some()
     }
 
     /// The connection that it has now.

@@ -89,7 +89,7 @@ enum StoredConnection {
 }
 
 /// Commit, log, partition, offset.
-type StoredPlace = (u64, u16, u16, u64);
+pub(crate) type StoredPlace = (u64, u16, u16, u64);
 
 #[derive(Serialize, Deserialize)]
 struct StoredSubscription {
@@ -153,7 +153,10 @@ impl SessionRecord {
                 identifier: SubscriptionIdentifier::new(subscription.identifier),
                 from: CommitNumber(subscription.from),
             };
-            Ok((filter.ok_or(content("an invalid topic filter"))?, subscribed))
+            Ok((
+                filter.ok_or(content("an invalid topic filter"))?,
+                subscribed,
+            ))
         });
         Ok(Self {
             lifetime: Lifetime::of_seconds(stored.lifetime_seconds),

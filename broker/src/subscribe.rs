@@ -19,6 +19,7 @@ use mqtt::{
 
 use crate::client::Client;
 use crate::session::{Session, Subscribed};
+use crate::session_keeping::AfterCommit;
 use crate::subscriptions::Entry;
 
 /// What will be asked of the log under these filters is not there yet.
@@ -45,10 +46,8 @@ impl Client {
             )
             .collect();
         self.router.forget_routes();
-        let mut machine = self.connection.machine.borrow_mut();
-        if let Err(error) = machine.complete_subscribe(now, ticket, codes) {
-            tracing::error!(%error, "SUBSCRIBE was not answered.");
-        }
+        let answer = AfterCommit::Subscribed(Rc::clone(&self.connection), ticket, codes);
+        self.router.when_written(now, &session.state, answer);
     }
 
     /// Whether the client may have a subscription with this filter.
@@ -126,10 +125,8 @@ impl Client {
             .map(|filter| self.unsubscribe(&session, filter))
             .collect();
         self.router.forget_routes();
-        let mut machine = self.connection.machine.borrow_mut();
-        if let Err(error) = machine.complete_unsubscribe(now, ticket, codes) {
-            tracing::error!(%error, "UNSUBSCRIBE was not answered.");
-        }
+        let answer = AfterCommit::Unsubscribed(Rc::clone(&self.connection), ticket, codes);
+        self.router.when_written(now, &session.state, answer);
     }
 
     fn unsubscribe(&mut self, session: &Session, filter: &TopicFilter) -> ReasonCode {

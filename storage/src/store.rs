@@ -455,6 +455,12 @@ impl Store {
             .is_some_and(|(_, era)| era.is_plausible())
     }
 
+    /// The era of what is appended now.
+    pub fn current_era(&self) -> EraId {
+        let state = self.shared.state();
+        state.current_era().map_or(EraId(0), |(id, _)| id)
+    }
+
     /// The era's clock. Unknown eras have lost their commits; their times are taken as they are.
     pub fn era(&self, era: EraId) -> Option<Era> {
         self.shared.state().eras.get(&era).copied()

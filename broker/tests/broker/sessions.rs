@@ -6,7 +6,7 @@ use broker::Limits;
 use mqtt::ProtocolVersion::{V5, V311};
 use mqtt::{
     Acknowledgement, Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, Subscribe,
-    Subscription,
+    Subscription, Unsubscribe,
 };
 
 use crate::support::{
@@ -312,4 +312,96 @@ fn message_on_its_way_to_flash_reaches_a_client_that_comes_back_meanwhile() {
         client.expect_nothing();
         go(&broker, client);
     }
+}
+
+/// A folder with a broker that is started anew, gracefully or as after a crash.
+fn restarted(path: &std::path::Path, broker: TestBroker) -> TestBroker {
+    broker.stop();
+    TestBroker::start_at(path, Setup::default())
+}
+
+#[test]
+fn sessions_go_on_when_the_broker_is_started_again() {
+    for version in BOTH {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let mut broker = TestBroker::start_at(&path, Setup::default());
+        let (mut away, _) = come(&broker, version, "away");
+        away.subscribe("a/#");
+        go(&broker, away);
+        let (mut there, _) = come(&broker, version, "there");
+        there.subscribe("a/#");
+        let mut publisher = broker.client(version, "publisher");
+        for number in 0..100 {
+            publisher.publish_acknowledged("a/b", number.to_string());
+        }
+        assert_eq!(there.receive_payloads(60).len(), 60);
+        there.ping();
+        for _ in 0..3 {
+            broker = restarted(&path, broker);
+            assert_eq!(broker.probe.status().sessions_offline, 2);
+        }
+        let mut publisher = broker.client(version, "publisher");
+        publisher.publish_acknowledged("a", "100");
+        let expected: Vec<_> = (0..=100).map(|number| number.to_string()).collect();
+        let (mut away, is_present) = come(&broker, version, "away");
+        assert!(is_present);
+        assert_eq!(away.receive_payloads(101), expected);
+        away.expect_nothing();
+        let (mut there, is_present) = come(&broker, version, "there");
+        assert!(is_present);
+        assert_eq!(there.receive_payloads(41), expected[60..]);
+        there.expect_nothing();
+        broker.stop();
+    }
+}
+
+#[test]
+fn session_that_ended_does_not_come_back_when_the_broker_is_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let broker = TestBroker::start_at(&path, Setup::default());
+    let (mut client, _) = come(&broker, V5, "client");
+    client.subscribe("a");
+    go(&broker, client);
+    let broker = restarted(&path, broker);
+    assert_eq!(broker.probe.status().sessions_offline, 1);
+    let client = broker.client(V5, "client");
+    drop(client);
+    wait_for("the end", || broker.probe.status().sessions_v5 == 0);
+    let broker = restarted(&path, broker);
+    assert_eq!(broker.probe.status().sessions_offline, 0);
+    let (_, is_present) = come(&broker, V5, "client");
+    assert!(!is_present);
+    broker.stop();
+}
+
+#[test]
+fn subscriptions_are_as_they_were_when_the_broker_is_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let broker = TestBroker::start_at(&path, Setup::default());
+    let (mut client, _) = come(&broker, V5, "client");
+    client.subscribe_with("a", qos1(), Some(5));
+    client.subscribe("b");
+    client.send(Packet::Unsubscribe(Unsubscribe {
+        packet_id: id(9),
+        filters: vec!["b".parse().unwrap()],
+        user_properties: Vec::new(),
+    }));
+    assert!(matches!(client.receive(), Packet::Unsuback(_)));
+    let broker = restarted(&path, broker);
+    let mut publisher = broker.client(V5, "publisher");
+    publisher.publish_acknowledged("b", "not wanted");
+    publisher.publish_acknowledged("a", "wanted");
+    let (mut client, _) = come(&broker, V5, "client");
+    let publish = client.receive_publish();
+    assert_eq!(text(&publish.payload), "wanted");
+    let identifiers = publish.subscription_identifiers;
+    assert_eq!(
+        identifiers.iter().map(|id| id.get()).collect::<Vec<_>>(),
+        [5]
+    );
+    client.expect_nothing();
+    broker.stop();
 }

@@ -1,0 +1,334 @@
+//! Sessions on flash: what is written of them and when, and how they come back (`rules.md` 3.4).
+//!
+//! | when | what |
+//! |---|---|
+//! | a session begins, or its client comes back | its record, with the next commit |
+//! | it subscribes or unsubscribes | its record; SUBACK and UNSUBACK follow the commit |
+//! | its client goes | its record, with the place at which it goes on |
+//! | while its client is there | one checkpoint for all: where those are that are not where all are |
+//! | while its client is away | nothing |
+//!
+//! Invariant: no checkpoint speaks of a session that was attached after it: records name the newest
+//! checkpoint of their time.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mqtt::ReasonCode;
+use mqtt::server::{SubscribeTicket, UnsubscribeTicket};
+use serde::{Deserialize, Serialize};
+use storage::{CommitNumber, EraId, JournalKey, JournalKind, RELEASE_TIME_MS, Store};
+
+use crate::connection::Connection;
+use crate::outbound::Outbound;
+use crate::place::Place;
+use crate::router::Router;
+use crate::session::{Lifetime, SessionState};
+use crate::session_record::{LastConnection, SessionRecord, StoredPlace, place_of, stored_place};
+
+/// How long a record that nobody waits for may wait for a commit of others.
+const RECORD_WITHIN: Duration = Duration::from_secs(1);
+/// The shortest time between two checkpoints, and how long one waits for a commit of others.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+/// A checkpoint is at most this part of the payload that came since the last.
+const CHECKPOINT_PART: u64 = 100;
+
+const CHECKPOINT_VERSION: u8 = 1;
+
+/// The checkpoint that was written last.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints {
+    number: u64,
+    commit: CommitNumber,
+    payload_bytes: u64,
+    written_at: Option<Instant>,
+}
+
+/// What is done when a commit is durable.
+#[derive(Debug)]
+pub(crate) enum AfterCommit {
+    /// A SUBSCRIBE is answered.
+    Subscribed(Rc<Connection>, SubscribeTicket, Vec<ReasonCode>),
+    /// An UNSUBSCRIBE is answered.
+    Unsubscribed(Rc<Connection>, UnsubscribeTicket, Vec<ReasonCode>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredCheckpoint {
+    number: u64,
+    /// Sessions that were attached then and are not named have everything up to this commit.
+    commit: u64,
+    /// Client identifiers, and where they are.
+    exceptions: Vec<(Vec<u8>, StoredPlace)>,
+}
+
+impl StoredCheckpoint {
+    fn to_stored(&self) -> Vec<u8> {
+        // Nothing in it is of a kind that postcard refuses.
+        postcard::to_extend(self, vec![CHECKPOINT_VERSION]).unwrap_or_default()
+    }
+
+    fn from_stored(bytes: &[u8]) -> Option<Self> {
+        let (version, rest) = bytes.split_first()?;
+        let is_known = *version == CHECKPOINT_VERSION;
+        postcard::from_bytes(rest).ok().filter(|_| is_known)
+    }
+}
+
+fn key_of(state: &SessionState) -> JournalKey {
+    JournalKey::new(JournalKind::Session, state.client_id().as_bytes())
+}
+
+fn checkpoint_key() -> JournalKey {
+    JournalKey::new(JournalKind::Checkpoint, b"")
+}
+
+impl Router {
+    /// Writes down how a session is, if it outlives its connection; forgets it on flash if not any
+    /// more. The commit with which that is durable, if anything is to be written.
+    pub(crate) fn write_session(&self, state: &SessionState) -> Option<CommitNumber> {
+        self.write_session_within(state, RECORD_WITHIN)
+    }
+
+    fn write_session_within(&self, state: &SessionState, within: Duration) -> Option<CommitNumber> {
+        let store = self.store.as_ref()?;
+        let is_kept = state.is_persistent() && !state.has_ended.get();
+        let was_kept = state.is_written.replace(is_kept);
+        if !is_kept && !was_kept {
+            return None;
+        }
+        let record = is_kept.then(|| self.record_of(store, state).to_stored());
+        let put = store.put_journal_entry(key_of(state), record, within);
+        put.inspect_err(|error| tracing::debug!(%error, "Session is not written down."))
+            .ok()
+    }
+
+    fn record_of(&self, store: &Store, state: &SessionState) -> SessionRecord {
+        let outbound = state.outbound.borrow();
+        let (connection, next, again) = match state.is_attached() {
+            true => {
+                let checkpoint = self.checkpoints.borrow().number;
+                let position = outbound.position(self.worked_off.get());
+                (LastConnection::Open { checkpoint }, position, Vec::new())
+            }
+            false => {
+                let (next, again) = outbound.rest();
+                let ended = LastConnection::Ended {
+                    at_ms: store.now_ms(),
+                    era: store.current_era().0,
+                };
+                (ended, next, again.collect())
+            }
+        };
+        let filters = state.filters.borrow();
+        let subscriptions = filters
+            .iter()
+            .map(|(filter, subscribed)| (filter.clone(), *subscribed));
+        SessionRecord {
+            lifetime: state.lifetime.get(),
+            connection,
+            next,
+            again,
+            subscriptions: subscriptions.collect(),
+        }
+    }
+
+    /// Does this when the subscriptions of the session, as they are now, are on flash.
+    pub(crate) fn when_written(&self, now: Instant, state: &SessionState, then: AfterCommit) {
+        match self.write_session_within(state, Duration::ZERO) {
+            Some(commit) => self.after_commit.borrow_mut().push_back((commit, then)),
+            None => self.after_commit(now, then),
+        }
+    }
+
+    /// Does what waited for commits up to `durable`.
+    pub(crate) fn work_off_after(&self, now: Instant, durable: CommitNumber) {
+        loop {
+            let due = {
+                let mut waiting = self.after_commit.borrow_mut();
+                let is_due = waiting
+                    .front()
+                    .is_some_and(|(commit, _)| *commit <= durable);
+                if is_due { waiting.pop_front() } else { None }
+            };
+            let Some((_, then)) = due else {
+                return;
+            };
+            self.after_commit(now, then);
+        }
+    }
+
+    fn after_commit(&self, now: Instant, then: AfterCommit) {
+        let (connection, answered) = match then {
+            AfterCommit::Subscribed(connection, ticket, codes) => {
+                let mut machine = connection.machine.borrow_mut();
+                let answered = machine.complete_subscribe(now, ticket, codes);
+                drop(machine);
+                (connection, answered)
+            }
+            AfterCommit::Unsubscribed(connection, ticket, codes) => {
+                let mut machine = connection.machine.borrow_mut();
+                let answered = machine.complete_unsubscribe(now, ticket, codes);
+                drop(machine);
+                (connection, answered)
+            }
+        };
+        if let Err(error) = answered {
+            tracing::error!(connection = %connection.id, %error, "Subscriptions were not answered.");
+        }
+        connection.signal.notify();
+    }
+
+    /// Writes a checkpoint, if the last one is old enough and enough came since.
+    pub(crate) fn write_checkpoint(&self, now: Instant) {
+        let Some(store) = &self.store else {
+            return;
+        };
+        let mut checkpoints = self.checkpoints.borrow_mut();
+        let commit = self.worked_off.get();
+        let is_early = checkpoints
+            .written_at
+            .is_some_and(|at| now.saturating_duration_since(at) < CHECKPOINT_INTERVAL);
+        if is_early || commit == checkpoints.commit {
+            return;
+        }
+        let (mut attached, mut exceptions) = (0, Vec::new());
+        let worked_off = Place::beginning_of(commit.next());
+        for state in self.sessions.borrow().iter() {
+            if !state.is_persistent() || !state.is_attached() {
+                continue;
+            }
+            attached += 1;
+            let position = state.outbound.borrow().position(commit);
+            if position < worked_off {
+                let client_id = state.client_id().as_bytes().to_vec();
+                exceptions.push((client_id, stored_place(position)));
+            }
+        }
+        if attached == 0 {
+            return;
+        }
+        let number = checkpoints.number + 1;
+        let stored = StoredCheckpoint {
+            number,
+            commit: commit.0,
+            exceptions,
+        };
+        let value = stored.to_stored();
+        let payload_bytes = store.counters().payload_bytes();
+        let came = payload_bytes.saturating_sub(checkpoints.payload_bytes);
+        if came < CHECKPOINT_PART * value.len() as u64 {
+            return;
+        }
+        let put = store.put_journal_entry(checkpoint_key(), Some(value), CHECKPOINT_INTERVAL);
+        if put.is_ok() {
+            *checkpoints = Checkpoints {
+                number,
+                commit,
+                payload_bytes,
+                written_at: Some(now),
+            };
+        }
+    }
+
+    /// Takes up the sessions that the store has.
+    pub(crate) fn restore_sessions(&self, now: Instant) {
+        let Some(store) = &self.store else {
+            return;
+        };
+        let checkpoint = store.journal_entry(&checkpoint_key());
+        let checkpoint = checkpoint.and_then(|value| StoredCheckpoint::from_stored(&value));
+        let mut checked: HashMap<Bytes, Place> = HashMap::new();
+        let (mut number, mut everybody) = (0, Place::beginning_of(CommitNumber(0)));
+        if let Some(checkpoint) = checkpoint {
+            number = checkpoint.number;
+            everybody = Place::beginning_of(CommitNumber(checkpoint.commit).next());
+            let exceptions = checkpoint.exceptions.into_iter();
+            checked = exceptions
+                .map(|(client_id, place)| (Bytes::from(client_id), place_of(place)))
+                .collect();
+        }
+        self.checkpoints.borrow_mut().number = number;
+        let mut count = 0_usize;
+        for entry in store.cold_entries(JournalKind::Session) {
+            let (client_id, value) = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(error, "Some sessions cannot be read; they are left out.");
+                    break;
+                }
+            };
+            let record = match SessionRecord::from_stored(&value) {
+                Ok(record) => record,
+                Err(error) => {
+                    let client_id = client_id.escape_ascii();
+                    tracing::error!(%client_id, %error, "Session cannot be read; it is left out.");
+                    continue;
+                }
+            };
+            let Ok(client_id) = std::str::from_utf8(&client_id) else {
+                continue;
+            };
+            let place = match record.connection {
+                LastConnection::Open { checkpoint } if checkpoint < number => {
+                    let place = checked.get(client_id.as_bytes()).copied();
+                    record.next.max(place.unwrap_or(everybody))
+                }
+                _ => record.next,
+            };
+            self.restore_session(now, store, client_id, record, place);
+            count += 1;
+        }
+        self.counters.sessions_offline.set(count);
+        if count > 0 {
+            tracing::info!(count, "Sessions go on.");
+        }
+    }
+
+    fn restore_session(
+        &self,
+        now: Instant,
+        store: &Store,
+        client_id: &str,
+        record: SessionRecord,
+        next: Place,
+    ) {
+        let mailbox_bytes_max = self.options.limits.mailbox_bytes_max;
+        let outbound = Outbound::restored(next, record.again, mailbox_bytes_max);
+        let state = SessionState::new(client_id, record.lifetime, outbound);
+        let mut filters = state.filters.borrow_mut();
+        for (filter, subscribed) in record.subscriptions {
+            filters.insert(filter, subscribed);
+        }
+        drop(filters);
+        if let Lifetime::For(time) = record.lifetime {
+            let away = time_since(store, record.connection);
+            state
+                .expires_at
+                .set(now.checked_add(time.saturating_sub(away)));
+        }
+        state.is_offline.set(true);
+        state.is_written.set(true);
+        self.sessions.borrow_mut().insert(&Rc::new(state));
+    }
+}
+
+/// How long ago a connection ended, as far as it is known: by clocks that cannot be right nothing ends
+/// early.
+fn time_since(store: &Store, connection: LastConnection) -> Duration {
+    let LastConnection::Ended { at_ms, era } = connection else {
+        return Duration::ZERO;
+    };
+    let ended_ms = match store.era(EraId(era)) {
+        Some(era) => era.corrected(at_ms).ms,
+        None => at_ms,
+    };
+    let now_ms = store.now().ms;
+    if ended_ms < RELEASE_TIME_MS || !store.clock_is_plausible() {
+        return Duration::ZERO;
+    }
+    Duration::from_millis(u64::try_from(now_ms - ended_ms).unwrap_or(0))
+}
