@@ -89,7 +89,17 @@ impl Client {
             Event::Connect(connect) => self.handle_connect(now, connect),
             // What was not worked off when the broker went down was never acknowledged.
             Event::Publish { .. } if self.router.stage() != Stage::Running => {}
-            Event::Publish { ticket, message } => self.handle_publish(now, ticket, message),
+            Event::Publish {
+                ticket, message, ..
+            } => self.handle_publish(now, ticket, message),
+            // QoS 2 is not served, so no identifier is known.
+            Event::Release { ticket, .. } => {
+                let mut machine = self.connection.machine.borrow_mut();
+                let reason = ReasonCode::PacketIdentifierNotFound;
+                if let Err(error) = machine.complete_release(now, ticket, reason) {
+                    tracing::error!(%error, "PUBREL was not answered.");
+                }
+            }
             Event::Subscribe {
                 ticket,
                 subscriptions,
@@ -99,7 +109,7 @@ impl Client {
             Event::Unsubscribe {
                 ticket, filters, ..
             } => self.handle_unsubscribe(now, ticket, &filters),
-            Event::Acknowledged { .. } => {}
+            Event::Received { .. } | Event::Acknowledged { .. } => {}
             Event::Expired { messages } => {
                 let dropped = &self.router.counters.dropped;
                 dropped.add(DropCause::Expired, messages as u64);

@@ -77,7 +77,10 @@ impl Router {
                     string: Utf8String::try_from("too many messages wait for you").ok(),
                 });
             }
-            PublishOutcome::DroppedFull | PublishOutcome::NotConnected => {}
+            PublishOutcome::DroppedFull
+            | PublishOutcome::NoRoom
+            | PublishOutcome::NotConnected
+            | PublishOutcome::NotReserved => {}
         }
         outcome
     }
