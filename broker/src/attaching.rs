@@ -12,10 +12,10 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mqtt::{Connect, ProtocolVersion, ReasonCode};
+use mqtt::{Connect, PacketId, ProtocolVersion, ReasonCode};
 
 use crate::client::SessionCount;
-use crate::outbound::Outbound;
+use crate::outbound::{InFlight, Outbound};
 use crate::probe::DropCause;
 use crate::router::{Router, Stage, now};
 use crate::session::{Lifetime, Session, SessionState};
@@ -125,7 +125,7 @@ impl Router {
         *state.attached.borrow_mut() = Some(Rc::clone(session));
         self.write_session(state);
         let filters = state.filters.borrow();
-        if filters.is_empty() && state.outbound.borrow().mailbox_messages() == 0 {
+        if filters.is_empty() && state.outbound.borrow().has_nothing() {
             return;
         }
         let mut subscriptions = self.subscriptions.borrow_mut();
@@ -140,10 +140,43 @@ impl Router {
         }
         drop((subscriptions, filters));
         self.forget_routes();
-        let newest = self.newest_appended.get();
-        state.outbound.borrow_mut().attach(newest);
+        self.go_on(now, session);
+    }
+
+    /// Delivery goes on where the earlier connection left it.
+    fn go_on(&self, now: Instant, session: &Rc<Session>) {
+        let state = &session.state;
+        let mut outbound = state.outbound.borrow_mut();
+        let gone = outbound.attach(self.newest_appended.get());
+        let released: Vec<_> = outbound
+            .bindings()
+            .1
+            .filter(InFlight::is_released)
+            .collect();
+        drop(outbound);
+        self.forget(now, session, &gone);
+        let ids = released.iter().map(|sent| sent.packet_id).collect();
+        self.release_when_written(now, session, ids);
         self.read_for(state);
         self.pump(now, session);
+    }
+
+    /// These messages are not there any more, and cannot be sent again.
+    pub(crate) fn forget(&self, now: Instant, session: &Rc<Session>, gone: &[PacketId]) {
+        if gone.is_empty() {
+            return;
+        }
+        self.counters
+            .dropped
+            .add(DropCause::Retention, gone.len() as u64);
+        for packet_id in gone {
+            let mut machine = session.connection.machine.borrow_mut();
+            machine.forget(now, *packet_id);
+            drop(machine);
+            let mut outbound = session.state.outbound.borrow_mut();
+            outbound.forgotten(*packet_id);
+        }
+        session.connection.signal.notify();
     }
 
     /// The client said with its good-bye how long its session is to live.
@@ -169,7 +202,6 @@ impl Router {
         if session.has_ended.replace(true) {
             return;
         }
-        session.reads.set(false);
         let state = &session.state;
         *state.attached.borrow_mut() = None;
         self.count_session(session.version, SessionCount::Ended);
@@ -183,7 +215,11 @@ impl Router {
             self.forget_routes();
         }
         drop(filters);
-        let lost = state.outbound.borrow_mut().detach(self.worked_off.get());
+        let left = session.connection.machine.borrow_mut().take_inflight();
+        let lost = state
+            .outbound
+            .borrow_mut()
+            .detach(self.worked_off.get(), &left);
         let Some(time) = state.lifetime.get().time() else {
             return self.end_session(state);
         };
@@ -200,6 +236,7 @@ impl Router {
     pub(crate) fn end_session(&self, state: &Rc<SessionState>) {
         self.sessions.borrow_mut().remove(state);
         state.has_ended.set(true);
+        self.forget_received(state);
         self.write_session(state);
         state.expires_at.set(None);
         if state.is_offline.take() {

@@ -42,12 +42,10 @@ impl Router {
     /// Publishes the will of a client that is gone.
     pub(crate) fn publish_will(&self, now: Instant, session: &Rc<Session>, will: Will) {
         let mut will = will.message;
-        // A 3.1.1 client is not told that QoS 2 is not served; nobody is granted more anyway.
         // Without a store it is live only: nobody waits to be told whether it was kept.
-        will.qos = match self.store {
-            Some(_) => will.qos.min(QoS::AtLeastOnce),
-            None => QoS::AtMostOnce,
-        };
+        if self.store.is_none() {
+            will.qos = QoS::AtMostOnce;
+        }
         self.count_received(will.qos);
         self.offer_will(now, session, will);
     }
@@ -78,7 +76,7 @@ impl Router {
     }
 
     fn try_will(&self, now: Instant, session: &Rc<Session>, will: Message) {
-        match self.publish(now, session, None, &will) {
+        match self.publish(now, session, None, None, &will) {
             Outcome::Taken | Outcome::Pending => self.counters.wills.increment(),
             Outcome::Later | Outcome::Refused(RefusalCause::DiskFull | RefusalCause::LogFull) => {
                 self.let_will_wait(now, session, will);
