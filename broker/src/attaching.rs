@@ -94,7 +94,7 @@ impl Router {
         }
         let earlier = find()?;
         if clean_start {
-            self.end_session(&earlier);
+            self.end_session(now, &earlier);
             return None;
         }
         Some(earlier)
@@ -119,6 +119,7 @@ impl Router {
     pub(crate) fn attach(&self, now: Instant, session: &Rc<Session>) {
         let state = &session.state;
         state.expires_at.set(None);
+        state.will.take();
         if state.is_offline.take() {
             self.counters.sessions_offline.replace(1, 0);
         }
@@ -221,7 +222,7 @@ impl Router {
             .borrow_mut()
             .detach(self.worked_off.get(), &left);
         let Some(time) = state.lifetime.get().time() else {
-            return self.end_session(state);
+            return self.end_session(now, state);
         };
         self.counters
             .dropped
@@ -233,9 +234,10 @@ impl Router {
     }
 
     /// Ends a session that has no connection: nothing is left of it.
-    pub(crate) fn end_session(&self, state: &Rc<SessionState>) {
+    fn end_session(&self, now: Instant, state: &Rc<SessionState>) {
         self.sessions.borrow_mut().remove(state);
         state.has_ended.set(true);
+        self.publish_delayed_will(now, state, true);
         self.forget_received(state);
         self.write_session(state);
         state.expires_at.set(None);
@@ -267,7 +269,7 @@ impl Router {
         for state in &expired {
             let client_id = state.client_id();
             tracing::debug!(client_id, "Session has expired.");
-            self.end_session(state);
+            self.end_session(now, state);
         }
     }
 }

@@ -139,7 +139,7 @@ impl Client {
                 && publish_will
                 && self.router.stage() == Stage::Running
             {
-                self.router.publish_will(now, &session, *will);
+                self.router.publish_will_in_time(now, &session, *will);
             }
         }
     }

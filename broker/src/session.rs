@@ -19,6 +19,7 @@ use crate::options::Limits;
 use crate::outbound::Outbound;
 use crate::received::Received;
 use crate::route::Grant;
+use crate::will::DelayedWill;
 
 /// A session while its client is connected.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub(crate) struct SessionState {
     pub(crate) has_bindings: Cell<bool>,
     /// Some of these are over since that was written.
     pub(crate) bindings_changed: Cell<bool>,
+    /// The will of its last connection, if that waits for it to come back.
+    pub(crate) will: RefCell<Option<DelayedWill>>,
     /// The connection that it has now.
     pub(crate) attached: RefCell<Option<Rc<Session>>>,
     /// When it ends if nobody comes back.
@@ -117,6 +120,7 @@ impl SessionState {
             received: RefCell::default(),
             has_bindings: Cell::new(false),
             bindings_changed: Cell::new(false),
+            will: RefCell::default(),
             attached: RefCell::default(),
             expires_at: Cell::new(None),
             is_written: Cell::new(false),

@@ -42,7 +42,7 @@ fn broken_packets_end_their_connection_with_the_reason_and_no_other() {
         ..Limits::default()
     }));
     let mut bystanders = Bystanders::new(&broker);
-    let cases: [(&[u8], ReasonCode); 9] = [
+    let cases: [(&[u8], ReasonCode); 8] = [
         (b"\x00\x00", ReasonCode::MalformedPacket),
         (b"\xff\xff\xff\xff\xff", ReasonCode::MalformedPacket),
         // A PUBLISH of 16 KiB, of which only the length has come.
@@ -51,11 +51,7 @@ fn broken_packets_end_their_connection_with_the_reason_and_no_other() {
         (b"\x30\x05\x00\x02\xc3\x28\x00", ReasonCode::MalformedPacket),
         (b"\x30\x05\x00\x02a\x00\x00", ReasonCode::MalformedPacket),
         (b"\x30\x05\x00\x02a#\x00", ReasonCode::MalformedPacket),
-        // QoS 2, QoS 3, a second CONNECT.
-        (
-            b"\x34\x06\x00\x01a\x00\x01\x00",
-            ReasonCode::QosNotSupported,
-        ),
+        // QoS 3, a second CONNECT.
         (
             b"\x36\x06\x00\x01a\x00\x01\x00",
             ReasonCode::MalformedPacket,
@@ -77,21 +73,20 @@ fn broken_packets_end_their_connection_with_the_reason_and_no_other() {
     }
     let topics = broker.records("all").into_iter().map(|(topic, _)| topic);
     let topics: Vec<String> = topics.filter(|topic| topic != "bystanders").collect();
-    assert_eq!(topics, ["before"; 9]);
+    assert_eq!(topics, ["before"; 8]);
     let ended = &broker.probe.counters().ended;
-    wait_for("the ends", || ended.get(EndCause::Invalid) == 9);
+    wait_for("the ends", || ended.get(EndCause::Invalid) == 8);
 }
 
 #[test]
 fn broken_packets_of_a_311_client_close_its_connection_without_a_word() {
     let broker = TestBroker::start(Setup::default());
     let mut bystanders = Bystanders::new(&broker);
-    let cases: [&[u8]; 6] = [
+    let cases: [&[u8]; 5] = [
         b"\x00\x00",
         b"\x30\x04\x00\x02\xc3\x28",
         b"\x30\x04\x00\x02a#",
-        // QoS 2, SUBSCRIBE with wrong flags, a second CONNECT.
-        b"\x34\x05\x00\x01a\x00\x01",
+        // SUBSCRIBE with wrong flags, a second CONNECT.
         b"\x80\x06\x00\x01\x00\x01a\x00",
         b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x00\x00\x03abc",
     ];
@@ -105,9 +100,9 @@ fn broken_packets_of_a_311_client_close_its_connection_without_a_word() {
     }
     let topics = broker.records("all").into_iter().map(|(topic, _)| topic);
     let topics: Vec<String> = topics.filter(|topic| topic != "bystanders").collect();
-    assert_eq!(topics, ["before"; 6]);
+    assert_eq!(topics, ["before"; 5]);
     let ended = &broker.probe.counters().ended;
-    wait_for("the ends", || ended.get(EndCause::Invalid) == 6);
+    wait_for("the ends", || ended.get(EndCause::Invalid) == 5);
 }
 
 #[test]
