@@ -12,13 +12,15 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use mqtt::server::InflightState;
 use mqtt::{Connect, PacketId, ProtocolVersion, ReasonCode};
 
 use crate::client::SessionCount;
-use crate::outbound::{InFlight, Outbound};
+use crate::outbound::Outbound;
 use crate::probe::DropCause;
 use crate::router::{Router, Stage, now};
 use crate::session::{Lifetime, Session, SessionState};
+use crate::session_keeping::AfterCommit;
 use crate::subscriptions::Entry;
 
 /// How often it is looked whether a session's time has come.
