@@ -151,15 +151,16 @@ impl Router {
         let state = &session.state;
         let mut outbound = state.outbound.borrow_mut();
         let gone = outbound.attach(self.newest_appended.get());
-        let released: Vec<_> = outbound
-            .bindings()
-            .1
-            .filter(InFlight::is_released)
-            .collect();
+        let ids = |state| {
+            let bindings = outbound.bindings().1.filter(|sent| sent.state == state);
+            bindings.map(|sent| sent.packet_id).collect::<Vec<_>>()
+        };
+        let written = ids(InflightState::AwaitsPubcomp);
+        let owed = ids(InflightState::OwesPubrel);
         drop(outbound);
         self.forget(now, session, &gone);
-        let ids = released.iter().map(|sent| sent.packet_id).collect();
-        self.release_when_written(now, session, ids);
+        self.after_commit(now, AfterCommit::Release(Rc::clone(session), written));
+        self.release_when_written(now, session, owed);
         self.read_for(state);
         self.pump(now, session);
     }
