@@ -4,9 +4,9 @@
 use broker::{EndCause, Limits};
 use bytes::BytesMut;
 use mqtt::ProtocolVersion::{V5, V311};
-use mqtt::{Packet, ReasonCode};
+use mqtt::{Acknowledgement, Packet, ReasonCode};
 
-use crate::support::{BOTH, Setup, TestBroker, TestClient, connect, publish, wait_for};
+use crate::support::{BOTH, Setup, TestBroker, TestClient, connect, id, publish, wait_for};
 
 /// A publisher and a subscriber whose messages must keep flowing.
 struct Bystanders {
@@ -218,4 +218,24 @@ fn more_publishes_than_the_receive_maximum_end_the_connection_of_an_mqtt5_client
         assert_eq!(client.receive_puback().0, number);
     }
     wait_for("the last one", || published() == 1 + 64 + 65);
+}
+
+/// More of them than may wait for their answer at a time.
+#[test]
+fn pubrel_is_answered_although_no_identifier_is_known() {
+    let broker = TestBroker::start(Setup::default());
+    for (version, told) in [
+        (V311, ReasonCode::Success),
+        (V5, ReasonCode::PacketIdentifierNotFound),
+    ] {
+        let mut client = broker.client(version, "releasing");
+        for number in 1..=200 {
+            let pubrel = Acknowledgement::new(id(number), ReasonCode::Success);
+            client.send(Packet::Pubrel(pubrel));
+        }
+        for number in 1..=200 {
+            let pubcomp = Acknowledgement::new(id(number), told);
+            assert_eq!(client.receive(), Packet::Pubcomp(pubcomp));
+        }
+    }
 }
