@@ -143,7 +143,7 @@ fn message_is_taken_once_wherever_the_connection_breaks() {
             let folder = Folder::new();
             let mut broker = TestBroker::start_at(folder.path(), Setup::default());
             let mut client = come(&broker, version);
-            let mut again = |broker: TestBroker, client: TestClient| {
+            let again = |broker: TestBroker, client: TestClient| {
                 break_off(&broker, client);
                 let broker = match restarts {
                     false => broker,
@@ -268,7 +268,7 @@ fn message_is_delivered_once_wherever_the_connection_breaks() {
             let mut broker = TestBroker::start_at(folder.path(), Setup::default());
             let mut client = come(&broker, version);
             subscribe(&mut client);
-            let mut again = |broker: TestBroker, client: TestClient| {
+            let again = |broker: TestBroker, client: TestClient| {
                 break_off(&broker, client);
                 let broker = match restarts {
                     false => broker,
@@ -356,5 +356,43 @@ fn messages_of_both_qos_go_on_in_order_where_the_connection_broke() {
         client.expect_nothing();
         client.send(Packet::Disconnect(Disconnect::default()));
         assert_eq!(client.receive_end(), None);
+    }
+}
+
+/// What is on flash must say that a message is done as long as the place of the session does not.
+#[test]
+fn message_that_is_done_does_not_come_again_when_its_client_never_stays_to_read_on() {
+    for version in BOTH {
+        let folder = Folder::new();
+        let broker = TestBroker::start_at(folder.path(), Setup::default());
+        let mut client = come(&broker, version);
+        subscribe(&mut client);
+        let mut publisher = broker.client(version, "publisher");
+        for payload in ["x", "y"] {
+            publisher.publish(qos2(1, payload, false));
+            assert_eq!(publisher.receive(), pubrec(id(1)));
+            publisher.send(pubrel(id(1)));
+            assert_eq!(publisher.receive(), pubcomp(id(1)));
+        }
+        drop(publisher);
+        let (x, ..) = receive_qos2(&mut client);
+        let (y, ..) = receive_qos2(&mut client);
+        for packet_id in [x, y] {
+            client.send(pubrec(packet_id));
+            assert_eq!(client.receive(), pubrel(packet_id));
+        }
+        break_off(&broker, client);
+        let mut client = come(&broker, version);
+        for packet_id in [x, y] {
+            assert_eq!(client.receive(), pubrel(packet_id));
+            client.send(pubcomp(packet_id));
+        }
+        break_off(&broker, client);
+        broker.stop();
+        let broker = TestBroker::start_at(folder.path(), Setup::default());
+        let mut client = come(&broker, version);
+        client.expect_nothing();
+        drop(client);
+        broker.stop();
     }
 }
