@@ -24,6 +24,8 @@ mod sessions;
 #[cfg(test)]
 mod review_sessions;
 #[cfg(test)]
+mod review_seams;
+#[cfg(test)]
 mod slow_subscribers;
 #[cfg(test)]
 mod subscribing;
