@@ -22,6 +22,10 @@ mod retaining;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]
+mod review_sessions;
+#[cfg(test)]
+mod review_seams;
+#[cfg(test)]
 mod slow_subscribers;
 #[cfg(test)]
 mod subscribing;
