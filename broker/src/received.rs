@@ -36,25 +36,34 @@ const WITHIN: Duration = Duration::from_secs(1);
 /// What stands under [`received_key`]: a version, and nothing else.
 pub(crate) const RECEIVED: &[u8] = &[1];
 
-/// Packet identifiers, each with the commit with which its message is durable.
+/// Packet identifiers of messages that were not released.
 #[derive(Debug, Default)]
-pub(crate) struct Received(HashMap<PacketId, CommitNumber>);
+pub(crate) struct Received(HashMap<PacketId, Taken>);
+
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    /// The commit with which the message is durable.
+    commit: CommitNumber,
+    /// There is a journal entry.
+    is_written: bool,
+}
 
 impl Received {
     pub(crate) fn get(&self, packet_id: PacketId) -> Option<CommitNumber> {
-        self.0.get(&packet_id).copied()
+        self.0.get(&packet_id).map(|taken| taken.commit)
     }
 
-    pub(crate) fn insert(&mut self, packet_id: PacketId, commit: CommitNumber) {
-        self.0.insert(packet_id, commit);
+    pub(crate) fn insert(&mut self, packet_id: PacketId, commit: CommitNumber, is_written: bool) {
+        self.0.insert(packet_id, Taken { commit, is_written });
     }
 
-    fn remove(&mut self, packet_id: PacketId) -> bool {
-        let was_there = self.0.remove(&packet_id).is_some();
+    /// Whether it is on flash, if it was there.
+    fn remove(&mut self, packet_id: PacketId) -> Option<bool> {
+        let taken = self.0.remove(&packet_id)?;
         if self.0.is_empty() {
             self.0 = HashMap::new();
         }
-        was_there
+        Some(taken.is_written)
     }
 
     /// Whether one more is too many.
@@ -62,8 +71,10 @@ impl Received {
         self.0.len() >= UNRELEASED_MAX
     }
 
-    pub(crate) fn ids(&self) -> impl Iterator<Item = PacketId> {
-        self.0.keys().copied()
+    /// Those that are on flash.
+    fn written(&self) -> impl Iterator<Item = PacketId> {
+        let written = self.0.iter().filter(|(_, taken)| taken.is_written);
+        written.map(|(id, _)| *id)
     }
 }
 
@@ -96,9 +107,13 @@ impl Router {
         let Some(packet_id) = packet_id.filter(|id| received.get(*id).is_none()) else {
             return;
         };
-        received.insert(packet_id, CommitNumber(0));
+        let store = self
+            .store
+            .as_ref()
+            .filter(|_| state.outlives_its_connection());
+        received.insert(packet_id, CommitNumber(0), store.is_some());
         // Nobody waits for it: what is in no log does not outlive a crash either.
-        if let Some(store) = self.store.as_ref().filter(|_| state.is_persistent()) {
+        if let Some(store) = store {
             let (key, value) = (received_key(state, packet_id), RECEIVED.to_vec());
             let put = store.put_journal_entry(key, Some(value), WITHIN);
             if let Err(error) = put {
@@ -132,7 +147,7 @@ impl Router {
         };
         let received = state.received.take();
         let removals: Vec<_> = received
-            .ids()
+            .written()
             .map(|id| (received_key(state, id), None))
             .collect();
         if !removals.is_empty() {
@@ -151,15 +166,15 @@ impl Client {
             return;
         };
         let state = &session.state;
-        let was_known = state.received.borrow_mut().remove(id);
+        let known = state.received.borrow_mut().remove(id);
         let connection = Rc::clone(&self.connection);
-        let code = match was_known {
-            true => ReasonCode::Success,
-            false => ReasonCode::PacketIdentifierNotFound,
+        let code = match known {
+            Some(_) => ReasonCode::Success,
+            None => ReasonCode::PacketIdentifierNotFound,
         };
         let then = AfterCommit::Released(connection, ticket, code);
         let store = self.router.store.as_ref();
-        match store.filter(|_| was_known && state.is_persistent()) {
+        match store.filter(|_| known == Some(true)) {
             None => self.router.after_commit(now, then),
             Some(store) => {
                 let key = received_key(state, id);
@@ -195,10 +210,11 @@ mod tests {
     fn identifier_is_known_until_it_is_released() {
         let mut received = Received::default();
         let id = PacketId::MIN;
-        received.insert(id, CommitNumber(7));
+        received.insert(id, CommitNumber(7), true);
         assert_eq!(received.get(id), Some(CommitNumber(7)));
-        assert!(received.remove(id));
+        assert_eq!(received.written().collect::<Vec<_>>(), [id]);
+        assert_eq!(received.remove(id), Some(true));
         assert_eq!(received.get(id), None);
-        assert!(!received.remove(id));
+        assert_eq!(received.remove(id), None);
     }
 }

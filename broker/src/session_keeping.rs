@@ -109,7 +109,7 @@ impl Router {
 
     fn write_session_within(&self, state: &SessionState, within: Duration) -> Option<CommitNumber> {
         let store = self.store.as_ref()?;
-        let is_kept = state.is_persistent() && !state.has_ended.get();
+        let is_kept = state.outlives_its_connection();
         let was_kept = state.is_written.replace(is_kept);
         if !is_kept && !was_kept {
             return None;
@@ -461,6 +461,10 @@ impl Router {
         }
         state.is_offline.set(true);
         state.is_written.set(true);
+        if matches!(record.connection, LastConnection::Open { .. }) {
+            // The next checkpoint does not speak of it.
+            self.write_session(&state);
+        }
         self.sessions.borrow_mut().insert(&Rc::new(state));
     }
 }
@@ -478,7 +482,7 @@ impl Router {
             match known {
                 Some((state, packet_id)) => {
                     let mut received = state.received.borrow_mut();
-                    received.insert(packet_id, CommitNumber(0));
+                    received.insert(packet_id, CommitNumber(0), true);
                 }
                 None => removals.push((key, None)),
             }

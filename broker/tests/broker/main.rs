@@ -20,11 +20,11 @@ mod publishing;
 #[cfg(test)]
 mod retaining;
 #[cfg(test)]
-mod sessions;
+mod review_seams;
 #[cfg(test)]
 mod review_sessions;
 #[cfg(test)]
-mod review_seams;
+mod sessions;
 #[cfg(test)]
 mod slow_subscribers;
 #[cfg(test)]

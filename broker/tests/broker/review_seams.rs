@@ -5,9 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mqtt::ProtocolVersion::V5;
-use mqtt::{
-    Acknowledgement, Connect, Disconnect, Packet, ReasonCode, Subscribe, Subscription,
-};
+use mqtt::{Acknowledgement, Connect, Disconnect, Packet, ReasonCode, Subscribe, Subscription};
 
 use crate::support::{Setup, TestBroker, TestClient, connect, id, publish, qos1, text, wait_for};
 
@@ -108,9 +106,9 @@ fn retained_message_does_not_stop_what_is_sent_again() {
             packets.extend(client.ping());
             std::thread::sleep(Duration::from_millis(20));
         }
-        let came = packets.iter().any(
-            |packet| matches!(packet, Packet::Publish(p) if text(&p.payload) == "in flight"),
-        );
+        let came = packets
+            .iter()
+            .any(|packet| matches!(packet, Packet::Publish(p) if text(&p.payload) == "in flight"));
         assert!(came, "{packets:?}");
     }
 }
