@@ -151,6 +151,9 @@ impl Router {
         let state = &session.state;
         let mut outbound = state.outbound.borrow_mut();
         let gone = outbound.attach(self.newest_appended.get());
+        if state.filters.borrow().is_empty() && outbound.left().is_empty() {
+            outbound.begin_live(self.worked_off.get());
+        }
         let ids = |state| {
             let bindings = outbound.bindings().1.filter(|sent| sent.state == state);
             bindings.map(|sent| sent.packet_id).collect::<Vec<_>>()
@@ -241,7 +244,7 @@ impl Router {
     }
 
     /// Ends a session that has no connection: nothing is left of it.
-    fn end_session(&self, now: Instant, state: &Rc<SessionState>) {
+    pub(crate) fn end_session(&self, now: Instant, state: &Rc<SessionState>) {
         self.sessions.borrow_mut().remove(state);
         state.has_ended.set(true);
         self.publish_delayed_will(now, state, true);

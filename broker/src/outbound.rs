@@ -204,7 +204,7 @@ impl Outbound {
 
     /// The message that is sent next.
     pub(crate) fn front(&self) -> Option<&Item> {
-        self.resends.front().or(self.mailbox.front())
+        self.resends.front().or_else(|| self.mailbox.front())
     }
 
     /// Takes it out.
@@ -510,6 +510,12 @@ impl Outbound {
             state: sent.state,
         });
         entries.collect()
+    }
+
+    /// There is nothing to read for it: nothing is in flight, and it asks for nothing.
+    pub(crate) fn begin_live(&mut self, worked_off: CommitNumber) {
+        self.flow = Flow::Live;
+        self.next = self.next.max(Place::beginning_of(worked_off.next()));
     }
 
     /// A client is there again. `newest`: the newest commit that something was appended to.

@@ -46,24 +46,39 @@ struct Taken {
     commit: CommitNumber,
     /// There is a journal entry.
     is_written: bool,
+    /// It was released, which is durable with this commit.
+    released: Option<CommitNumber>,
 }
 
 impl Received {
     pub(crate) fn get(&self, packet_id: PacketId) -> Option<CommitNumber> {
-        self.0.get(&packet_id).map(|taken| taken.commit)
+        let taken = self.0.get(&packet_id)?;
+        taken.released.is_none().then_some(taken.commit)
     }
 
     pub(crate) fn insert(&mut self, packet_id: PacketId, commit: CommitNumber, is_written: bool) {
-        self.0.insert(packet_id, Taken { commit, is_written });
+        let taken = Taken {
+            commit,
+            is_written,
+            released: None,
+        };
+        self.0.insert(packet_id, taken);
     }
 
-    /// Whether it is on flash, if it was there.
-    fn remove(&mut self, packet_id: PacketId) -> Option<bool> {
-        let taken = self.0.remove(&packet_id)?;
+    fn remove(&mut self, packet_id: PacketId) {
+        self.0.remove(&packet_id);
         if self.0.is_empty() {
             self.0 = HashMap::new();
         }
-        Some(taken.is_written)
+    }
+
+    /// Forgets those whose release is durable.
+    pub(crate) fn forget_released(&mut self, durable: CommitNumber) {
+        let is_over = |taken: &Taken| taken.released.is_some_and(|commit| commit <= durable);
+        self.0.retain(|_, taken| !is_over(taken));
+        if self.0.is_empty() {
+            self.0 = HashMap::new();
+        }
     }
 
     /// Whether one more is too many.
@@ -166,25 +181,44 @@ impl Client {
             return;
         };
         let state = &session.state;
-        let known = state.received.borrow_mut().remove(id);
-        let connection = Rc::clone(&self.connection);
-        let code = match known {
+        let mut received = state.received.borrow_mut();
+        let durable = self.router.durable();
+        received.forget_released(durable);
+        let taken = received.0.get(&id).copied();
+        let code = match taken {
             Some(_) => ReasonCode::Success,
             None => ReasonCode::PacketIdentifierNotFound,
         };
-        let then = AfterCommit::Released(connection, ticket, code);
+        let then = AfterCommit::Released(Rc::clone(&self.connection), ticket, code);
         let store = self.router.store.as_ref();
-        match store.filter(|_| known == Some(true)) {
-            None => self.router.after_commit(now, then),
-            Some(store) => {
-                let key = received_key(state, id);
-                match store.put_journal_entry(key, None, Duration::ZERO) {
-                    Ok(commit) => self.router.when_durable(now, commit, then),
-                    // The broker is about to end; the client sends it again.
-                    Err(error) => tracing::debug!(%error, "Message is not released."),
-                }
-            }
+        let commit = match (taken, store) {
+            // It came before, and the answer to it goes with the same commit.
+            (
+                Some(Taken {
+                    released: Some(commit),
+                    ..
+                }),
+                _,
+            ) => Ok(commit),
+            (
+                Some(Taken {
+                    is_written: true, ..
+                }),
+                Some(store),
+            ) => store.put_journal_entry(received_key(state, id), None, Duration::ZERO),
+            _ => Ok(CommitNumber(0)),
+        };
+        let commit = match commit {
+            Ok(commit) => commit,
+            // The broker is about to end; the client sends it again.
+            Err(error) => return tracing::debug!(%error, "Message is not released."),
+        };
+        match received.0.get_mut(&id) {
+            Some(taken) if commit > durable => taken.released = Some(commit),
+            _ => received.remove(id),
         }
+        drop(received);
+        self.router.when_durable(now, commit, then);
     }
 }
 
@@ -213,8 +247,20 @@ mod tests {
         received.insert(id, CommitNumber(7), true);
         assert_eq!(received.get(id), Some(CommitNumber(7)));
         assert_eq!(received.written().collect::<Vec<_>>(), [id]);
-        assert_eq!(received.remove(id), Some(true));
+        received.remove(id);
         assert_eq!(received.get(id), None);
-        assert_eq!(received.remove(id), None);
+        received.insert(id, CommitNumber(7), true);
+        if let Some(taken) = received.0.get_mut(&id) {
+            taken.released = Some(CommitNumber(9));
+        }
+        assert_eq!(
+            received.get(id),
+            None,
+            "the next message with it is a new one"
+        );
+        received.forget_released(CommitNumber(8));
+        assert_eq!(received.0.len(), 1);
+        received.forget_released(CommitNumber(9));
+        assert_eq!(received.0.len(), 0);
     }
 }

@@ -20,9 +20,9 @@ mod publishing;
 #[cfg(test)]
 mod retaining;
 #[cfg(test)]
-mod review_seams;
+mod session_resends;
 #[cfg(test)]
-mod review_sessions;
+mod session_states;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a review of sessions found.
+//! Sessions in unusual states: without subscriptions, with expired messages in flight, changed by a good-bye.
 
 use std::time::Duration;
 
@@ -87,9 +87,10 @@ fn texts(messages: &[Publish]) -> Vec<String> {
 fn session_that_had_no_subscription_gets_messages_when_it_is_back_and_subscribes() {
     let broker = TestBroker::start(Setup::default());
     for version in BOTH {
-        let (client, _) = come(&broker, version, "client");
+        let name = format!("client {version:?}");
+        let (client, _) = come(&broker, version, &name);
         go(&broker, client);
-        let (mut client, is_present) = come(&broker, version, "client");
+        let (mut client, is_present) = come(&broker, version, &name);
         assert!(is_present);
         client.subscribe("a");
         let mut publisher = broker.client(version, "publisher");

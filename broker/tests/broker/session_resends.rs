@@ -1,4 +1,4 @@
-//! What a review of sessions found at the seams: crashes, and what waits beside what is sent again.
+//! What is sent again when a client is back: beside messages that are in no log, and after a crash.
 
 use std::num::NonZeroU16;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use mqtt::ProtocolVersion::V5;
 use mqtt::{Acknowledgement, Connect, Disconnect, Packet, ReasonCode, Subscribe, Subscription};
 
-use crate::support::{Setup, TestBroker, TestClient, connect, id, publish, qos1, text, wait_for};
+use crate::support::{Setup, TestBroker, TestClient, connect, id, qos1, text, wait_for};
 
 fn staying(client_id: &str, receive_maximum: u16) -> Connect {
     let mut connect = Connect {
