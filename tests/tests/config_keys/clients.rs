@@ -23,6 +23,7 @@ fn connack(gateway: &Gateway, keep_alive_seconds: u16) -> (Client, Properties) {
         Packet::Connack {
             code: SUCCESS,
             properties,
+            ..
         } => (client, properties),
         other => panic!("{other:?}"),
     }
