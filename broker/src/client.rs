@@ -88,7 +88,17 @@ impl Client {
             Event::Connect(connect) => self.handle_connect(now, connect),
             // What was not worked off when the broker went down was never acknowledged.
             Event::Publish { .. } if self.router.stage() != Stage::Running => {}
-            Event::Publish { ticket, message } => self.handle_publish(now, ticket, message),
+            Event::Publish {
+                ticket, message, ..
+            } => self.handle_publish(now, ticket, message),
+            // QoS 2 is not served, so no identifier is known.
+            Event::Release { ticket, .. } => {
+                let mut machine = self.connection.machine.borrow_mut();
+                let reason = ReasonCode::PacketIdentifierNotFound;
+                if let Err(error) = machine.complete_release(now, ticket, reason) {
+                    tracing::error!(%error, "PUBREL was not answered.");
+                }
+            }
             Event::Subscribe {
                 ticket,
                 subscriptions,
@@ -99,6 +109,7 @@ impl Client {
                 ticket, filters, ..
             } => self.handle_unsubscribe(now, ticket, &filters),
             Event::Acknowledged { packet_id, .. } => self.handle_acknowledged(now, packet_id),
+            Event::Received { .. } => {}
             Event::Expired { messages } => {
                 let dropped = &self.router.counters.dropped;
                 dropped.add(DropCause::Expired, messages as u64);

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use mqtt::server::Options as MachineOptions;
-use mqtt::{MaximumQos, TOPIC_LEVELS_MAX, codec};
+use mqtt::{QoS, TOPIC_LEVELS_MAX, codec};
 
 use crate::log_routing::LogRouting;
 
@@ -161,7 +161,7 @@ impl Limits {
             },
             connect_timeout: self.connect_timeout,
             receive_maximum: self.receive_maximum,
-            maximum_qos: MaximumQos::AtLeastOnce,
+            maximum_qos: QoS::AtLeastOnce,
             topic_alias_maximum: self.topic_alias_maximum,
             inflight_max: self.inflight_max,
             queue_messages_max: (self.mailbox_bytes_max / MAILBOX_BYTES_PER_MESSAGE)

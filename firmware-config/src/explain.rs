@@ -131,7 +131,15 @@ fn write_limits(out: &mut String, limits: &LimitsConfig) -> fmt::Result {
         out,
         "keep_alive_max = {}",
         quote(format_keep_alive(limits.keep_alive_max))
-    )
+    )?;
+    writeln!(
+        out,
+        "session_expiry_max = {}",
+        quote(format_duration(
+            limits.session_expiry_max.unwrap_or_default()
+        ))
+    )?;
+    writeln!(out, "sessions_max = {}", limits.sessions_max)
 }
 
 fn write_bridge(out: &mut String, bridge: &BridgeConfig) -> fmt::Result {

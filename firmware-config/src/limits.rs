@@ -38,6 +38,10 @@ pub struct LimitsConfig {
     /// Longest keep alive, in whole seconds; MQTT 5's Server Keep Alive. Without it a client
     /// chooses as it likes.
     pub keep_alive_max: Option<Duration>,
+    /// How long a session lives on without its client at most, in whole seconds; `None` for no limit.
+    pub session_expiry_max: Option<Duration>,
+    /// Sessions that are kept, with those whose clients are connected.
+    pub sessions_max: u32,
 }
 
 impl Default for LimitsConfig {
@@ -54,6 +58,8 @@ impl Default for LimitsConfig {
             topic_levels_max: TOPIC_LEVELS_MAX.default,
             connect_timeout: CONNECT_TIMEOUT.default,
             keep_alive_max: None,
+            session_expiry_max: Some(SESSION_EXPIRY_DEFAULT),
+            sessions_max: SESSIONS_MAX.default,
         }
     }
 }
@@ -127,6 +133,21 @@ static KEEP_ALIVE_MAX: TextKey = TextKey {
     default: r#""0s""#,
 };
 
+// MQTT 5.0 section 3.1.2.11.2: four bytes of seconds, of which the last stands for no limit.
+static SESSION_EXPIRY_MAX: TextKey = TextKey {
+    name: "session_expiry_max",
+    allowed: r#"whole seconds from "1s" to "3650d", or "0s" for no limit"#,
+    default: r#""7d""#,
+};
+const SESSION_EXPIRY_DEFAULT: Duration = Duration::from_secs(7 * 86_400);
+const SESSION_EXPIRY_LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
+static SESSIONS_MAX: CountKey<u32> = CountKey {
+    name: "sessions_max",
+    min: 1,
+    max: 1_000_000,
+    default: 10_000,
+};
+
 pub(crate) static LIMITS: TableKey = TableKey {
     name: "limits",
     shape: Shape::One,
@@ -143,9 +164,11 @@ pub(crate) static LIMITS: TableKey = TableKey {
             &TOPIC_LEVELS_MAX,
             &CONNECT_TIMEOUT,
             &KEEP_ALIVE_MAX,
+            &SESSION_EXPIRY_MAX,
+            &SESSIONS_MAX,
         ],
         tables: &[],
-        later: &["accept_rate_max", "session_expiry_max", "sessions_max"],
+        later: &["accept_rate_max"],
     },
 };
 
@@ -157,6 +180,17 @@ fn parse_keep_alive(text: &str) -> Result<Option<Duration>, Refusal> {
         Duration::ZERO => Ok(None),
         _ if fits => Ok(Some(duration)),
         _ => Err(Refusal::new("does not fit MQTT's two bytes of seconds")),
+    }
+}
+
+/// Reads how long sessions are kept.
+fn parse_session_expiry(text: &str) -> Result<Option<Duration>, Refusal> {
+    let duration = parse_duration(text)?;
+    match duration {
+        Duration::ZERO => Ok(None),
+        _ if duration.subsec_nanos() > 0 => Err(Refusal::new("is not in whole seconds")),
+        _ if duration > SESSION_EXPIRY_LONGEST => Err(Refusal::new("is more than ten years")),
+        _ => Ok(Some(duration)),
     }
 }
 
@@ -187,6 +221,8 @@ pub(crate) fn read_limits(
     let topic_levels_max = section.count(&TOPIC_LEVELS_MAX);
     let connect_timeout = section.duration(&CONNECT_TIMEOUT);
     let keep_alive_max = section.text(&KEEP_ALIVE_MAX, parse_keep_alive);
+    let session_expiry_max = section.text(&SESSION_EXPIRY_MAX, parse_session_expiry);
+    let sessions_max = section.count(&SESSIONS_MAX);
     let packet_bytes_max = packet_bytes_max?;
     for (key, room) in [
         (&MAILBOX_BYTES_MAX, mailbox_bytes_max),
@@ -209,6 +245,10 @@ pub(crate) fn read_limits(
         topic_levels_max: topic_levels_max?,
         connect_timeout: connect_timeout?,
         keep_alive_max: keep_alive_max.or(|| Located::nowhere(None))?.value,
+        session_expiry_max: session_expiry_max
+            .or(|| Located::nowhere(Some(SESSION_EXPIRY_DEFAULT)))?
+            .value,
+        sessions_max: sessions_max?,
     })
 }
 
@@ -264,5 +304,17 @@ mod tests {
         assert_eq!(parse_keep_alive("65536s"), refusal);
         assert_eq!(parse_keep_alive("1500ms"), refusal);
         assert_eq!(parse_keep_alive("1ms"), refusal);
+    }
+
+    #[test]
+    fn session_expiry_is_whole_seconds_of_ten_years_at_most() {
+        assert_eq!(parse_session_expiry("0s"), Ok(None));
+        let hour = Duration::from_secs(3_600);
+        assert_eq!(parse_session_expiry("1h"), Ok(Some(hour)));
+        let refusal = Err(Refusal::new("is not in whole seconds"));
+        assert_eq!(parse_session_expiry("1500ms"), refusal);
+        assert!(parse_session_expiry("3650d").is_ok());
+        let refusal = Err(Refusal::new("is more than ten years"));
+        assert_eq!(parse_session_expiry("3651d"), refusal);
     }
 }

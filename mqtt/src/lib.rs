@@ -14,7 +14,8 @@
 //! - [`topic`] has topic names and topic filters as two types; a filter
 //!   [matches](TopicFilter::matches) a name.
 //! - [`server::Connection`] is the state machine: handshake, keep alive, flow control in both
-//!   directions, order of acknowledgements, topic aliases. It serves QoS 0 and 1.
+//!   directions, order of acknowledgements, topic aliases. It serves QoS 0, 1 and 2; what of QoS 2
+//!   outlives a connection is told to the driver as it happens, and given to the next one.
 //!
 //! Sections of the standards are cited by number; without a version, MQTT 5 and 3.1.1 agree.
 //!
@@ -84,6 +85,10 @@
 //!         Event::Connect(_) => return connection.accept(now, Accept::default()).unwrap_or(()),
 //!         Event::Publish { ticket: Some(ticket), .. } => {
 //!             connection.complete_publish(now, ticket, ReasonCode::Success)
+//!         }
+//!         // QoS 2 is not served by default, so no identifier is known.
+//!         Event::Release { ticket, .. } => {
+//!             connection.complete_release(now, ticket, ReasonCode::PacketIdentifierNotFound)
 //!         }
 //!         Event::Subscribe { ticket, subscriptions, .. } => {
 //!             let refused = vec![ReasonCode::NotAuthorized; subscriptions.len()];

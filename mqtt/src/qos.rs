@@ -45,6 +45,16 @@ pub enum MaximumQos {
 }
 
 impl MaximumQos {
+    /// The property that says that this level is the highest; `None` for QoS 2, which is said by
+    /// leaving it out.
+    pub const fn of(level: QoS) -> Option<Self> {
+        match level {
+            QoS::AtMostOnce => Some(Self::AtMostOnce),
+            QoS::AtLeastOnce => Some(Self::AtLeastOnce),
+            QoS::ExactlyOnce => None,
+        }
+    }
+
     /// The property's value as a level.
     pub const fn level(self) -> QoS {
         match self {

@@ -1,6 +1,6 @@
 //! One connection as the server sees it: a state machine without I/O and without a clock.
 //!
-//! Not here: sessions, subscriptions, permission, retained messages, take-over. Those are the
+//! Not here: which messages of QoS 2 a session knows, sessions, subscriptions, permission, retained messages, take-over. Those are the
 //! broker's; this module only knows what one client may send now and what it is owed.
 
 mod acknowledgements;
@@ -9,11 +9,16 @@ mod answer;
 mod back_pressure;
 mod client;
 mod completion;
+mod deliveries;
 mod event;
 mod handshake;
 mod inbound;
+mod inflight;
 mod options;
 mod outbound;
+mod receipt;
+mod receive_window;
+mod releases;
 mod requests;
 mod timers;
 mod transmit;
@@ -27,7 +32,10 @@ use bytes::{Buf, Bytes};
 use self::acknowledgements::Acknowledgements;
 use self::aliases::Aliases;
 use self::client::Client;
+use self::inflight::Inflight;
 use self::outbound::Outbound;
+use self::receive_window::ReceiveWindow;
+use self::releases::Releases;
 use self::requests::Requests;
 use self::timers::{Timer, Timers};
 use crate::packet::{Disconnect, Packet, PacketType, ProtocolVersion};
@@ -36,8 +44,10 @@ use crate::reason_code::ReasonCode;
 pub use acknowledgements::PublishTicket;
 pub use answer::{Accept, AcceptError, CompleteError, Reason};
 pub use event::{DisconnectCause, Event, Misbehaviour};
+pub use inflight::{InflightEntry, InflightState};
 pub use options::Options;
 pub use outbound::{Outgoing, PublishOutcome};
+pub use releases::ReleaseTicket;
 pub use requests::{SubscribeTicket, UnsubscribeTicket};
 pub use transmit::TransmitBuffer;
 
@@ -62,10 +72,13 @@ const ANSWER_BYTES_MAX: usize = 65_536;
 /// - **`handle_*`** are input from the world: bytes that were read, bytes that were written, time
 ///   that has passed, the end of the stream.
 /// - **Verbs** are commands of the broker: [`accept`](Self::accept), [`refuse`](Self::refuse),
-///   [`complete_publish`](Self::complete_publish),
+///   [`complete_publish`](Self::complete_publish), [`complete_release`](Self::complete_release),
 ///   [`complete_subscribe`](Self::complete_subscribe),
 ///   [`complete_unsubscribe`](Self::complete_unsubscribe), [`suspend`](Self::suspend),
 ///   [`pause`](Self::pause), [`resume`](Self::resume), [`publish`](Self::publish),
+///   [`reserve`](Self::reserve), [`publish_reserved`](Self::publish_reserved),
+///   [`cancel`](Self::cancel), [`release`](Self::release), [`resend`](Self::resend),
+///   [`forget`](Self::forget), [`take_inflight`](Self::take_inflight),
 ///   [`disconnect`](Self::disconnect).
 /// - **`poll_*`** and [`transmit_buffer`](Self::transmit_buffer) are output.
 ///
@@ -88,7 +101,7 @@ const ANSWER_BYTES_MAX: usize = 65_536;
 ///
 /// # Bounds
 ///
-/// Nothing in here grows without a bound: events, unanswered requests, unacknowledged publications
+/// Nothing in here grows without a bound: events, unanswered requests, publications and releases,
 /// and answers stop reading; messages to the client are dropped, queued or refused by
 /// [`publish`](Self::publish), which says which.
 #[derive(Debug)]
@@ -99,8 +112,12 @@ pub struct Connection {
     events: VecDeque<Event>,
     transmit: TransmitBuffer,
     acknowledgements: Acknowledgements,
+    /// What an MQTT 5 client has on its way.
+    receive_window: ReceiveWindow,
+    releases: Releases,
     requests: Requests,
     aliases: Aliases,
+    inflight: Inflight,
     outbound: Outbound,
     /// The driver wants no more input for now.
     is_paused: bool,
@@ -131,8 +148,11 @@ impl Connection {
             events: VecDeque::new(),
             transmit: TransmitBuffer::default(),
             acknowledgements: Acknowledgements::default(),
+            receive_window: ReceiveWindow::default(),
+            releases: Releases::default(),
             requests: Requests::default(),
             aliases: Aliases::default(),
+            inflight: Inflight::default(),
             outbound: Outbound::default(),
             is_paused: false,
             was_held: false,
@@ -161,19 +181,20 @@ impl Connection {
         self.transmit.remaining()
     }
 
-    /// Publications of the client that wait for their PUBACK.
+    /// Publications of the client that wait for their PUBACK or PUBREC.
     pub fn pending_publishes(&self) -> usize {
         self.acknowledgements.len()
     }
 
-    /// Messages of QoS 1 that were sent and not yet acknowledged by the client.
-    pub fn inflight(&self) -> usize {
-        self.outbound.inflight()
+    /// PUBRELs of the client that wait for their PUBCOMP.
+    pub fn pending_releases(&self) -> usize {
+        self.releases.len()
     }
 
-    /// Places of the window that are free: so many more messages of QoS 1 the client takes now.
-    pub fn free_places(&self) -> usize {
-        self.outbound.free_places()
+    /// Deliveries of QoS 1 and 2 that are not over, with those that are reserved. After the end of
+    /// the connection they wait to be [taken](Self::take_inflight).
+    pub fn inflight(&self) -> usize {
+        self.inflight.len()
     }
 
     /// Messages of QoS 1 that wait for a place in the window.
@@ -292,7 +313,8 @@ impl Connection {
         }
     }
 
-    /// Ends the connection without a word. Only the events and what is to be written stay.
+    /// Ends the connection without a word. Only the events, what is to be written and the deliveries
+    /// that are not over stay.
     fn end(&mut self, cause: DisconnectCause) {
         let publish_will = match self.phase {
             Phase::Closed => return,
@@ -302,8 +324,11 @@ impl Connection {
         self.phase = Phase::Closed;
         self.timers = Timers::default();
         self.acknowledgements.clear();
+        self.receive_window.clear();
+        self.releases.clear();
         self.requests.clear();
         self.aliases.clear();
+        self.inflight.close();
         self.outbound.clear();
         self.events.push_back(Event::Disconnected {
             cause,

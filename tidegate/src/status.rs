@@ -114,6 +114,13 @@ fn describe_broker(out: &mut String, broker: &BrokerPage) -> std::fmt::Result {
         "broker     {} sessions · {} subscriptions · {} retained",
         broker.sessions, broker.subscriptions, broker.retained_messages
     )?;
+    if broker.sessions_offline + broker.sessions_behind > 0 {
+        writeln!(
+            out,
+            "           {} sessions without a connection · {} read what they missed",
+            broker.sessions_offline, broker.sessions_behind
+        )?;
+    }
     writeln!(
         out,
         "           {} published · {} live only · {} refused · {} pending · {} held",

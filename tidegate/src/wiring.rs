@@ -175,6 +175,8 @@ fn limits(config: &Config) -> Limits {
         topic_levels_max: usize::from(limits.topic_levels_max),
         connect_timeout: limits.connect_timeout,
         keep_alive_seconds_max: keep_alive,
+        session_expiry_max: limits.session_expiry_max,
+        sessions_max: usize::try_from(limits.sessions_max).unwrap_or(usize::MAX),
         ..Limits::default()
     }
 }

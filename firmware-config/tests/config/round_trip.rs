@@ -124,21 +124,30 @@ fn limits() -> impl Strategy<Value = LimitsConfig> {
             size(4096..=8192),
         ),
         (size(1..=4096), 1..=1_000_000u32, 1..=100_000u32, 1..=256u16),
-        (seconds(1..=100), option::of(1..=65_535u64)),
+        (
+            seconds(1..=100),
+            option::of(1..=65_535u64),
+            option::of(1..=315_360_000u64),
+            1..=1_000_000u32,
+        ),
     )
-        .prop_map(|(a, b, (connect_timeout, keep_alive))| LimitsConfig {
-            packet_bytes_max: a.0,
-            receive_maximum: a.1.max(1),
-            inflight_max: a.2.max(1),
-            mailbox_bytes_max: a.3,
-            commit_queue_bytes_max: a.4,
-            retained_bytes_max: b.0,
-            retained_count_max: b.1,
-            subscriptions_per_client_max: b.2,
-            topic_levels_max: b.3,
-            connect_timeout,
-            keep_alive_max: keep_alive.map(Duration::from_secs),
-        })
+        .prop_map(
+            |(a, b, (connect_timeout, keep_alive, expiry, sessions))| LimitsConfig {
+                packet_bytes_max: a.0,
+                receive_maximum: a.1.max(1),
+                inflight_max: a.2.max(1),
+                mailbox_bytes_max: a.3,
+                commit_queue_bytes_max: a.4,
+                retained_bytes_max: b.0,
+                retained_count_max: b.1,
+                subscriptions_per_client_max: b.2,
+                topic_levels_max: b.3,
+                connect_timeout,
+                keep_alive_max: keep_alive.map(Duration::from_secs),
+                session_expiry_max: expiry.map(Duration::from_secs),
+                sessions_max: sessions,
+            },
+        )
 }
 
 /// A bridge whose first route takes the log `default`.

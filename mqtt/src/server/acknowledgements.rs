@@ -1,5 +1,6 @@
-//! The order of PUBACKs: they leave as the PUBLISH packets came (MQTT 5, 4.6), in whatever order
-//! the driver completes them.
+//! The order of PUBACKs and PUBRECs: they leave as the PUBLISH packets came (MQTT 5, 4.6), in
+//! whatever order the driver completes them. QoS 1 and 2 have one order, which is more than the
+//! standard asks for.
 //!
 //! ```text
 //!        front                                  back
@@ -10,13 +11,13 @@
 use std::collections::VecDeque;
 
 use super::Reason;
-use crate::packet::PacketId;
+use crate::packet::{PacketId, PacketType};
 
-/// Stands for a PUBLISH of QoS 1 until it is acknowledged.
+/// Stands for a PUBLISH of QoS 1 or 2 until it is answered with PUBACK or PUBREC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublishTicket(u64);
 
-/// Publications that wait for their PUBACK, in the order in which they came.
+/// Publications that wait for their PUBACK or PUBREC, in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Acknowledgements {
     /// The place of the front entry, counted from the first PUBLISH of the connection.
@@ -29,6 +30,8 @@ pub(super) struct Acknowledgements {
 
 #[derive(Debug)]
 struct Entry {
+    /// PUBACK or PUBREC.
+    answer: PacketType,
     packet_id: PacketId,
     bytes: usize,
     state: State,
@@ -43,15 +46,39 @@ enum State {
 
 impl Acknowledgements {
     /// Takes the next place for a message of this size.
-    pub(super) fn open(&mut self, packet_id: PacketId, bytes: usize) -> PublishTicket {
+    pub(super) fn open(
+        &mut self,
+        answer: PacketType,
+        packet_id: PacketId,
+        bytes: usize,
+    ) -> PublishTicket {
         let ticket = PublishTicket(self.front + self.entries.len() as u64);
         self.entries.push_back(Entry {
+            answer,
             packet_id,
             bytes,
             state: State::Waiting,
         });
         self.bytes += bytes;
         ticket
+    }
+
+    /// What answers an open ticket: PUBACK or PUBREC.
+    pub(super) fn answer_of(&self, ticket: PublishTicket) -> Option<PacketType> {
+        let entry = self.entries.get(self.index(ticket)?)?;
+        (!matches!(entry.state, State::Done(_))).then_some(entry.answer)
+    }
+
+    /// The newest publication with this identifier that was not answered.
+    pub(super) fn newest(&self, packet_id: PacketId) -> Option<PublishTicket> {
+        let mut entries = self.entries.iter();
+        let index = entries.rposition(|entry| entry.packet_id == packet_id)?;
+        Some(PublishTicket(self.front + index as u64))
+    }
+
+    /// Whether the answer has left.
+    pub(super) fn is_answered(&self, ticket: PublishTicket) -> bool {
+        ticket.0 < self.front
     }
 
     /// Sets the reason with which the publication is acknowledged when its turn comes. `false`
@@ -82,12 +109,12 @@ impl Acknowledgements {
     }
 
     /// The next acknowledgement that may leave.
-    pub(super) fn pop_done(&mut self) -> Option<(PacketId, Reason)> {
+    pub(super) fn pop_done(&mut self) -> Option<(PacketType, PacketId, Reason)> {
         let entry = self.entries.front_mut()?;
         let State::Done(reason) = &mut entry.state else {
             return None;
         };
-        let acknowledgement = (entry.packet_id, std::mem::take(reason));
+        let acknowledgement = (entry.answer, entry.packet_id, std::mem::take(reason));
         self.front += 1;
         self.bytes -= entry.bytes;
         self.entries.pop_front();
@@ -111,9 +138,13 @@ impl Acknowledgements {
     }
 
     fn open_state(&mut self, ticket: PublishTicket) -> Option<&mut State> {
-        let index = usize::try_from(ticket.0.checked_sub(self.front)?).ok()?;
+        let index = self.index(ticket)?;
         let state = &mut self.entries.get_mut(index)?.state;
         (!matches!(state, State::Done(_))).then_some(state)
+    }
+
+    fn index(&self, ticket: PublishTicket) -> Option<usize> {
+        usize::try_from(ticket.0.checked_sub(self.front)?).ok()
     }
 }
 
@@ -128,7 +159,7 @@ mod tests {
 
     fn popped(acknowledgements: &mut Acknowledgements) -> Vec<(u16, ReasonCode)> {
         std::iter::from_fn(|| acknowledgements.pop_done())
-            .map(|(packet_id, reason)| (packet_id.get(), reason.code))
+            .map(|(_, packet_id, reason)| (packet_id.get(), reason.code))
             .collect()
     }
 
@@ -136,7 +167,7 @@ mod tests {
     fn a_completed_ticket_waits_for_those_before_it() {
         let mut acknowledgements = Acknowledgements::default();
         let [first, second, third] = [(id(9), 1), (id(4), 10), (id(7), 100)]
-            .map(|(id, bytes)| acknowledgements.open(id, bytes));
+            .map(|(id, bytes)| acknowledgements.open(PacketType::Puback, id, bytes));
 
         assert!(acknowledgements.complete(third, ReasonCode::Success.into()));
         assert!(acknowledgements.complete(second, ReasonCode::QuotaExceeded.into()));
@@ -156,8 +187,8 @@ mod tests {
     #[test]
     fn a_ticket_is_completed_once() {
         let mut acknowledgements = Acknowledgements::default();
-        let first = acknowledgements.open(id(1), 0);
-        let second = acknowledgements.open(id(2), 0);
+        let first = acknowledgements.open(PacketType::Puback, id(1), 0);
+        let second = acknowledgements.open(PacketType::Puback, id(2), 0);
         assert!(acknowledgements.complete(second, ReasonCode::Success.into()));
         assert!(
             !acknowledgements.complete(second, ReasonCode::Success.into()),
@@ -179,8 +210,8 @@ mod tests {
     #[test]
     fn suspension_ends_with_the_last_suspended_ticket() {
         let mut acknowledgements = Acknowledgements::default();
-        let first = acknowledgements.open(id(1), 0);
-        let second = acknowledgements.open(id(2), 0);
+        let first = acknowledgements.open(PacketType::Puback, id(1), 0);
+        let second = acknowledgements.open(PacketType::Puback, id(2), 0);
         assert!(!acknowledgements.is_suspended());
         assert!(acknowledgements.suspend(first));
         assert!(acknowledgements.suspend(first));

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::InflightEntry;
 use crate::packet::{PacketType, ProblemInformation};
 use crate::reason_code::ReasonCode;
 use crate::utf8_string::Utf8String;
@@ -38,6 +39,13 @@ impl From<Reason> for ProblemInformation {
 pub struct Accept {
     /// Whether an earlier session goes on.
     pub session_present: bool,
+    /// Deliveries of that session that were not over when its last connection ended, in the order
+    /// in which they were sent. Their packet identifiers are in use from now on. Each is to be
+    /// [resent](super::Connection::resend), [forgotten](super::Connection::forget) or
+    /// [released](super::Connection::release), as its state says; new messages of QoS 1 and 2 wait
+    /// until the first two are done. The driver keeps a copy for the case that this connection has
+    /// ended meanwhile.
+    pub inflight: Vec<InflightEntry>,
     /// Seconds that the session lives on, where that is not what the client asked for.
     pub session_expiry_interval: Option<u32>,
     /// The identifier that was chosen for a client that had none.
@@ -59,6 +67,7 @@ impl Default for Accept {
     fn default() -> Self {
         Self {
             session_present: false,
+            inflight: Vec::new(),
             session_expiry_interval: None,
             assigned_client_identifier: None,
             server_keep_alive_seconds: None,
@@ -85,8 +94,8 @@ pub enum AcceptError {
     NotAwaited,
 }
 
-/// A PUBLISH, SUBSCRIBE or UNSUBSCRIBE could not be answered as the driver wants. Nothing was sent
-/// and the ticket stays open.
+/// A PUBLISH, PUBREL, SUBSCRIBE or UNSUBSCRIBE could not be answered as the driver wants. Nothing
+/// was sent and the ticket stays open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CompleteError {
@@ -100,9 +109,12 @@ pub enum CompleteError {
         /// How many there should be.
         filters: usize,
     },
-    /// MQTT 3.1.1 has no negative PUBACK. [Suspend](super::Connection::suspend) the ticket.
-    #[error("PUBACK with {reason_code} to a 3.1.1 client, which has no negative PUBACK")]
-    NegativePuback {
+    /// MQTT 3.1.1 has no negative PUBACK and PUBREC. [Suspend](super::Connection::suspend) the
+    /// ticket.
+    #[error("{packet} with {reason_code} to a 3.1.1 client, which has no negative {packet}")]
+    Negative {
+        /// PUBACK or PUBREC.
+        packet: PacketType,
         /// The code.
         reason_code: ReasonCode,
     },

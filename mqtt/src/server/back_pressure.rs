@@ -86,21 +86,34 @@ impl Connection {
 
     /// Whether no input is taken for a reason that is ours.
     fn is_input_held(&self, client: Client) -> bool {
-        // An MQTT 5 client knows Receive Maximum and is read on, so that it is caught when it does
-        // not keep it.
-        let is_window_full = client.version == ProtocolVersion::V311
-            && self.acknowledgements.len() >= usize::from(self.options.receive_maximum.get());
         self.is_paused
-            || is_window_full
-            || self.is_suspension_full()
+            || self.are_answers_owed(client)
+            || self.is_suspension_full(client)
             || self.requests.len() >= REQUESTS_MAX
     }
 
-    fn is_suspension_full(&self) -> bool {
+    /// Whether so many PUBLISHes and PUBRELs wait for our answer that no more are taken. What waits
+    /// for the client's PUBREL does not count: that PUBREL is still to be read.
+    ///
+    /// An MQTT 5 client knows Receive Maximum and is read on, so that it is caught when it does not
+    /// keep it. It has twice as many PUBLISHes open only when it sends the same ones again and
+    /// again, or after releases of an earlier connection.
+    fn are_answers_owed(&self, client: Client) -> bool {
+        let receive_maximum = usize::from(self.options.receive_maximum.get());
+        let publishes_max = match client.version {
+            ProtocolVersion::V311 => receive_maximum,
+            ProtocolVersion::V5 => 2 * receive_maximum,
+        };
+        self.acknowledgements.len() >= publishes_max || self.releases.len() >= receive_maximum
+    }
+
+    /// Whether reading stands still and a suspended publication is a reason: this may not last.
+    fn is_suspension_full(&self, client: Client) -> bool {
         let acknowledgements = &self.acknowledgements;
         acknowledgements.is_suspended()
             && (acknowledgements.len() >= self.options.suspended_publishes_max
-                || acknowledgements.bytes() >= self.options.suspended_bytes_max)
+                || acknowledgements.bytes() >= self.options.suspended_bytes_max
+                || self.are_answers_owed(client))
     }
 
     /// Whether no input is taken until the client reads.
@@ -135,7 +148,7 @@ impl Connection {
             self.restart_keep_alive(now);
         }
         self.was_held = is_held;
-        if self.is_suspension_full() {
+        if self.is_suspension_full(client) {
             let timeout = self.options.suspended_timeout;
             self.timers.start_if_stopped(Timer::Suspended, now, timeout);
         } else {

@@ -1,23 +1,26 @@
-//! The driver's answers to PUBLISH, SUBSCRIBE and UNSUBSCRIBE.
+//! The driver's answers to PUBLISH, PUBREL, SUBSCRIBE and UNSUBSCRIBE.
 
 use std::time::Instant;
 
 use super::client::Client;
 use super::{
-    CompleteError, Connection, DisconnectCause, Phase, PublishTicket, Reason, SubscribeTicket,
-    UnsubscribeTicket,
+    CompleteError, Connection, DisconnectCause, Event, Phase, PublishTicket, Reason, ReleaseTicket,
+    SubscribeTicket, UnsubscribeTicket,
 };
 use crate::packet::{
-    Acknowledgement, Packet, PacketType, ProblemInformation, ProtocolVersion, Suback, Unsuback,
+    Acknowledgement, Packet, PacketId, PacketType, ProblemInformation, ProtocolVersion, Suback,
+    Unsuback,
 };
 use crate::reason_code::ReasonCode;
 
 impl Connection {
-    /// Says what became of a publication. Its PUBACK leaves when those of all earlier ones have.
+    /// Says what became of a publication. Its PUBACK (QoS 1) or PUBREC (QoS 2) leaves when those
+    /// of all earlier ones have. A PUBREC that says no ends the use of the packet identifier: no
+    /// PUBREL follows, and the next PUBLISH with it is a new message.
     ///
     /// # Errors
-    /// The ticket is not open, or this client cannot be told so: an MQTT 3.1.1 client has no
-    /// negative PUBACK, there [`suspend`](Self::suspend) is the way. Nothing has happened then.
+    /// The ticket is not open, or this client cannot be told so: MQTT 3.1.1 has no negative PUBACK
+    /// and PUBREC, there [`suspend`](Self::suspend) is the way. Nothing has happened then.
     pub fn complete_publish(
         &mut self,
         now: Instant,
@@ -29,23 +32,71 @@ impl Connection {
         };
         let reason = reason.into();
         let reason_code = reason.code;
-        check_reason_codes(PacketType::Puback, &[reason_code])?;
+        // PUBACK and PUBREC carry the same codes.
+        let packet = self.acknowledgements.answer_of(ticket);
+        let packet = packet.unwrap_or(PacketType::Puback);
+        check_reason_codes(packet, &[reason_code])?;
         if client.version == ProtocolVersion::V311 && reason_code.is_error() {
-            return Err(CompleteError::NegativePuback { reason_code });
-        }
-        if !self.acknowledgements.complete(ticket, reason) {
-            return Err(CompleteError::UnknownTicket {
-                packet: PacketType::Puback,
+            return Err(CompleteError::Negative {
+                packet,
+                reason_code,
             });
         }
-        while let Some((packet_id, reason)) = self.acknowledgements.pop_done() {
-            let reason_code = reason.code;
-            let puback = Acknowledgement {
-                packet_id,
-                reason_code,
-                problem: reason.into(),
-            };
-            self.answer(client, Packet::Puback(puback));
+        if !self.acknowledgements.complete(ticket, reason) {
+            return Err(CompleteError::UnknownTicket { packet });
+        }
+        while let Some((packet, packet_id, reason)) = self.acknowledgements.pop_done() {
+            self.acknowledge(client, packet, acknowledgement(packet_id, reason));
+        }
+        while let Some((ticket, packet_id)) = self.releases.pop_due(&self.acknowledgements) {
+            self.events.push_back(Event::Release { ticket, packet_id });
+        }
+        self.look_after_timers(now);
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, client: Client, packet: PacketType, answer: Acknowledgement) {
+        let is_unreleased = packet == PacketType::Pubrec && !answer.reason_code.is_error();
+        if client.version == ProtocolVersion::V5 {
+            self.receive_window.answer(answer.packet_id, is_unreleased);
+        }
+        self.answer(
+            client,
+            match packet {
+                PacketType::Pubrec => Packet::Pubrec(answer),
+                _ => Packet::Puback(answer),
+            },
+        );
+    }
+
+    /// Answers a PUBREL, when its release is durable. Its PUBCOMP leaves when those of all earlier
+    /// ones have. For an identifier that is not known the code is
+    /// [`ReasonCode::PacketIdentifierNotFound`]; a 3.1.1 client is told no code.
+    ///
+    /// # Errors
+    /// The ticket is not open, or PUBCOMP does not carry the code. Nothing has happened then.
+    pub fn complete_release(
+        &mut self,
+        now: Instant,
+        ticket: ReleaseTicket,
+        reason: impl Into<Reason>,
+    ) -> Result<(), CompleteError> {
+        let Phase::Connected(client) = self.phase else {
+            return Ok(());
+        };
+        let reason = reason.into();
+        let packet = PacketType::Pubcomp;
+        check_reason_codes(packet, &[reason.code])?;
+        if !self.releases.complete(ticket, reason) {
+            return Err(CompleteError::UnknownTicket { packet });
+        }
+        while let Some((packet_id, reason)) = self.releases.pop_done() {
+            if client.version == ProtocolVersion::V5 {
+                let maximum = self.options.receive_maximum.get();
+                self.receive_window.release(packet_id, maximum);
+            }
+            let pubcomp = acknowledgement(packet_id, reason);
+            self.answer(client, Packet::Pubcomp(pubcomp));
         }
         self.look_after_timers(now);
         Ok(())
@@ -121,6 +172,14 @@ impl Connection {
                 packet: packet_type,
             });
         }
+    }
+}
+
+fn acknowledgement(packet_id: PacketId, reason: Reason) -> Acknowledgement {
+    Acknowledgement {
+        packet_id,
+        reason_code: reason.code,
+        problem: reason.into(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{PublishTicket, SubscribeTicket, UnsubscribeTicket};
+use super::{PublishTicket, ReleaseTicket, SubscribeTicket, UnsubscribeTicket};
 use crate::UserProperty;
 use crate::codec::DecodeError;
 use crate::message::Message;
@@ -23,8 +23,23 @@ pub enum Event {
     Publish {
         /// To be completed when the message is safe; `None` for QoS 0, which nothing acknowledges.
         ticket: Option<PublishTicket>,
+        /// Names the message until it is acknowledged, with QoS 2 until it is
+        /// [released](Event::Release), and across connections of the session; `None` for QoS 0.
+        packet_id: Option<PacketId>,
+        /// Whether the client says that it may have sent it before. It proves nothing: with QoS 2
+        /// only the packet identifier tells whether it has (MQTT 5, 4.3.3).
+        dup: bool,
         /// The message. Its topic alias is resolved.
         message: Message,
+    },
+    /// The client released a packet identifier of QoS 2 (PUBREL): its next PUBLISH is a new message.
+    /// Comes for unknown identifiers too, because the machine does not know those of earlier
+    /// connections; and only after every earlier PUBLISH with the identifier was answered.
+    Release {
+        /// To be completed when the release is durable.
+        ticket: ReleaseTicket,
+        /// The identifier.
+        packet_id: PacketId,
     },
     /// The client subscribes.
     Subscribe {
@@ -46,7 +61,16 @@ pub enum Event {
         /// Pairs in the client's order.
         user_properties: Vec<UserProperty>,
     },
-    /// The client acknowledged a message of QoS 1.
+    /// The client has a message of QoS 2 (PUBREC). To be [released](super::Connection::release)
+    /// when that is durable.
+    Received {
+        /// The packet in which it was sent.
+        packet_id: PacketId,
+        /// What the client made of it; no failure.
+        reason_code: ReasonCode,
+    },
+    /// A delivery is over: PUBACK for QoS 1, PUBCOMP or a failed PUBREC for QoS 2. Its packet
+    /// identifier is free.
     Acknowledged {
         /// The packet in which it was sent.
         packet_id: PacketId,
@@ -131,6 +155,18 @@ pub enum Misbehaviour {
     /// An empty client identifier with a session to be kept (MQTT 3.1.1, 3.1.3.1).
     #[error("CONNECT with an empty client identifier and without clean session")]
     ClientIdentifierMissing,
+    /// PUBACK for a message that was sent with QoS 2 (4.3.3).
+    #[error("PUBACK {packet_id} for a message of QoS 2")]
+    PubackForQos2 {
+        /// Its packet identifier.
+        packet_id: PacketId,
+    },
+    /// PUBCOMP for a message whose PUBREL was not sent (4.3.3).
+    #[error("PUBCOMP {packet_id} without PUBREL")]
+    PubcompWithoutPubrel {
+        /// Its packet identifier.
+        packet_id: PacketId,
+    },
     /// PUBREC for a message that was sent with QoS 1 (4.3.2).
     #[error("PUBREC {packet_id} for a message of QoS 1")]
     PubrecForQos1 {
@@ -143,7 +179,7 @@ pub enum Misbehaviour {
         /// The level.
         qos: QoS,
     },
-    /// More unacknowledged publications than Receive Maximum allows (MQTT 5, 3.3.4).
+    /// More publications on their way than Receive Maximum allows (MQTT 5, 3.3.4).
     #[error("more than {maximum} unacknowledged publications")]
     ReceiveMaximumExceeded {
         /// The limit.
@@ -194,6 +230,8 @@ impl Misbehaviour {
             Self::ReceiveMaximumExceeded { .. } => ReasonCode::ReceiveMaximumExceeded,
             Self::TopicAliasInvalid { .. } => ReasonCode::TopicAliasInvalid,
             Self::AuthUnexpected
+            | Self::PubackForQos2 { .. }
+            | Self::PubcompWithoutPubrel { .. }
             | Self::PubrecForQos1 { .. }
             | Self::SecondConnect
             | Self::SessionExpiryRaised

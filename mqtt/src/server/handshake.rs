@@ -8,6 +8,7 @@ use super::timers::Timer;
 use super::{Accept, AcceptError, Connection, DisconnectCause, Event, Misbehaviour, Phase, Reason};
 use crate::codec::DecodeError;
 use crate::packet::{Connack, ConnackProperties, Connect, Packet, PacketType, ProtocolVersion};
+use crate::qos::MaximumQos;
 use crate::reason_code::ReasonCode;
 
 impl Connection {
@@ -28,6 +29,8 @@ impl Connection {
         {
             client.keep_alive_timeout = keep_alive_timeout(seconds);
         }
+        let window = self.options.inflight_max.get().min(client.receive_maximum);
+        self.inflight.open(window, &accept.inflight);
         if !self.send(client, Packet::Connack(Box::new(self.connack(accept)))) {
             let cause = DisconnectCause::Unanswerable {
                 packet: PacketType::Connack,
@@ -36,8 +39,6 @@ impl Connection {
             return Ok(());
         }
         self.phase = Phase::Connected(client);
-        self.outbound
-            .open(self.options.inflight_max.get().min(client.receive_maximum));
         self.restart_keep_alive(now);
         self.look_after_timers(now);
         Ok(())
@@ -83,8 +84,8 @@ impl Connection {
         let _told = self.send(client, Packet::Connack(refusal(reason)));
     }
 
-    /// A will of QoS 2 is refused to MQTT 5 clients only. A 3.1.1 client cannot be told; and as no
-    /// subscription is granted more than Maximum QoS, its will is delivered with no more anyway.
+    /// A will above Maximum QoS is refused to MQTT 5 clients only. A 3.1.1 client cannot be told;
+    /// and as no subscription is granted more, its will is delivered with no more anyway.
     fn check_connect(&self, connect: &Connect) -> Result<(), Misbehaviour> {
         match connect.version {
             ProtocolVersion::V311 => {
@@ -94,7 +95,7 @@ impl Connection {
             }
             ProtocolVersion::V5 => {
                 let qos = connect.will.as_ref().map(|will| will.message.qos);
-                if let Some(qos) = qos.filter(|qos| *qos > self.options.maximum_qos.level()) {
+                if let Some(qos) = qos.filter(|qos| *qos > self.options.maximum_qos) {
                     return Err(Misbehaviour::WillQosNotServed { qos });
                 }
             }
@@ -111,7 +112,7 @@ impl Connection {
             properties: ConnackProperties {
                 session_expiry_interval: accept.session_expiry_interval,
                 receive_maximum: Some(options.receive_maximum),
-                maximum_qos: Some(options.maximum_qos),
+                maximum_qos: MaximumQos::of(options.maximum_qos),
                 maximum_packet_size: NonZeroU32::new(options.limits.packet_bytes_max),
                 assigned_client_identifier: accept.assigned_client_identifier,
                 topic_alias_maximum: Some(options.topic_alias_maximum).filter(|max| *max > 0),

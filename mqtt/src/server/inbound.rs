@@ -1,27 +1,21 @@
 //! What the client sends.
 //!
-//! Packet identifiers of QoS 2 deliveries never exist here, because QoS 2 is not served. What a
-//! client sends about them anyway is answered as the standard wants it for an unknown one:
-//!
-//! | packet | MQTT 5 | MQTT 3.1.1 |
-//! |---|---|---|
-//! | PUBREC, unknown | PUBREL 0x92; nothing when its code is a failure (4.3.3) | PUBREL |
-//! | PUBREC for a message of QoS 1 | protocol error | protocol error |
-//! | PUBREL | PUBCOMP 0x92 | PUBCOMP (3.6.4) |
-//! | PUBCOMP; PUBACK, unknown | no consequence | no consequence |
+//! What it publishes becomes an event with a ticket; what it says about deliveries to it is in
+//! [`receipt`](super::receipt). A PUBREL is an event in any case: which identifiers a session has
+//! taken is the driver's to know, because they outlive the connection.
 
 use std::time::Instant;
 
 use bytes::BytesMut;
 
 use super::client::Client;
-use super::{Connection, DisconnectCause, Event, Misbehaviour, Phase};
+use super::{Connection, DisconnectCause, Event, Misbehaviour, Phase, PublishTicket};
 use crate::codec;
 use crate::message::Message;
 use crate::packet::{
-    Acknowledgement, Disconnect, Packet, PacketId, ProtocolVersion, Publish, Subscribe, Unsubscribe,
+    Acknowledgement, Delivery, Disconnect, Packet, PacketId, PacketType, ProtocolVersion, Publish,
+    Subscribe, Unsubscribe,
 };
-use crate::reason_code::ReasonCode;
 
 impl Connection {
     /// Takes whole packets off the front of `src`, as many as it wants for now. To be called when
@@ -70,12 +64,10 @@ impl Connection {
     fn handle_connected(&mut self, client: Client, packet: Packet) -> Result<(), Misbehaviour> {
         match packet {
             Packet::Publish(publish) => self.handle_publish(client, publish)?,
-            Packet::Puback(puback) => self.handle_puback(&puback),
+            Packet::Puback(puback) => self.handle_puback(&puback)?,
             Packet::Pubrec(pubrec) => self.handle_pubrec(client, &pubrec)?,
-            Packet::Pubrel(pubrel) => {
-                self.answer_unknown(client, pubrel.packet_id, Packet::Pubcomp)
-            }
-            Packet::Pubcomp(_) => {}
+            Packet::Pubrel(pubrel) => self.handle_pubrel(&pubrel),
+            Packet::Pubcomp(pubcomp) => self.handle_pubcomp(&pubcomp)?,
             Packet::Subscribe(subscribe) => self.handle_subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(unsubscribe),
             Packet::Pingreq => self.answer(client, Packet::Pingresp),
@@ -93,7 +85,7 @@ impl Connection {
 
     fn handle_publish(&mut self, client: Client, publish: Publish) -> Result<(), Misbehaviour> {
         let qos = publish.delivery.qos();
-        if qos > self.options.maximum_qos.level() {
+        if qos > self.options.maximum_qos {
             return Err(Misbehaviour::QosNotServed { qos });
         }
         if !publish.subscription_identifiers.is_empty() {
@@ -104,17 +96,16 @@ impl Connection {
             publish.topic_alias,
             self.options.topic_alias_maximum,
         )?;
-        let maximum = self.options.receive_maximum.get();
-        let is_window_full = self.acknowledgements.len() >= usize::from(maximum);
-        let ticket = match publish.delivery.packet_id() {
-            None => None,
-            // A 3.1.1 client does not know the bound; it is not read from when it has reached it.
-            Some(_) if client.version == ProtocolVersion::V5 && is_window_full => {
-                return Err(Misbehaviour::ReceiveMaximumExceeded { maximum });
+        let bytes = topic.as_bytes().len() + publish.payload.len();
+        let (ticket, dup) = match publish.delivery {
+            Delivery::AtMostOnce => (None, false),
+            Delivery::AtLeastOnce { packet_id, dup } => {
+                let ticket = self.open_publish(client, PacketType::Puback, packet_id, bytes)?;
+                (Some(ticket), dup)
             }
-            Some(packet_id) => {
-                let bytes = topic.as_bytes().len() + publish.payload.len();
-                Some(self.acknowledgements.open(packet_id, bytes))
+            Delivery::ExactlyOnce { packet_id, dup } => {
+                let ticket = self.open_publish(client, PacketType::Pubrec, packet_id, bytes)?;
+                (Some(ticket), dup)
             }
         };
         let message = Message {
@@ -124,47 +115,36 @@ impl Connection {
             retain: publish.retain,
             properties: publish.properties,
         };
-        self.events.push_back(Event::Publish { ticket, message });
+        self.events.push_back(Event::Publish {
+            ticket,
+            packet_id: publish.delivery.packet_id(),
+            dup,
+            message,
+        });
         Ok(())
     }
 
-    fn handle_puback(&mut self, puback: &Acknowledgement) {
-        let &Acknowledgement {
-            packet_id,
-            reason_code,
-            ..
-        } = puback;
-        if self.outbound.acknowledge(packet_id) {
-            self.events.push_back(Event::Acknowledged {
-                packet_id,
-                reason_code,
-            });
-        }
-    }
-
-    fn handle_pubrec(
+    /// A 3.1.1 client does not know Receive Maximum; it is not read from when it has reached it.
+    fn open_publish(
         &mut self,
         client: Client,
-        pubrec: &Acknowledgement,
-    ) -> Result<(), Misbehaviour> {
-        let packet_id = pubrec.packet_id;
-        if self.outbound.is_inflight(packet_id) {
-            return Err(Misbehaviour::PubrecForQos1 { packet_id });
-        }
-        if !pubrec.reason_code.is_error() {
-            self.answer_unknown(client, packet_id, Packet::Pubrel);
-        }
-        Ok(())
-    }
-
-    fn answer_unknown(
-        &mut self,
-        client: Client,
+        answer: PacketType,
         packet_id: PacketId,
-        answer: fn(Acknowledgement) -> Packet,
-    ) {
-        let reason_code = ReasonCode::PacketIdentifierNotFound;
-        self.answer(client, answer(Acknowledgement::new(packet_id, reason_code)));
+        bytes: usize,
+    ) -> Result<PublishTicket, Misbehaviour> {
+        let maximum = self.options.receive_maximum.get();
+        if client.version == ProtocolVersion::V5 && !self.receive_window.open(packet_id, maximum) {
+            return Err(Misbehaviour::ReceiveMaximumExceeded { maximum });
+        }
+        Ok(self.acknowledgements.open(answer, packet_id, bytes))
+    }
+
+    fn handle_pubrel(&mut self, pubrel: &Acknowledgement) {
+        let packet_id = pubrel.packet_id;
+        let after = self.acknowledgements.newest(packet_id);
+        if let Some(ticket) = self.releases.open(packet_id, after) {
+            self.events.push_back(Event::Release { ticket, packet_id });
+        }
     }
 
     fn handle_subscribe(&mut self, subscribe: Subscribe) {

@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crate::codec::Limits;
-use crate::qos::MaximumQos;
+use crate::qos::QoS;
 
 /// Limits and offers, the same for every connection of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,16 +13,19 @@ pub struct Options {
     pub limits: Limits,
     /// How long a connection may last without a CONNECT. Default 10 s.
     pub connect_timeout: Duration,
-    /// Publications of QoS 1 that may wait for their PUBACK. An MQTT 5 client is told, and is
-    /// disconnected when it sends more; for a 3.1.1 client reading stops. Default 64.
+    /// Publications of QoS 1 and 2 that may be on their way. An MQTT 5 client is told, and is
+    /// disconnected when it has sent more that were answered neither with PUBACK nor PUBCOMP nor a
+    /// PUBREC that says no. For a 3.1.1 client, which does not know the bound, reading stops while
+    /// as many wait for what is ours to give, PUBACK or PUBREC. Packet identifiers that wait for
+    /// its PUBREL do not stop it, because that PUBREL would never be read. Default 64.
     pub receive_maximum: NonZeroU16,
-    /// Highest QoS in both directions; QoS 2 is not served. Default 1.
-    pub maximum_qos: MaximumQos,
+    /// Highest QoS in both directions. Default QoS 1.
+    pub maximum_qos: QoS,
     /// Highest topic alias that a client may use, 0 for none. Each in use costs its topic name.
     /// Default 0.
     pub topic_alias_maximum: u16,
-    /// Publications of QoS 1 to the client that may wait for its PUBACK, where its Receive Maximum
-    /// is not smaller. Default 64.
+    /// Publications of QoS 1 and 2 to the client that may be on their way, where its Receive
+    /// Maximum is not smaller. Default 64.
     pub inflight_max: NonZeroU16,
     /// Most messages of QoS 1 that wait for a place in that window. Default 1,000.
     pub queue_messages_max: usize,
@@ -49,7 +52,7 @@ impl Default for Options {
             limits: Limits::default(),
             connect_timeout: Duration::from_secs(10),
             receive_maximum: SIXTY_FOUR,
-            maximum_qos: MaximumQos::AtLeastOnce,
+            maximum_qos: QoS::AtLeastOnce,
             topic_alias_maximum: 0,
             inflight_max: SIXTY_FOUR,
             queue_messages_max: 1_000,

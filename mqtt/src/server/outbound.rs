@@ -1,4 +1,4 @@
-//! Messages to the client: the window of QoS 1, the queue before it, and what is dropped.
+//! Messages to the client: QoS 0, QoS 1 with the queue before its window, and what is dropped.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ pub struct Outgoing<'m> {
     /// The message. It is shared, because it may wait, and may go to many clients.
     pub message: &'m Arc<Message>,
     /// The QoS of this delivery: the smaller of the message's and the granted one. Never above
-    /// [`Options::maximum_qos`](super::Options::maximum_qos), whatever stands here.
+    /// [`Options::maximum_qos`](super::Options::maximum_qos), whatever stands here; and without
+    /// meaning where the packet identifier says it.
     pub qos: QoS,
     /// The RETAIN flag of this delivery.
     pub retain: bool,
@@ -36,8 +37,14 @@ pub enum PublishOutcome {
     /// It exceeds the client's Maximum Packet Size. The standard has it dropped as if it had been
     /// sent (MQTT 5, 3.1.2.11.4).
     DroppedTooLarge,
+    /// There is no room in the transmit buffer, or no place in the window for what is resent.
+    /// Nothing has happened; it is to be given again later.
+    NoRoom,
     /// No client is connected.
     NotConnected,
+    /// It is QoS 2, and its packet identifier was not reserved, or does not wait to be resent.
+    /// Nothing was sent.
+    NotReserved,
     /// It is QoS 1 and the queue is full. The client gets nothing more in order: disconnect it
     /// with [`ReasonCode::QuotaExceeded`](crate::ReasonCode::QuotaExceeded).
     Overflow,
@@ -50,14 +57,9 @@ pub enum PublishOutcome {
     },
 }
 
-/// The window and the queue.
-#[derive(Debug)]
+/// Messages of QoS 1 that wait for a place in the window.
+#[derive(Debug, Default)]
 pub(super) struct Outbound {
-    /// Sent and not acknowledged, in the order of sending. It has the size of the window at most,
-    /// and clients acknowledge in order, so that a search from the front is short.
-    inflight: VecDeque<PacketId>,
-    window: u16,
-    next_id: PacketId,
     queue: VecDeque<Queued>,
     /// Bytes of `queue`.
     queue_bytes: usize,
@@ -80,33 +82,9 @@ struct Expiry {
     since: Instant,
 }
 
-impl Default for Outbound {
-    fn default() -> Self {
-        Self {
-            inflight: VecDeque::new(),
-            window: 0,
-            next_id: PacketId::MIN,
-            queue: VecDeque::new(),
-            queue_bytes: 0,
-        }
-    }
-}
-
 impl Outbound {
-    pub(super) fn open(&mut self, window: u16) {
-        self.window = window;
-    }
-
     pub(super) fn clear(&mut self) {
         *self = Self::default();
-    }
-
-    pub(super) fn inflight(&self) -> usize {
-        self.inflight.len()
-    }
-
-    pub(super) fn free_places(&self) -> usize {
-        usize::from(self.window).saturating_sub(self.inflight.len() + self.queue.len())
     }
 
     pub(super) fn queued_messages(&self) -> usize {
@@ -115,37 +93,6 @@ impl Outbound {
 
     pub(super) fn queued_bytes(&self) -> usize {
         self.queue_bytes
-    }
-
-    pub(super) fn is_inflight(&self, packet_id: PacketId) -> bool {
-        self.inflight.contains(&packet_id)
-    }
-
-    /// Frees a place of the window. `false` when the identifier is not in use.
-    pub(super) fn acknowledge(&mut self, packet_id: PacketId) -> bool {
-        let position = self
-            .inflight
-            .iter()
-            .position(|inflight| *inflight == packet_id);
-        position
-            .and_then(|position| self.inflight.remove(position))
-            .is_some()
-    }
-
-    fn has_place(&self) -> bool {
-        self.inflight.len() < usize::from(self.window)
-    }
-
-    /// The next free packet identifier. There is one, because the window has fewer places than
-    /// there are identifiers, or is full.
-    fn take_id(&mut self) -> PacketId {
-        while self.is_inflight(self.next_id) {
-            self.next_id = self.next_id.successor();
-        }
-        let packet_id = self.next_id;
-        self.next_id = packet_id.successor();
-        self.inflight.push_back(packet_id);
-        packet_id
     }
 
     fn take_queued(&mut self) -> Option<Queued> {
@@ -171,37 +118,35 @@ impl Expiry {
 }
 
 impl Connection {
-    /// Sends a message to the client, now or when there is room. QoS 0 overtakes messages of QoS 1
-    /// that wait; among those of one QoS the order is kept.
+    /// Sends a message of QoS 0 or 1 to the client, now or when there is room. QoS 0 overtakes
+    /// messages of QoS 1 that wait; among those of one QoS the order is kept. QoS 2 goes by
+    /// [`reserve`](Self::reserve).
     pub fn publish(&mut self, now: Instant, outgoing: Outgoing<'_>) -> PublishOutcome {
         let Phase::Connected(client) = self.phase else {
             return PublishOutcome::NotConnected;
         };
-        let qos = outgoing.qos.min(self.options.maximum_qos.level());
-        let delivery = match qos {
+        let delivery = match outgoing.qos.min(self.options.maximum_qos) {
             QoS::AtMostOnce => Delivery::AtMostOnce,
             // Any identifier has the same size.
-            _ => Delivery::AtLeastOnce {
-                packet_id: PacketId::MIN,
-                dup: false,
-            },
+            QoS::AtLeastOnce => at_least_once(PacketId::MIN),
+            QoS::ExactlyOnce => return PublishOutcome::NotReserved,
         };
-        let bytes = match outgoing.header(delivery).packet_bytes(client.version) {
-            Ok(bytes) if bytes <= client.packet_bytes_max => bytes,
-            _ => return PublishOutcome::DroppedTooLarge,
+        let Some(bytes) = outgoing.packet_bytes(client, delivery) else {
+            return PublishOutcome::DroppedTooLarge;
         };
         let has_room = self.has_room(bytes);
         match delivery {
             Delivery::AtMostOnce if !has_room => PublishOutcome::DroppedFull,
             Delivery::AtMostOnce => self.transmit_message(client, outgoing, delivery),
-            _ if has_room && self.outbound.queue.is_empty() && self.outbound.has_place() => {
-                let delivery = Delivery::AtLeastOnce {
-                    packet_id: self.outbound.take_id(),
-                    dup: false,
-                };
-                self.transmit_message(client, outgoing, delivery)
+            _ => {
+                let may_be_sent = has_room && self.outbound.queue.is_empty();
+                match may_be_sent.then(|| self.inflight.take_place()).flatten() {
+                    None => self.queue(now, outgoing, bytes),
+                    Some(packet_id) => {
+                        self.transmit_message(client, outgoing, at_least_once(packet_id))
+                    }
+                }
             }
-            _ => self.queue(now, outgoing, bytes),
         }
     }
 
@@ -212,7 +157,7 @@ impl Connection {
             return;
         };
         let mut expired = 0;
-        while self.outbound.has_place()
+        while self.inflight.free_places() > 0
             && self
                 .outbound
                 .queue
@@ -232,11 +177,9 @@ impl Connection {
                 message_expiry_interval: left.flatten(),
                 subscription_identifiers: &queued.subscription_identifiers,
             };
-            let delivery = Delivery::AtLeastOnce {
-                packet_id: self.outbound.take_id(),
-                dup: false,
-            };
-            self.transmit_message(client, outgoing, delivery);
+            if let Some(packet_id) = self.inflight.take_place() {
+                self.transmit_message(client, outgoing, at_least_once(packet_id));
+            }
         }
         if expired > 0 {
             self.report_expired(expired);
@@ -244,12 +187,12 @@ impl Connection {
     }
 
     /// Whether a packet of this size may be added to the transmit buffer.
-    fn has_room(&self, bytes: usize) -> bool {
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
         let waiting = self.transmit.remaining();
         waiting == 0 || waiting.saturating_add(bytes) <= self.options.transmit_bytes_max
     }
 
-    fn transmit_message(
+    pub(super) fn transmit_message(
         &mut self,
         client: Client,
         outgoing: Outgoing<'_>,
@@ -301,7 +244,18 @@ impl Connection {
     }
 }
 
+fn at_least_once(packet_id: PacketId) -> Delivery {
+    let dup = false;
+    Delivery::AtLeastOnce { packet_id, dup }
+}
+
 impl<'m> Outgoing<'m> {
+    /// Size of the packet; `None` when the client takes none of this size.
+    pub(super) fn packet_bytes(&self, client: Client, delivery: Delivery) -> Option<usize> {
+        let bytes = self.header(delivery).packet_bytes(client.version).ok()?;
+        (bytes <= client.packet_bytes_max).then_some(bytes)
+    }
+
     fn header(&self, delivery: Delivery) -> PublishHeader<'m> {
         let message: &'m Message = self.message;
         PublishHeader {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use mqtt::codec::{Limits, decode};
 use mqtt::server::{
-    Accept, Connection, DisconnectCause, Event, Misbehaviour, Options, PublishTicket,
+    Accept, Connection, DisconnectCause, Event, Misbehaviour, Options, Outgoing, PublishTicket,
 };
 use mqtt::{
-    Connack, Connect, Delivery, Message, MessageProperties, Packet, PacketId, ProtocolVersion,
-    Publish, QoS, ReasonCode, TopicName,
+    Acknowledgement, Connack, Connect, Delivery, Message, MessageProperties, Packet, PacketId,
+    PacketType, ProtocolVersion, Publish, QoS, ReasonCode, TopicName,
 };
 
 use crate::raw::{encoded, string};
@@ -189,6 +189,55 @@ impl Client {
             _ => None,
         }
     }
+}
+
+pub(crate) fn id(number: u16) -> PacketId {
+    PacketId::new(number).unwrap()
+}
+
+/// An acknowledgement of this type.
+pub(crate) fn acknowledgement(packet: PacketType, number: u16, code: ReasonCode) -> Packet {
+    let acknowledgement = Acknowledgement::new(id(number), code);
+    match packet {
+        PacketType::Puback => Packet::Puback(acknowledgement),
+        PacketType::Pubrec => Packet::Pubrec(acknowledgement),
+        PacketType::Pubrel => Packet::Pubrel(acknowledgement),
+        PacketType::Pubcomp => Packet::Pubcomp(acknowledgement),
+        other => panic!("{other} is none"),
+    }
+}
+
+/// A delivery as plain as can be.
+pub(crate) fn outgoing(message: &Arc<Message>) -> Outgoing<'_> {
+    Outgoing {
+        message,
+        qos: message.qos,
+        retain: false,
+        message_expiry_interval: None,
+        subscription_identifiers: &[],
+    }
+}
+
+/// Options with QoS 2.
+pub(crate) fn exactly_once() -> Options {
+    Options {
+        maximum_qos: QoS::ExactlyOnce,
+        ..Options::default()
+    }
+}
+
+/// A PUBLISH with the payload `p`.
+pub(crate) fn publish_qos(packet_id: u16, qos: QoS) -> Packet {
+    let Packet::Publish(plain) = publish(packet_id) else {
+        panic!()
+    };
+    let (packet_id, dup) = (id(packet_id), false);
+    let delivery = match qos {
+        QoS::AtMostOnce => Delivery::AtMostOnce,
+        QoS::AtLeastOnce => Delivery::AtLeastOnce { packet_id, dup },
+        QoS::ExactlyOnce => Delivery::ExactlyOnce { packet_id, dup },
+    };
+    Packet::Publish(Publish { delivery, ..plain })
 }
 
 /// A PUBLISH of QoS 1 with the payload `p`.

@@ -29,6 +29,8 @@ mod round_trip;
 #[cfg(test)]
 mod server_farewell;
 #[cfg(test)]
+mod server_hand_over;
+#[cfg(test)]
 mod server_handshake;
 #[cfg(test)]
 mod server_inbound;
@@ -36,6 +38,12 @@ mod server_inbound;
 mod server_keep_alive;
 #[cfg(test)]
 mod server_outbound;
+#[cfg(test)]
+mod server_qos_2_inbound;
+#[cfg(test)]
+mod server_qos_2_outbound;
+#[cfg(test)]
+mod server_qos_2_states;
 #[cfg(test)]
 mod server_random;
 #[cfg(test)]

@@ -78,6 +78,31 @@ fn connack_tells_mqtt_5_clients_the_limits_and_3_1_1_clients_none() {
 }
 
 #[test]
+fn connack_names_the_maximum_qos_only_below_2_and_wills_follow_it() {
+    for (maximum_qos, told) in [
+        (QoS::AtMostOnce, Some(MaximumQos::AtMostOnce)),
+        (QoS::AtLeastOnce, Some(MaximumQos::AtLeastOnce)),
+        (QoS::ExactlyOnce, None),
+    ] {
+        let options = Options {
+            maximum_qos,
+            ..Options::default()
+        };
+        let connect = Connect {
+            will: will(maximum_qos),
+            ..connect(V5)
+        };
+        let mut client = Client::new(V5, options);
+        client.send(&Packet::Connect(Box::new(connect)));
+        client
+            .connection
+            .accept(client.now, Accept::default())
+            .unwrap();
+        assert_eq!(client.connack().properties.maximum_qos, told);
+    }
+}
+
+#[test]
 fn nothing_is_taken_between_connect_and_its_answer() {
     for version in VERSIONS {
         let mut client = connecting(connect(version));

@@ -30,6 +30,8 @@ fn a_message_of_qos_0_comes_without_ticket() {
             client.events(),
             [Event::Publish {
                 ticket: None,
+                packet_id: None,
+                dup: false,
                 message
             }]
         );
@@ -80,7 +82,10 @@ fn a_publication_is_completed_once_and_with_a_code_that_the_client_understands()
     let mut complete = |code| client.connection.complete_publish(client.now, ticket, code);
     assert_eq!(
         complete(reason_code),
-        Err(CompleteError::NegativePuback { reason_code })
+        Err(CompleteError::Negative {
+            packet,
+            reason_code
+        })
     );
     let reason_code = ReasonCode::SessionTakenOver;
     assert_eq!(

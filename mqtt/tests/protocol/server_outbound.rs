@@ -4,7 +4,10 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt::server::{DisconnectCause, Event, Misbehaviour, Options, Outgoing, PublishOutcome};
+use mqtt::server::{
+    DisconnectCause, Event, InflightEntry, InflightState, Misbehaviour, Options, Outgoing,
+    PublishOutcome,
+};
 use mqtt::{
     Acknowledgement, Connect, ConnectProperties, Delivery, Message, MessageProperties, Packet,
     PacketId, Publish, QoS, ReasonCode, SubscriptionIdentifier,
@@ -436,7 +439,7 @@ fn small_messages_make_one_chunk() {
 }
 
 #[test]
-fn nothing_waits_any_more_after_the_end() {
+fn only_what_was_sent_is_left_after_the_end() {
     let mut client = Client::connected(V5, with_window(1));
     send_qos_1(&mut client);
     send_qos_1(&mut client);
@@ -446,7 +449,13 @@ fn nothing_waits_any_more_after_the_end() {
             client.connection.inflight(),
             client.connection.queued_bytes()
         ),
-        (0, 0)
+        (1, 0)
     );
+    let sent = InflightEntry {
+        packet_id: id(1),
+        state: InflightState::AwaitsPuback,
+    };
+    assert_eq!(client.connection.take_inflight(), [sent]);
+    assert_eq!(client.connection.take_inflight(), []);
     assert_eq!(send_qos_1(&mut client), PublishOutcome::NotConnected);
 }

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use mqtt::codec::{Limits, decode};
 use mqtt::server::{
-    Accept, Connection, Event, Options, Outgoing, PublishOutcome, PublishTicket, SubscribeTicket,
-    UnsubscribeTicket,
+    Accept, Connection, Event, InflightEntry, InflightState, Options, Outgoing, PublishOutcome,
+    PublishTicket, ReleaseTicket, SubscribeTicket, UnsubscribeTicket,
 };
-use mqtt::{Packet, ProtocolVersion, QoS, ReasonCode};
+use mqtt::{Packet, PacketType, ProtocolVersion, QoS, ReasonCode};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::client::{message, publish, start_of_time};
+use crate::client::{acknowledgement, id, message, outgoing, publish_qos, start_of_time};
 use crate::raw::{V5, V311, encoded, string};
 use crate::strategies::packet;
 
@@ -27,9 +27,15 @@ enum Operation {
         number: u16,
     },
     Bytes(Vec<u8>),
+    Cancel {
+        which: Index,
+    },
     Complete {
         which: Index,
         code: ReasonCode,
+    },
+    CompleteRelease {
+        which: Index,
     },
     CompleteRequest {
         which: Index,
@@ -37,6 +43,9 @@ enum Operation {
     },
     Disconnect(ReasonCode),
     EndOfStream,
+    Forget {
+        number: u16,
+    },
     Packet(Box<Packet>),
     Pass {
         millis: u64,
@@ -48,9 +57,27 @@ enum Operation {
         qos: QoS,
         expiry: Option<u32>,
     },
+    PublishReserved {
+        which: Index,
+        bytes: usize,
+    },
+    Qos2 {
+        packet: PacketType,
+        number: u16,
+        code: ReasonCode,
+    },
     Receive {
         number: u16,
+        qos: QoS,
     },
+    Release {
+        number: u16,
+    },
+    Resend {
+        number: u16,
+        bytes: usize,
+    },
+    Reserve,
     Refuse(ReasonCode),
     Resume,
     Suspend {
@@ -69,6 +96,17 @@ fn operation(version: ProtocolVersion) -> impl Strategy<Value = Operation> {
         8 => Just(Operation::Accept),
         24 => (1..30_u16).prop_map(|number| Operation::Acknowledge { number }),
         1 => vec(any::<u8>(), 0..20).prop_map(Operation::Bytes),
+        4 => which().prop_map(|which| Operation::Cancel { which }),
+        16 => which().prop_map(|which| Operation::CompleteRelease { which }),
+        2 => (1..10_u16).prop_map(|number| Operation::Forget { number }),
+        16 => (which(), 0..400_usize)
+            .prop_map(|(which, bytes)| Operation::PublishReserved { which, bytes }),
+        32 => (select(QOS_2.to_vec()), 1..10_u16, code())
+            .prop_map(|(packet, number, code)| Operation::Qos2 { packet, number, code }),
+        24 => (1..10_u16).prop_map(|number| Operation::Release { number }),
+        8 => (1..10_u16, 0..400_usize)
+            .prop_map(|(number, bytes)| Operation::Resend { number, bytes }),
+        16 => Just(Operation::Reserve),
         32 => (which(), code()).prop_map(|(which, code)| Operation::Complete { which, code }),
         12 => (which(), 0..3_usize)
             .prop_map(|(which, codes)| Operation::CompleteRequest { which, codes }),
@@ -81,12 +119,32 @@ fn operation(version: ProtocolVersion) -> impl Strategy<Value = Operation> {
         48 => Just(Operation::Poll),
         32 => (0..400_usize, qos(), proptest::option::of(0..20_u32))
             .prop_map(|(bytes, qos, expiry)| Operation::Publish { bytes, qos, expiry }),
-        40 => (1..30_u16).prop_map(|number| Operation::Receive { number }),
+        40 => (1..30_u16, select(vec![QoS::AtLeastOnce, QoS::ExactlyOnce]))
+            .prop_map(|(number, qos)| Operation::Receive { number, qos }),
         1 => code().prop_map(Operation::Refuse),
         8 => Just(Operation::Resume),
         12 => which().prop_map(|which| Operation::Suspend { which }),
         24 => (0..1_500_usize).prop_map(|bytes| Operation::Transmit { bytes }),
     ]
+}
+
+/// What a client sends about messages of QoS 2.
+const QOS_2: [PacketType; 3] = [PacketType::Pubrec, PacketType::Pubrel, PacketType::Pubcomp];
+
+/// What an earlier connection has left: more than the window has places.
+fn inflight() -> Vec<InflightEntry> {
+    let states = [
+        InflightState::AwaitsPuback,
+        InflightState::AwaitsPubrec,
+        InflightState::OwesPubrel,
+        InflightState::AwaitsPubcomp,
+        InflightState::AwaitsPubrec,
+    ];
+    let packet_ids = (2..).map(|number| mqtt::PacketId::new(number).unwrap());
+    let entries = packet_ids.zip(states);
+    entries
+        .map(|(packet_id, state)| InflightEntry { packet_id, state })
+        .collect()
 }
 
 /// What a client sends in the ordinary course of things.
@@ -110,6 +168,7 @@ fn options() -> Options {
         transmit_bytes_max: 600,
         suspended_publishes_max: 4,
         suspended_bytes_max: 1_000,
+        maximum_qos: QoS::ExactlyOnce,
         limits: Limits {
             packet_bytes_max: 2_000,
             ..Limits::default()
@@ -125,6 +184,8 @@ struct Driver {
     now: Instant,
     input: BytesMut,
     publishes: Vec<PublishTicket>,
+    releases: Vec<ReleaseTicket>,
+    reserved: Vec<mqtt::PacketId>,
     subscribes: Vec<SubscribeTicket>,
     unsubscribes: Vec<UnsubscribeTicket>,
     disconnected: usize,
@@ -140,6 +201,8 @@ impl Driver {
             now,
             input: BytesMut::new(),
             publishes: Vec::new(),
+            releases: Vec::new(),
+            reserved: Vec::new(),
             subscribes: Vec::new(),
             unsubscribes: Vec::new(),
             disconnected: 0,
@@ -168,7 +231,17 @@ impl Driver {
         let now = self.now;
         let connection = &mut self.connection;
         match operation {
-            Operation::Accept => drop(connection.accept(now, Accept::default())),
+            Operation::Accept => {
+                let inflight = match self.version {
+                    V5 => inflight(),
+                    V311 => Vec::new(),
+                };
+                let accept = Accept {
+                    inflight,
+                    ..Accept::default()
+                };
+                let _accepted = connection.accept(now, accept);
+            }
             Operation::Acknowledge { number } => {
                 let packet_id = mqtt::PacketId::new(number).unwrap();
                 let puback = mqtt::Acknowledgement::new(packet_id, ReasonCode::Success);
@@ -189,6 +262,14 @@ impl Driver {
                     let _completed = connection.complete_unsubscribe(now, ticket, codes);
                 }
             }
+            Operation::Cancel { .. }
+            | Operation::CompleteRelease { .. }
+            | Operation::Forget { .. }
+            | Operation::PublishReserved { .. }
+            | Operation::Qos2 { .. }
+            | Operation::Release { .. }
+            | Operation::Resend { .. }
+            | Operation::Reserve => self.run_qos_2(&operation),
             Operation::Disconnect(code) => connection.disconnect(code),
             Operation::EndOfStream => connection.handle_end_of_stream(),
             Operation::Packet(packet) => self.packet(&packet),
@@ -199,7 +280,7 @@ impl Driver {
             Operation::Pause => connection.pause(now),
             Operation::Poll => self.poll(),
             Operation::Publish { bytes, qos, expiry } => self.publish(bytes, qos, expiry),
-            Operation::Receive { number } => self.packet(&publish(number)),
+            Operation::Receive { number, qos } => self.packet(&publish_qos(number, qos)),
             Operation::Refuse(code) => drop(connection.refuse(code)),
             Operation::Resume => connection.resume(now),
             Operation::Suspend { which } => {
@@ -211,6 +292,53 @@ impl Driver {
         }
     }
 
+    fn run_qos_2(&mut self, operation: &Operation) {
+        let now = self.now;
+        let connection = &mut self.connection;
+        match *operation {
+            Operation::Cancel { which } => {
+                if let Some(packet_id) = pick(&self.reserved, which) {
+                    let _cancelled = connection.cancel(now, packet_id);
+                }
+            }
+            Operation::CompleteRelease { which } => {
+                if let Some(ticket) = pick(&self.releases, which) {
+                    let _completed = connection.complete_release(now, ticket, ReasonCode::Success);
+                }
+            }
+            Operation::Forget { number } => {
+                let _forgotten = connection.forget(now, id(number));
+            }
+            Operation::PublishReserved { which, bytes } => {
+                if let Some(packet_id) = pick(&self.reserved, which) {
+                    let message = message(bytes);
+                    let _outcome = connection.publish_reserved(now, packet_id, outgoing(&message));
+                }
+            }
+            Operation::Qos2 {
+                packet,
+                number,
+                code,
+            } => {
+                let packet = acknowledgement(packet, number, code);
+                // A code that the packet does not carry cannot be sent.
+                let mut bytes = BytesMut::new();
+                if packet.encode(self.version, &mut bytes).is_ok() {
+                    self.bytes(&bytes);
+                }
+            }
+            Operation::Release { number } => {
+                let _released = connection.release(now, id(number));
+            }
+            Operation::Resend { number, bytes } => {
+                let message = message(bytes);
+                let _outcome = connection.resend(now, id(number), outgoing(&message));
+            }
+            Operation::Reserve => self.reserved.extend(connection.reserve()),
+            _ => {}
+        }
+    }
+
     fn poll(&mut self) {
         while let Some(event) = self.connection.poll_event() {
             assert_eq!(self.disconnected, 0, "an event after the last one");
@@ -219,7 +347,11 @@ impl Driver {
                 Event::Subscribe { ticket, .. } => self.subscribes.push(ticket),
                 Event::Unsubscribe { ticket, .. } => self.unsubscribes.push(ticket),
                 Event::Disconnected { .. } => self.disconnected += 1,
-                Event::Connect(_) | Event::Acknowledged { .. } | Event::Expired { .. } => {}
+                Event::Release { ticket, .. } => self.releases.push(ticket),
+                Event::Connect(_)
+                | Event::Acknowledged { .. }
+                | Event::Received { .. }
+                | Event::Expired { .. } => {}
             }
         }
     }
@@ -230,11 +362,9 @@ impl Driver {
         let outcome = self.connection.publish(
             self.now,
             Outgoing {
-                message: &message,
                 qos,
-                retain: false,
                 message_expiry_interval,
-                subscription_identifiers: &[],
+                ..outgoing(&message)
             },
         );
         assert!(!is_closed || outcome == PublishOutcome::NotConnected);
@@ -252,17 +382,22 @@ impl Driver {
     fn check_bounds(&self) {
         let connection = &self.connection;
         let options = options();
-        assert!(connection.inflight() <= 4);
+        assert!(
+            connection.inflight() <= 5,
+            "the window, or what was handed over"
+        );
+        assert!(connection.free_places() <= 4);
+        assert!(connection.pending_releases() <= 8);
         assert!(connection.queued_messages() <= options.queue_messages_max);
         assert!(connection.queued_bytes() <= options.queue_bytes_max);
-        assert!(connection.pending_publishes() <= 8);
+        assert!(connection.pending_publishes() <= 16);
         // Messages, the room for answers, and one answer and the last DISCONNECT more.
         assert!(connection.transmit_bytes() <= 600 + 65_536 + 2_000);
         if connection.is_closed() {
             assert!(!connection.wants_read());
             assert_eq!(connection.poll_timeout(), None);
             assert_eq!(
-                (connection.inflight(), connection.pending_publishes()),
+                (connection.free_places(), connection.pending_publishes()),
                 (0, 0)
             );
         }

@@ -63,7 +63,7 @@ fn connected(version: ProtocolVersion) -> Client {
 
 #[test]
 fn a_subscribe_is_answered_with_a_code_for_each_filter() {
-    let granted = Options::default().maximum_qos.grant(QoS::ExactlyOnce);
+    let granted = Options::default().maximum_qos.min(QoS::ExactlyOnce);
     let codes = [ReasonCode::granted(granted), ReasonCode::NotAuthorized];
     for (version, refused) in [
         (V311, ReasonCode::UnspecifiedError),

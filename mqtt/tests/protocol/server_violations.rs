@@ -4,9 +4,8 @@ use std::num::NonZeroU16;
 
 use mqtt::server::{DisconnectCause, Event, Misbehaviour, Options};
 use mqtt::{
-    Acknowledgement, Auth, Connect, Delivery, MaximumQos, Packet, PacketId, PacketType,
-    ProblemInformation, Publish, QoS, ReasonCode, Suback, SubscriptionIdentifier, TopicAlias,
-    Unsuback,
+    Acknowledgement, Auth, Connect, Delivery, Packet, PacketId, PacketType, ProblemInformation,
+    Publish, QoS, ReasonCode, Suback, SubscriptionIdentifier, TopicAlias, Unsuback,
 };
 
 use crate::client::{Client, publish, topic};
@@ -48,7 +47,7 @@ fn a_qos_above_the_maximum_ends_the_connection() {
         client.assert_misbehaved(&qos_2, expected);
 
         let options = Options {
-            maximum_qos: MaximumQos::AtMostOnce,
+            maximum_qos: QoS::AtMostOnce,
             ..Options::default()
         };
         let client = Client::connected(version, options);
@@ -133,10 +132,6 @@ fn acknowledgements_of_qos_2_for_unknown_identifiers_are_answered_as_the_standar
             (
                 Packet::Pubrec(success.clone()),
                 vec![Packet::Pubrel(answer.clone())],
-            ),
-            (
-                Packet::Pubrel(success.clone()),
-                vec![Packet::Pubcomp(answer.clone())],
             ),
             (Packet::Pubcomp(success.clone()), vec![]),
             (Packet::Puback(success.clone()), vec![]),

@@ -55,6 +55,8 @@ fn status_has_the_fields_that_scripts_rely_on() {
         ".broker.listeners[].address",
         ".broker.listeners[].connections",
         ".broker.sessions",
+        ".broker.sessions_offline",
+        ".broker.sessions_behind",
         ".broker.subscriptions",
         ".broker.retained_messages",
         ".broker.retained_bytes",

@@ -10,6 +10,11 @@ const SERVER_KEEP_ALIVE: u8 = 0x13;
 const RECEIVE_MAXIMUM: u8 = 0x21;
 const MAXIMUM_PACKET_SIZE: u8 = 0x27;
 
+const SESSION_EXPIRY_INTERVAL: u8 = 0x11;
+
+/// Reason code of a session too many.
+const QUOTA_EXCEEDED: u8 = 0x97;
+
 /// Reason code of a packet beyond Maximum Packet Size.
 const PACKET_TOO_LARGE: u8 = 0x95;
 
@@ -67,6 +72,48 @@ pub(crate) fn connack_tells_receive_maximum_and_keep_alive() {
     let (_, properties) = connack(&gateway, 0);
     assert_eq!(properties.find_number(RECEIVE_MAXIMUM), Some(64));
     assert_eq!(properties.find_number(SERVER_KEEP_ALIVE), None);
+}
+
+fn come(gateway: &Gateway, client_id: &str, seconds: u32) -> (Client, u8, Properties) {
+    let properties = Properties::default().number(SESSION_EXPIRY_INTERVAL, seconds);
+    let connect = Connect {
+        properties,
+        ..Connect::new(Version::V5, client_id)
+    };
+    let (client, connack) = Client::try_connect(gateway.mqtt().unwrap(), &connect).unwrap();
+    match connack {
+        Packet::Connack { code, properties } => (client, code, properties),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+pub(crate) fn connack_tells_session_expiry_max() {
+    let told = |gateway: &Gateway, asked| {
+        let (_, code, properties) = come(gateway, "c", asked);
+        assert_eq!(code, SUCCESS);
+        properties.find_number(SESSION_EXPIRY_INTERVAL)
+    };
+    let start = |expiry: &str| {
+        let limits = format!("{LOOPBACK}\n[limits]\nsession_expiry_max = \"{expiry}\"\n");
+        Gateway::start(&limits).unwrap()
+    };
+    let week = Gateway::start(LOOPBACK).unwrap();
+    assert_eq!(told(&week, 604_801), Some(604_800));
+    assert_eq!(told(&week, 604_800), None, "as asked for");
+    assert_eq!(told(&start("1h"), 604_801), Some(3_600));
+    assert_eq!(told(&start("0s"), u32::MAX), None, "without an end");
+}
+
+#[test]
+pub(crate) fn sessions_beyond_sessions_max_are_refused() {
+    let few = format!("{LOOPBACK}\n[limits]\nsessions_max = 2\n");
+    let gateway = Gateway::start(&few).unwrap();
+    let stays = [come(&gateway, "a", 60), come(&gateway, "b", 60)];
+    assert!(stays.iter().all(|(_, code, _)| *code == SUCCESS));
+    assert_eq!(come(&gateway, "c", 60).1, QUOTA_EXCEEDED);
+    assert_eq!(come(&gateway, "c", 0).1, SUCCESS, "it does not stay");
+    assert_eq!(come(&gateway, "a", 60).1, SUCCESS, "it is there already");
 }
 
 #[test]

@@ -122,6 +122,14 @@ const TESTS: &[(&str, fn())] = &[
         clients::connack_tells_receive_maximum_and_keep_alive,
     ),
     (
+        "limits.session_expiry_max",
+        clients::connack_tells_session_expiry_max,
+    ),
+    (
+        "limits.sessions_max",
+        clients::sessions_beyond_sessions_max_are_refused,
+    ),
+    (
         "bridge.bootstrap",
         bridge::cluster_is_asked_where_bootstrap_says,
     ),

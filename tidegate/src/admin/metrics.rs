@@ -163,6 +163,18 @@ const BROKER: &[Plain<Counters>] = &[
         |c| c.bytes_sent.get(),
     ),
     (
+        "tidegate_broker_sessions_offline",
+        Kind::Gauge,
+        "Sessions without a connection.",
+        |c| c.sessions_offline.get(),
+    ),
+    (
+        "tidegate_broker_sessions_behind",
+        Kind::Gauge,
+        "Sessions that get from the log what they did not take when it came.",
+        |c| c.sessions_behind.get(),
+    ),
+    (
         "tidegate_broker_subscriptions",
         Kind::Gauge,
         "Subscriptions.",
@@ -222,7 +234,7 @@ fn broker(out: &mut Exposition, state: &AdminState) -> fmt::Result {
     let mut metric = out.metric(
         "tidegate_broker_sessions",
         Kind::Gauge,
-        "Sessions by protocol version.",
+        "Sessions with a connection by protocol version.",
     )?;
     metric.sample(&[("version", "3.1.1")], counters.sessions_v311.get())?;
     metric.sample(&[("version", "5")], counters.sessions_v5.get())?;

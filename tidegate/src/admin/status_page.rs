@@ -68,6 +68,12 @@ pub(crate) struct RecoveryEventPage {
 pub(crate) struct BrokerPage {
     pub(crate) listeners: Vec<ListenerPage>,
     pub(crate) sessions: u64,
+    /// Sessions without a connection.
+    #[serde(default)]
+    pub(crate) sessions_offline: u64,
+    /// Sessions that get from the log what they did not take when it came.
+    #[serde(default)]
+    pub(crate) sessions_behind: u64,
     pub(crate) subscriptions: u64,
     pub(crate) retained_messages: u64,
     pub(crate) retained_bytes: u64,
@@ -251,6 +257,8 @@ impl BrokerPage {
         Self {
             listeners: listeners.collect(),
             sessions: status.sessions_v311 + status.sessions_v5,
+            sessions_offline: status.sessions_offline,
+            sessions_behind: status.sessions_behind,
             subscriptions: status.subscriptions,
             retained_messages: status.retained_messages,
             retained_bytes: status.retained_bytes,
