@@ -97,6 +97,8 @@ pub struct Kept {
     at_server: AtServer,
     is_clean: bool,
     is_open: bool,
+    /// DISCONNECT was said: nothing may follow it, no answer either.
+    is_leaving: bool,
     receiving: Receiving,
     sending: Sending,
     requests: BTreeMap<u16, Request>,
@@ -114,6 +116,7 @@ impl Kept {
             at_server: AtServer::Absent,
             is_clean: false,
             is_open: false,
+            is_leaving: false,
             receiving: Receiving::new((version == Version::V5).then_some(receive_maximum)),
             sending: Sending::new(window),
             requests: BTreeMap::new(),
@@ -154,6 +157,7 @@ impl Kept {
 
     /// Answers so many messages, the oldest first; how many are still unanswered.
     pub fn answer(&mut self, count: usize) -> usize {
+        let count = if self.is_leaving { 0 } else { count };
         self.receiving.answer(count, &mut self.output)
     }
 
@@ -172,11 +176,13 @@ impl Kept {
             };
         }
         self.is_clean = clean_start;
+        self.is_leaving = false;
         self.output = connect.encode();
     }
 
-    /// Says good-bye.
+    /// Says good-bye. What comes after it is left to the next connection.
     pub fn disconnect(&mut self) {
+        self.is_leaving = true;
         self.output.extend(DISCONNECT);
     }
 
@@ -278,9 +284,11 @@ impl Kept {
     /// # Errors
     /// What the server did wrong.
     pub fn handle(&mut self, packet: Packet) -> Result<Option<Event>> {
-        let named = || format!("client {}", self.client_id);
-        let name = named();
-        self.handle_packet(packet).context(name)
+        if self.is_leaving {
+            return Ok(None);
+        }
+        let handled = self.handle_packet(packet);
+        handled.with_context(|| format!("client {}", self.client_id))
     }
 
     fn handle_packet(&mut self, packet: Packet) -> Result<Option<Event>> {

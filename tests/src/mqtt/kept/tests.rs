@@ -69,7 +69,7 @@ fn message_of_qos_2_is_answered_to_the_end_and_comes_once() {
         packet_id: 5,
         code: 0,
     };
-    assert_eq!(sent(&mut kept), [pubrec.clone()]);
+    assert_eq!(sent(&mut kept), std::slice::from_ref(&pubrec));
     assert_eq!(again(&mut kept, Loss::OfServer), []);
     assert_eq!(kept.handle(message(5, "x", 2, true)).unwrap(), None);
     assert_eq!(sent(&mut kept), [pubrec]);
@@ -83,7 +83,7 @@ fn message_of_qos_2_is_answered_to_the_end_and_comes_once() {
         packet_id: 5,
         code: 0,
     };
-    assert_eq!(sent(&mut kept), [pubcomp.clone()]);
+    assert_eq!(sent(&mut kept), std::slice::from_ref(&pubcomp));
     kept.check_finished().unwrap();
     // The server may not have got it.
     again(&mut kept, Loss::OfConnection);
