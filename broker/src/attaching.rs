@@ -12,13 +12,15 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mqtt::{Connect, ProtocolVersion, ReasonCode};
+use mqtt::server::InflightState;
+use mqtt::{Connect, PacketId, ProtocolVersion, ReasonCode};
 
 use crate::client::SessionCount;
 use crate::outbound::Outbound;
 use crate::probe::DropCause;
 use crate::router::{Router, Stage, now};
 use crate::session::{Lifetime, Session, SessionState};
+use crate::session_keeping::AfterCommit;
 use crate::subscriptions::Entry;
 
 /// How often it is looked whether a session's time has come.
@@ -94,7 +96,7 @@ impl Router {
         }
         let earlier = find()?;
         if clean_start {
-            self.end_session(&earlier);
+            self.end_session(now, &earlier);
             return None;
         }
         Some(earlier)
@@ -119,13 +121,14 @@ impl Router {
     pub(crate) fn attach(&self, now: Instant, session: &Rc<Session>) {
         let state = &session.state;
         state.expires_at.set(None);
+        state.will.take();
         if state.is_offline.take() {
             self.counters.sessions_offline.replace(1, 0);
         }
         *state.attached.borrow_mut() = Some(Rc::clone(session));
         self.write_session(state);
         let filters = state.filters.borrow();
-        if filters.is_empty() && state.outbound.borrow().mailbox_messages() == 0 {
+        if filters.is_empty() && state.outbound.borrow().has_nothing() {
             return;
         }
         let mut subscriptions = self.subscriptions.borrow_mut();
@@ -140,10 +143,44 @@ impl Router {
         }
         drop((subscriptions, filters));
         self.forget_routes();
-        let newest = self.newest_appended.get();
-        state.outbound.borrow_mut().attach(newest);
+        self.go_on(now, session);
+    }
+
+    /// Delivery goes on where the earlier connection left it.
+    fn go_on(&self, now: Instant, session: &Rc<Session>) {
+        let state = &session.state;
+        let mut outbound = state.outbound.borrow_mut();
+        let gone = outbound.attach(self.newest_appended.get());
+        let ids = |state| {
+            let bindings = outbound.bindings().1.filter(|sent| sent.state == state);
+            bindings.map(|sent| sent.packet_id).collect::<Vec<_>>()
+        };
+        let written = ids(InflightState::AwaitsPubcomp);
+        let owed = ids(InflightState::OwesPubrel);
+        drop(outbound);
+        self.forget(now, session, &gone);
+        self.after_commit(now, AfterCommit::Release(Rc::clone(session), written));
+        self.release_when_written(now, session, owed);
         self.read_for(state);
         self.pump(now, session);
+    }
+
+    /// These messages are not there any more, and cannot be sent again.
+    pub(crate) fn forget(&self, now: Instant, session: &Rc<Session>, gone: &[PacketId]) {
+        if gone.is_empty() {
+            return;
+        }
+        self.counters
+            .dropped
+            .add(DropCause::Retention, gone.len() as u64);
+        for packet_id in gone {
+            let mut machine = session.connection.machine.borrow_mut();
+            machine.forget(now, *packet_id);
+            drop(machine);
+            let mut outbound = session.state.outbound.borrow_mut();
+            outbound.forgotten(*packet_id);
+        }
+        session.connection.signal.notify();
     }
 
     /// The client said with its good-bye how long its session is to live.
@@ -169,7 +206,6 @@ impl Router {
         if session.has_ended.replace(true) {
             return;
         }
-        session.reads.set(false);
         let state = &session.state;
         *state.attached.borrow_mut() = None;
         self.count_session(session.version, SessionCount::Ended);
@@ -183,9 +219,13 @@ impl Router {
             self.forget_routes();
         }
         drop(filters);
-        let lost = state.outbound.borrow_mut().detach(self.worked_off.get());
+        let left = session.connection.machine.borrow_mut().take_inflight();
+        let lost = state
+            .outbound
+            .borrow_mut()
+            .detach(self.worked_off.get(), &left);
         let Some(time) = state.lifetime.get().time() else {
-            return self.end_session(state);
+            return self.end_session(now, state);
         };
         self.counters
             .dropped
@@ -197,9 +237,11 @@ impl Router {
     }
 
     /// Ends a session that has no connection: nothing is left of it.
-    pub(crate) fn end_session(&self, state: &Rc<SessionState>) {
+    fn end_session(&self, now: Instant, state: &Rc<SessionState>) {
         self.sessions.borrow_mut().remove(state);
         state.has_ended.set(true);
+        self.publish_delayed_will(now, state, true);
+        self.forget_received(state);
         self.write_session(state);
         state.expires_at.set(None);
         if state.is_offline.take() {
@@ -230,7 +272,7 @@ impl Router {
         for state in &expired {
             let client_id = state.client_id();
             tracing::debug!(client_id, "Session has expired.");
-            self.end_session(state);
+            self.end_session(now, state);
         }
     }
 }

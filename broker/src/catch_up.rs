@@ -23,7 +23,7 @@ use crate::place::Place;
 use crate::publication::Publication;
 use crate::route::Route;
 use crate::router::{Router, Stage, now};
-use crate::session::SessionState;
+use crate::session::{Session, SessionState};
 
 /// Bytes of commits that are read at once.
 const READ_BYTES: usize = 262_144;
@@ -114,19 +114,26 @@ impl Router {
             .filter_map(|state| state.session())
             .collect();
         drop(behind);
-        readers.iter().for_each(|reader| reader.reads.set(true));
+        let mut again = Vec::new();
+        for reader in &readers {
+            if reader.state.outbound.borrow_mut().begin_scan() {
+                again.push(Rc::clone(reader));
+            }
+        }
         for commit in &chunk.commits {
-            self.hand_out_commit(store, commit);
+            self.hand_out_commit(store, commit, &again);
             tokio::task::yield_now().await;
         }
         // Who has no room any more goes on where it stopped; who went has said where that was.
-        for reader in readers.iter().filter(|reader| reader.reads.take()) {
-            let mut outbound = reader.state.outbound.borrow_mut();
-            outbound.read_up_to(Place::beginning_of(chunk.next));
+        for reader in readers.iter().filter(|reader| !reader.has_ended.get()) {
+            let end = Place::beginning_of(chunk.next);
+            let gone = reader.state.outbound.borrow_mut().end_scan(end);
+            self.forget(now(), reader, &gone);
         }
     }
 
-    fn hand_out_commit(&self, store: &Store, commit: &Commit) {
+    /// `again`: those that get only what an earlier connection sent.
+    fn hand_out_commit(&self, store: &Store, commit: &Commit, again: &[Rc<Session>]) {
         let now = now();
         for in_commit in commit.batches() {
             let partition = in_commit.partition;
@@ -150,7 +157,10 @@ impl Router {
                         storage::Message::from_record(&record).map_err(|error| error.to_string())
                     });
                 match message {
-                    Ok(message) => self.hand_out_message(now, store, commit, place, &message),
+                    Ok(message) => {
+                        self.send_again(now, store, commit, place, &message, again);
+                        self.hand_out_message(now, store, commit, place, &message);
+                    }
                     Err(error) => tracing::error!(error, "Message cannot be read; left out."),
                 }
             }
@@ -165,7 +175,8 @@ impl Router {
         place: Place,
         stored: &storage::Message,
     ) {
-        if stored.qos == QoS::AtMostOnce as u8 {
+        let published = QoS::from_bits(stored.qos).unwrap_or_default();
+        if published == QoS::AtMostOnce {
             return;
         }
         let Some(route) = self.route_of_stored(&stored.topic) else {
@@ -174,9 +185,6 @@ impl Router {
         let mut publication = None;
         for recipient in &route.recipients {
             let session = &recipient.session;
-            if !session.reads.get() || !session.state.outbound.borrow().wants(place) {
-                continue;
-            }
             let filters = session.state.filters.borrow();
             let is_own = session.client_id() == &stored.client_id;
             let evaluated;
@@ -187,9 +195,14 @@ impl Router {
                     evaluated.as_ref()
                 }
             };
-            let Some(grant) = grant.filter(|grant| grant.qos > QoS::AtMostOnce) else {
+            let Some(grant) = grant else {
                 continue;
             };
+            let qos = grant.qos.min(published);
+            let is_wanted = session.state.outbound.borrow().wants(place, qos);
+            if qos == QoS::AtMostOnce || !is_wanted {
+                continue;
+            }
             let publication = publication.get_or_insert_with(|| {
                 Publication::stored(now, store, commit.era(), stored)
                     .inspect_err(|error| tracing::error!(error, "Message cannot be sent."))
@@ -199,13 +212,44 @@ impl Router {
             let Some(publication) = publication else {
                 return; // It has expired, or is none.
             };
-            let item = publication.item(grant, Some(place));
+            let item = publication.item(grant, qos, Some(place));
             drop(filters);
-            let has_room = session.state.outbound.borrow_mut().offer_read(item, place);
+            session.state.outbound.borrow_mut().offer_read(item, place);
             self.pump(now, session);
-            if !has_room {
-                session.reads.set(false);
+        }
+    }
+
+    /// What an earlier connection sent goes to its session again, whatever it subscribes to now.
+    fn send_again(
+        &self,
+        now: Instant,
+        store: &Store,
+        commit: &Commit,
+        place: Place,
+        stored: &storage::Message,
+        again: &[Rc<Session>],
+    ) {
+        for session in again {
+            if !session.state.outbound.borrow().wants_again(place) {
+                continue;
             }
+            let publication = match Publication::stored(now, store, commit.era(), stored) {
+                Ok(Some(publication)) => publication,
+                // It has expired, or is none: the scan passes over it.
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!(error, "Message cannot be sent.");
+                    return;
+                }
+            };
+            let is_own = session.client_id() == &stored.client_id;
+            let filters = session.state.filters.borrow();
+            let grant = filters.grant(&publication.message.topic, commit.number(), is_own);
+            drop(filters);
+            let grant = grant.unwrap_or_default();
+            let item = publication.item(&grant, publication.message.qos, Some(place));
+            session.state.outbound.borrow_mut().offer_read(item, place);
+            self.pump(now, session);
         }
     }
 

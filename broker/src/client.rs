@@ -89,16 +89,13 @@ impl Client {
             // What was not worked off when the broker went down was never acknowledged.
             Event::Publish { .. } if self.router.stage() != Stage::Running => {}
             Event::Publish {
-                ticket, message, ..
-            } => self.handle_publish(now, ticket, message),
-            // QoS 2 is not served, so no identifier is known.
-            Event::Release { ticket, .. } => {
-                let mut machine = self.connection.machine.borrow_mut();
-                let reason = ReasonCode::PacketIdentifierNotFound;
-                if let Err(error) = machine.complete_release(now, ticket, reason) {
-                    tracing::error!(%error, "PUBREL was not answered.");
-                }
-            }
+                ticket,
+                packet_id,
+                message,
+                ..
+            } => self.handle_publish(now, ticket, packet_id, message),
+            Event::Release { .. } if self.router.stage() != Stage::Running => {}
+            Event::Release { ticket, packet_id } => self.handle_release(now, ticket, packet_id),
             Event::Subscribe {
                 ticket,
                 subscriptions,
@@ -109,7 +106,7 @@ impl Client {
                 ticket, filters, ..
             } => self.handle_unsubscribe(now, ticket, &filters),
             Event::Acknowledged { packet_id, .. } => self.handle_acknowledged(now, packet_id),
-            Event::Received { .. } => {}
+            Event::Received { packet_id, .. } => self.handle_received(now, packet_id),
             Event::Expired { messages } => {
                 let dropped = &self.router.counters.dropped;
                 dropped.add(DropCause::Expired, messages as u64);
@@ -142,7 +139,7 @@ impl Client {
                 && publish_will
                 && self.router.stage() == Stage::Running
             {
-                self.router.publish_will(now, &session, *will);
+                self.router.publish_will_in_time(now, &session, *will);
             }
         }
     }
@@ -156,9 +153,24 @@ impl Client {
         }
     }
 
+    /// The client has a message of QoS 2 (PUBREC).
+    fn handle_received(&mut self, now: Instant, packet_id: PacketId) {
+        if let Some(session) = self.session().filter(|session| !session.has_ended.get()) {
+            let is_there = session.state.outbound.borrow_mut().received(packet_id);
+            if is_there {
+                self.router
+                    .release_when_written(now, &session, vec![packet_id]);
+            }
+        }
+    }
+
+    /// A delivery is over (PUBACK, PUBCOMP, or a PUBREC that says no).
     fn handle_acknowledged(&mut self, now: Instant, packet_id: PacketId) {
         if let Some(session) = self.session().filter(|session| !session.has_ended.get()) {
-            session.state.outbound.borrow_mut().acknowledged(packet_id);
+            let was_qos2 = session.state.outbound.borrow_mut().acknowledged(packet_id);
+            if was_qos2 && session.state.is_persistent() {
+                session.state.bindings_changed.set(true);
+            }
             self.router.pump(now, &session);
         }
     }
@@ -217,7 +229,8 @@ impl Router {
     pub(crate) fn count_received(&self, qos: mqtt::QoS) {
         match qos {
             mqtt::QoS::AtMostOnce => self.counters.received_qos0.increment(),
-            _ => self.counters.received_qos1.increment(),
+            mqtt::QoS::AtLeastOnce => self.counters.received_qos1.increment(),
+            mqtt::QoS::ExactlyOnce => self.counters.received_qos2.increment(),
         }
     }
 

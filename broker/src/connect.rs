@@ -114,6 +114,9 @@ impl Client {
         }
         let mut accept = self.accept_of(&connect, lifetime, assigned.as_deref());
         accept.session_present = earlier.is_some();
+        if let Some(earlier) = &earlier {
+            accept.inflight = earlier.outbound.borrow().left();
+        }
         let state = match earlier {
             Some(state) => state,
             None => self.router.new_session(client_id),

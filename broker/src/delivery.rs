@@ -1,6 +1,6 @@
 //! Messages to subscribers: one copy for each, with all that its subscriptions ask for.
 //!
-//! A message of QoS 0 goes at once, or is dropped and counted. One of QoS 1 goes through the mailbox of
+//! A message of QoS 0 goes at once, or is dropped and counted. One of QoS 1 or 2 goes through the mailbox of
 //! its session. When that is full the session is behind: it gets from the log what it has room for
 //! ([`catch_up`](crate::catch_up)). A subscriber is disconnected only when there is no room for a
 //! message that is in no log: it must know that something is missing. Nobody waits for it.
@@ -8,11 +8,12 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use mqtt::server::{Outgoing, PublishOutcome, Reason};
-use mqtt::{QoS, ReasonCode, Utf8String};
+use mqtt::server::{Connection as StateMachine, Outgoing, PublishOutcome, Reason};
+use mqtt::{PacketId, QoS, ReasonCode, Utf8String};
+use storage::CommitNumber;
 
 use crate::connection::Connection;
-use crate::outbound::{Item, Offered};
+use crate::outbound::{Bound, Item, Offered, Outbound};
 use crate::place::Place;
 use crate::probe::DropCause;
 use crate::publication::{Expired, Publication, remaining_seconds};
@@ -59,7 +60,7 @@ impl Router {
                 };
                 self.send_at_most_once(now, &session.connection, outgoing);
             } else {
-                self.offer(now, session, publication.item(grant, place));
+                self.offer(now, session, publication.item(grant, qos, place));
             }
         }
     }
@@ -84,55 +85,31 @@ impl Router {
     }
 
     /// Hands messages from the mailbox to the connection, as many as its client takes now.
-    pub(crate) fn pump(&self, now: Instant, session: &Session) {
+    pub(crate) fn pump(&self, now: Instant, session: &Rc<Session>) {
         let connection = &session.connection;
         let mut outbound = session.state.outbound.borrow_mut();
         let mut machine = connection.machine.borrow_mut();
-        let mut has_sent = false;
-        while machine.free_places() > 0
-            && let Some(item) = outbound.front()
-        {
-            let waiting = machine.transmit_bytes();
-            let bytes = item.size_bytes() + 5 * item.identifiers.len() + HEADER_BYTES_MAX;
-            let max = self.machine_options.transmit_bytes_max;
-            if waiting > 0 && waiting.saturating_add(bytes) > max {
-                break;
-            }
-            let Some(item) = outbound.pop() else {
-                break;
-            };
-            let Ok(remaining) = remaining_seconds(item.expires_at, now) else {
-                self.counters.dropped.add(DropCause::Expired, 1);
-                continue;
-            };
-            let outgoing = Outgoing {
-                message: &item.message,
-                qos: QoS::AtLeastOnce,
-                retain: item.retain,
-                message_expiry_interval: remaining,
-                subscription_identifiers: &item.identifiers,
-            };
-            match machine.publish(now, outgoing) {
-                PublishOutcome::Sent {
-                    packet_id: Some(packet_id),
-                } => {
-                    outbound.sent(packet_id, item.place);
-                    self.counters.delivered_qos1.increment();
-                    has_sent = true;
-                }
-                PublishOutcome::DroppedTooLarge => {
-                    self.counters.dropped.add(DropCause::PacketTooLarge, 1);
-                }
-                // The connection has ended: what was taken out is read again, or was never promised.
-                outcome => {
-                    debug_assert_eq!(outcome, PublishOutcome::NotConnected);
-                    break;
-                }
-            }
-        }
+        let durable = self.durable();
+        let mut pumping = Pumping {
+            router: self,
+            now,
+            is_kept: session.state.is_persistent(),
+            machine: &mut machine,
+            outbound: &mut outbound,
+            has_sent: false,
+        };
+        pumping.send_bound(durable);
+        pumping.send_mailbox();
+        // What ends with its connection waits for nothing.
+        pumping.send_bound(durable);
+        let has_sent = pumping.has_sent;
         drop(machine);
         let has_room = outbound.reads_from().is_some();
+        let is_unwritten = outbound.bound.iter().any(|bound| bound.commit.is_none());
         drop(outbound);
+        if is_unwritten {
+            self.write_bindings(now, session);
+        }
         if has_room {
             self.behind_changed.notify_one();
         }
@@ -179,15 +156,166 @@ impl Router {
     }
 }
 
+/// The mailbox and the connection of one session, while messages go from one to the other.
+struct Pumping<'p> {
+    router: &'p Router,
+    now: Instant,
+    /// The session outlives its connection.
+    is_kept: bool,
+    machine: &'p mut StateMachine,
+    outbound: &'p mut Outbound,
+    has_sent: bool,
+}
+
+impl Pumping<'_> {
+    /// Sends the messages whose identifiers are on flash.
+    fn send_bound(&mut self, durable: CommitNumber) {
+        while let Some(bound) = self.outbound.bound.front()
+            && bound.commit.is_some_and(|commit| commit <= durable)
+        {
+            let remaining = remaining_seconds(bound.item.expires_at, self.now).unwrap_or(Some(1));
+            let outgoing = bound.item.outgoing(remaining);
+            match self
+                .machine
+                .publish_reserved(self.now, bound.packet_id, outgoing)
+            {
+                PublishOutcome::NoRoom => return,
+                outcome => {
+                    let packet_id = bound.packet_id;
+                    if outcome == PublishOutcome::DroppedTooLarge {
+                        self.outbound.acknowledged(packet_id);
+                    }
+                    self.outbound.bound.pop_front();
+                    self.count(QoS::ExactlyOnce, outcome);
+                }
+            }
+        }
+    }
+
+    /// Sends messages from the mailbox, in its order. One of QoS 2 is only bound, and those of QoS 1
+    /// behind it wait until it is sent.
+    fn send_mailbox(&mut self) {
+        while let Some(item) = self.outbound.front() {
+            let is_next = item.qos == QoS::ExactlyOnce || self.outbound.bound.is_empty();
+            let may_be_sent = item.again.is_some() || (self.machine.free_places() > 0 && is_next);
+            if !may_be_sent || !self.has_room(item) {
+                return;
+            }
+            let Some(item) = self.outbound.pop() else {
+                return;
+            };
+            let Ok(remaining) = remaining_seconds(item.expires_at, self.now) else {
+                self.router.counters.dropped.add(DropCause::Expired, 1);
+                if let Some(packet_id) = item.again {
+                    self.machine.forget(self.now, packet_id);
+                    self.has_sent = true;
+                }
+                continue;
+            };
+            let goes_on = match (item.again, item.qos) {
+                (Some(packet_id), _) => self.resend(packet_id, item, remaining),
+                (None, QoS::ExactlyOnce) => self.bind(item),
+                (None, _) => self.send(&item, remaining),
+            };
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    fn has_room(&self, item: &Item) -> bool {
+        let waiting = self.machine.transmit_bytes();
+        let bytes = item.size_bytes() + 5 * item.identifiers.len() + HEADER_BYTES_MAX;
+        let max = self.router.machine_options.transmit_bytes_max;
+        waiting == 0 || waiting.saturating_add(bytes) <= max
+    }
+
+    fn send(&mut self, item: &Item, remaining: Option<u32>) -> bool {
+        let outcome = self.machine.publish(self.now, item.outgoing(remaining));
+        self.count(QoS::AtLeastOnce, outcome);
+        match outcome {
+            PublishOutcome::Sent {
+                packet_id: Some(packet_id),
+            } => self.outbound.sent(packet_id, item),
+            PublishOutcome::DroppedTooLarge => {}
+            // The connection has ended: what was taken out is read again, or was never promised.
+            _ => return false,
+        }
+        true
+    }
+
+    fn bind(&mut self, item: Item) -> bool {
+        let Some(packet_id) = self.machine.reserve() else {
+            return false;
+        };
+        self.outbound.sent(packet_id, &item);
+        self.outbound.bound.push_back(Bound {
+            packet_id,
+            item,
+            commit: (!self.is_kept).then_some(CommitNumber(0)),
+        });
+        true
+    }
+
+    /// What it was is in flight already.
+    fn resend(&mut self, packet_id: PacketId, item: Item, remaining: Option<u32>) -> bool {
+        let outcome = self
+            .machine
+            .resend(self.now, packet_id, item.outgoing(remaining));
+        match outcome {
+            PublishOutcome::NoRoom => {
+                self.outbound.put_back(item);
+                return false;
+            }
+            PublishOutcome::DroppedTooLarge => {
+                self.outbound.acknowledged(packet_id);
+            }
+            // The client has acknowledged it meanwhile, or is gone.
+            _ => {}
+        }
+        self.count(item.qos, outcome);
+        true
+    }
+
+    fn count(&mut self, qos: QoS, outcome: PublishOutcome) {
+        let counters = &self.router.counters;
+        match outcome {
+            PublishOutcome::Sent { .. } => {
+                self.has_sent = true;
+                match qos {
+                    QoS::ExactlyOnce => counters.delivered_qos2.increment(),
+                    _ => counters.delivered_qos1.increment(),
+                }
+            }
+            PublishOutcome::DroppedTooLarge => counters.dropped.add(DropCause::PacketTooLarge, 1),
+            _ => {}
+        }
+    }
+}
+
+impl Item {
+    fn outgoing(&self, remaining: Option<u32>) -> Outgoing<'_> {
+        Outgoing {
+            message: &self.message,
+            qos: self.qos,
+            retain: self.retain,
+            message_expiry_interval: remaining,
+            subscription_identifiers: &self.identifiers,
+        }
+    }
+}
+
 impl Publication {
     /// This message for one session.
-    pub(crate) fn item(&self, grant: &Grant, place: Option<Place>) -> Item {
+    pub(crate) fn item(&self, grant: &Grant, qos: QoS, place: Option<Place>) -> Item {
         Item {
             message: std::sync::Arc::clone(&self.message),
             expires_at: self.expires_at,
+            qos,
             retain: self.message.retain && grant.retain_as_published,
             identifiers: grant.identifiers.as_slice().into(),
             place,
+            again: None,
         }
     }
 }

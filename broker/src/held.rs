@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use mqtt::server::PublishTicket;
-use mqtt::{Message, ProtocolVersion, ReasonCode};
+use mqtt::{Message, PacketId, ProtocolVersion, QoS, ReasonCode};
 
 use crate::client::Client;
 use crate::probe::RefusalCause;
@@ -35,6 +35,7 @@ pub(crate) struct HeldPublishes {
 #[derive(Debug)]
 struct HeldPublish {
     ticket: Option<PublishTicket>,
+    packet_id: Option<PacketId>,
     message: Message,
 }
 
@@ -64,16 +65,21 @@ impl Client {
         &mut self,
         now: Instant,
         ticket: Option<PublishTicket>,
+        packet_id: Option<PacketId>,
         message: Message,
     ) {
-        self.router.count_received(message.qos);
+        let session = self.session();
+        let is_again = session.is_some_and(|session| session.has_received(packet_id, &message));
+        if !is_again {
+            self.router.count_received(message.qos);
+        }
         // Behind those of QoS 1 that are here, whatever the store says now.
         let is_behind =
             ticket.is_some() && self.held.queue.iter().any(|held| held.ticket.is_some());
         if is_behind {
             self.suspend(now, ticket);
         } else {
-            match self.try_publish(now, ticket, &message) {
+            match self.try_publish(now, ticket, packet_id, &message) {
                 Verdict::Done => return,
                 Verdict::Pause => {
                     self.held.is_paused = true;
@@ -86,7 +92,11 @@ impl Client {
             }
         }
         let message = kept(&message, &message.topic.detach());
-        self.held.queue.push_back(HeldPublish { ticket, message });
+        self.held.queue.push_back(HeldPublish {
+            ticket,
+            packet_id,
+            message,
+        });
         self.held.tried = self.router.announcements.get();
         self.router.await_commit(&self.connection);
     }
@@ -104,7 +114,7 @@ impl Client {
                 break;
             };
             if !(held.ticket.is_some() && is_blocked) {
-                match self.try_publish(now, held.ticket, &held.message) {
+                match self.try_publish(now, held.ticket, held.packet_id, &held.message) {
                     Verdict::Done => continue,
                     Verdict::Pause => is_paused = true,
                     Verdict::Suspend(_) => self.suspend(now, held.ticket),
@@ -135,14 +145,30 @@ impl Client {
         &mut self,
         now: Instant,
         ticket: Option<PublishTicket>,
+        packet_id: Option<PacketId>,
         message: &Message,
     ) -> Verdict {
         let Some(session) = self.session() else {
             return Verdict::Done;
         };
-        match self.router.publish(now, &session, ticket, message) {
-            Outcome::Pending => Verdict::Done,
+        let received = packet_id.filter(|_| message.qos == QoS::ExactlyOnce);
+        if let (Some(packet_id), Some(ticket)) = (received, ticket)
+            && self
+                .router
+                .is_received_again(now, &session, packet_id, ticket)
+        {
+            return Verdict::Done;
+        }
+        match self
+            .router
+            .publish(now, &session, ticket, received, message)
+        {
+            Outcome::Pending => {
+                self.router.note_received(&session, received);
+                Verdict::Done
+            }
             Outcome::Taken => {
+                self.router.note_received(&session, received);
                 self.complete(now, ticket, ReasonCode::Success);
                 Verdict::Done
             }

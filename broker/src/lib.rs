@@ -47,6 +47,7 @@ mod place;
 mod probe;
 mod publication;
 mod publish;
+mod received;
 mod record_key;
 mod refusal;
 mod retained;

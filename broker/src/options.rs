@@ -161,7 +161,7 @@ impl Limits {
             },
             connect_timeout: self.connect_timeout,
             receive_maximum: self.receive_maximum,
-            maximum_qos: QoS::AtLeastOnce,
+            maximum_qos: QoS::ExactlyOnce,
             topic_alias_maximum: self.topic_alias_maximum,
             inflight_max: self.inflight_max,
             queue_messages_max: (self.mailbox_bytes_max / MAILBOX_BYTES_PER_MESSAGE)

@@ -1,25 +1,28 @@
 //! What a session is owed: the messages that wait for a place in its client's window, those in
-//! flight, and where in the log the rest begins (`rules.md` 3.1, 3.2).
+//! flight, and where in the log the rest begins (`rules.md` 3.1, 3.2, 3.4).
 //!
 //! ```text
 //! LIVE:    log ─────────────────────────────────┤ worked off
-//!          in flight │ mailbox                   └── the router pushes what comes now
+//!          in flight │ bound │ mailbox           └── the router pushes what comes now
 //!
 //! BEHIND:  log ─────────────────────────────────┤ worked off
-//!          in flight │ mailbox │ next ▸ what the log is read for
+//!          in flight │ bound │ mailbox │ next ▸ what the log is read for
 //! ```
 //!
-//! Only messages of QoS 1 wait here; the others are sent or dropped.
+//! Messages of QoS 0 never come here. Of QoS 2, the packet identifier of a message is on flash before
+//! the client hears of it ("bound"), so that it comes once, also after a crash.
 //!
 //! Invariants: what is before `next` was put in here or is none of the session's business, what is
 //! at or behind it was not. The mailbox is in the order of the log, but for messages that are in
-//! none. It never holds more bytes than it may, unless that is one message.
+//! none. It never holds more bytes than it may, unless that is one message. What an earlier
+//! connection sent is read and sent again before anything else is read.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mqtt::{Message, PacketId, SubscriptionIdentifier};
+use mqtt::server::{InflightEntry, InflightState};
+use mqtt::{Message, PacketId, QoS, SubscriptionIdentifier};
 use storage::CommitNumber;
 
 use crate::place::Place;
@@ -36,10 +39,14 @@ const OFFLINE_BYTES_MAX: usize = 4_096;
 pub(crate) struct Item {
     pub(crate) message: Arc<Message>,
     pub(crate) expires_at: Option<Instant>,
+    /// 1 or 2.
+    pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) identifiers: Box<[SubscriptionIdentifier]>,
     /// Where it can be read again; `None` if it is in no log.
     pub(crate) place: Option<Place>,
+    /// The identifier with which an earlier connection sent it.
+    pub(crate) again: Option<PacketId>,
 }
 
 impl Item {
@@ -58,18 +65,49 @@ enum Flow {
     Behind,
 }
 
-/// A message that was sent and not yet acknowledged.
+/// What a scan reads for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scan {
+    /// Only what an earlier connection sent.
+    Again,
+    /// What is at or behind `next`.
+    New,
+}
+
+/// A message that was sent, or is about to be, and whose delivery is not over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InFlight {
     pub(crate) packet_id: PacketId,
+    pub(crate) state: InflightState,
     pub(crate) place: Option<Place>,
 }
 
-/// A message that an earlier connection sent and that was not acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Unacknowledged {
-    pub(crate) place: Place,
+impl InFlight {
+    /// Whether the client has said that it has it.
+    pub(crate) fn is_released(&self) -> bool {
+        !self.is_published()
+    }
+
+    /// Whether PUBLISH is what an earlier connection sent last of it.
+    fn is_published(&self) -> bool {
+        matches!(
+            self.state,
+            InflightState::AwaitsPuback | InflightState::AwaitsPubrec
+        )
+    }
+
+    pub(crate) fn is_qos2(&self) -> bool {
+        self.state != InflightState::AwaitsPuback
+    }
+}
+
+/// A message of QoS 2 that has its identifier, and is sent when that is on flash.
+#[derive(Debug)]
+pub(crate) struct Bound {
     pub(crate) packet_id: PacketId,
+    pub(crate) item: Item,
+    /// When that is durable; `None` before it is written.
+    pub(crate) commit: Option<CommitNumber>,
 }
 
 /// See the module's documentation.
@@ -83,9 +121,13 @@ pub(crate) struct Outbound {
     mailbox: VecDeque<Item>,
     mailbox_bytes: usize,
     bytes_max: usize,
+    pub(crate) bound: VecDeque<Bound>,
     in_flight: VecDeque<InFlight>,
-    /// What was in flight when the connection was lost, ascending by place: to be sent again.
-    again: VecDeque<Unacknowledged>,
+    /// Places of what is in flight since an earlier connection and was not sent again, ascending.
+    again: VecDeque<(Place, PacketId)>,
+    /// Messages of QoS 2 before it were bound, or are none of the session's business.
+    bound_before: Place,
+    scan: Option<Scan>,
 }
 
 /// What became of a message that was offered.
@@ -111,8 +153,27 @@ impl Outbound {
             mailbox: VecDeque::new(),
             mailbox_bytes: 0,
             bytes_max,
+            bound: VecDeque::new(),
             in_flight: VecDeque::new(),
             again: VecDeque::new(),
+            bound_before: Place::beginning_of(CommitNumber(0)),
+            scan: None,
+        }
+    }
+
+    /// The outbound side of a session as it was, without a connection.
+    pub(crate) fn restored(
+        next: Place,
+        in_flight: Vec<InFlight>,
+        bound_before: Place,
+        bytes_max: usize,
+    ) -> Self {
+        Self {
+            flow: Flow::Behind,
+            next,
+            in_flight: in_flight.into(),
+            bound_before,
+            ..Self::new(CommitNumber(0), bytes_max)
         }
     }
 
@@ -121,7 +182,7 @@ impl Outbound {
     }
 
     pub(crate) fn mailbox_messages(&self) -> usize {
-        self.mailbox.len()
+        self.mailbox.len() + self.bound.len()
     }
 
     pub(crate) fn mailbox_bytes(&self) -> usize {
@@ -144,21 +205,86 @@ impl Outbound {
         Some(item)
     }
 
-    /// It was sent with this identifier.
-    pub(crate) fn sent(&mut self, packet_id: PacketId, place: Option<Place>) {
-        self.in_flight.push_back(InFlight { packet_id, place });
+    /// Puts back what was taken out last: there was no room for it.
+    pub(crate) fn put_back(&mut self, item: Item) {
+        self.mailbox_bytes += item.size_bytes();
+        self.mailbox.push_front(item);
     }
 
-    /// The client has it.
-    pub(crate) fn acknowledged(&mut self, packet_id: PacketId) {
+    /// It was sent, or is bound, with this identifier.
+    pub(crate) fn sent(&mut self, packet_id: PacketId, item: &Item) {
+        let state = match item.qos {
+            QoS::ExactlyOnce => InflightState::AwaitsPubrec,
+            _ => InflightState::AwaitsPuback,
+        };
+        if let (InflightState::AwaitsPubrec, Some(place)) = (state, item.place) {
+            self.bound_before = self.bound_before.max(place.behind());
+        }
+        self.in_flight.push_back(InFlight {
+            packet_id,
+            state,
+            place: item.place,
+        });
+    }
+
+    /// The client has a message of QoS 2 (PUBREC). `false` if there is none with this identifier.
+    pub(crate) fn received(&mut self, packet_id: PacketId) -> bool {
+        let mut in_flight = self.in_flight.iter_mut();
+        let found = in_flight.find(|sent| sent.packet_id == packet_id);
+        let is_there = found.map(|sent| sent.state = InflightState::OwesPubrel);
+        self.again.retain(|(_, again)| *again != packet_id);
+        is_there.is_some()
+    }
+
+    /// Its delivery is over. Whether it was one of QoS 2.
+    pub(crate) fn acknowledged(&mut self, packet_id: PacketId) -> bool {
         // Clients acknowledge in order, so that the search is short.
         let mut in_flight = self.in_flight.iter();
-        if let Some(index) = in_flight.position(|sent| sent.packet_id == packet_id) {
-            self.in_flight.remove(index);
-        }
+        let index = in_flight.position(|sent| sent.packet_id == packet_id);
+        let over = index.and_then(|index| self.in_flight.remove(index));
+        self.again.retain(|(_, again)| *again != packet_id);
         if self.in_flight.is_empty() {
             self.in_flight = VecDeque::new();
         }
+        over.is_some_and(|over| over.is_qos2())
+    }
+
+    /// It cannot be sent again: of QoS 1 it is over, of QoS 2 the client is asked to let it go.
+    pub(crate) fn forgotten(&mut self, packet_id: PacketId) {
+        let mut in_flight = self.in_flight.iter_mut();
+        let found = in_flight.find(|sent| sent.packet_id == packet_id);
+        match found.filter(|sent| sent.is_qos2()) {
+            Some(sent) => sent.state = InflightState::AwaitsPubcomp,
+            None => {
+                self.acknowledged(packet_id);
+            }
+        }
+    }
+
+    /// Whether nothing waits and nothing is in flight.
+    pub(crate) fn has_nothing(&self) -> bool {
+        self.mailbox.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// Deliveries of QoS 2 that are not over, and the place before which all are known.
+    pub(crate) fn bindings(&self) -> (Place, impl Iterator<Item = InFlight>) {
+        let of_qos2 = self.in_flight.iter().copied().filter(InFlight::is_qos2);
+        (self.bound_before, of_qos2)
+    }
+
+    /// Whether a session whose position is here needs nothing on flash about deliveries of QoS 2.
+    pub(crate) fn needs_no_bindings(&self, position: Place) -> bool {
+        position >= self.bound_before && self.bindings().1.next().is_none()
+    }
+
+    /// Deliveries of QoS 1 that are not over, and where delivery goes on.
+    pub(crate) fn rest(&self) -> (Place, impl Iterator<Item = InFlight>) {
+        let of_qos1 = self
+            .in_flight
+            .iter()
+            .copied()
+            .filter(|sent| !sent.is_qos2());
+        (self.next, of_qos1)
     }
 
     fn fits(&self, item: &Item) -> bool {
@@ -191,53 +317,19 @@ impl Outbound {
         Offered::Taken
     }
 
-    /// A message that was read from the log for this session, which is behind. `false` if there is no
-    /// room for it: nothing that comes after it may be offered then.
-    pub(crate) fn offer_read(&mut self, item: Item, place: Place) -> bool {
-        if !self.fits(&item) {
-            self.stopped_at(place);
-            return false;
-        }
-        self.push(item);
-        self.read_up_to(place.behind());
-        true
-    }
-
-    /// Whether what is at this place is wanted from the log.
-    pub(crate) fn wants(&self, place: Place) -> bool {
-        self.flow == Flow::Behind && (place >= self.next || self.is_again(place))
-    }
-
-    fn is_again(&self, place: Place) -> bool {
-        self.again.front().is_some_and(|again| again.place == place)
-    }
-
-    /// Everything before `place` was read.
-    pub(crate) fn read_up_to(&mut self, place: Place) {
-        while self.again.front().is_some_and(|again| again.place < place) {
-            self.again.pop_front();
-        }
-        self.next = self.next.max(place);
-    }
-
     /// What waits and can be read again does not wait any more: it is read again when there is room.
     fn fall_behind(&mut self, place: Place) {
         self.flow = Flow::Behind;
         let mut next = place;
         self.mailbox.retain(|item| {
-            if let Some(place) = item.place {
+            if let (Some(place), None) = (item.place, item.again) {
                 next = next.min(place);
             }
-            item.place.is_none()
+            // Nothing new is sent before what is sent again.
+            item.place.is_none() || item.again.is_some()
         });
         self.mailbox_bytes = self.mailbox.iter().map(Item::size_bytes).sum();
         self.next = next;
-    }
-
-    fn stopped_at(&mut self, place: Place) {
-        if place >= self.next {
-            self.next = place;
-        }
     }
 
     /// From which commit on the log is to be read, if the session is behind and has room.
@@ -245,8 +337,68 @@ impl Outbound {
         let has_room = self.mailbox_bytes <= self.bytes_max / 2;
         (self.flow == Flow::Behind && has_room).then(|| {
             let again = self.again.front();
-            again.map_or(self.next.commit, |again| again.place.commit)
+            again.map_or(self.next, |(place, _)| *place).commit
         })
+    }
+
+    /// Takes part in a scan. Whether it is for what an earlier connection sent, and only that.
+    pub(crate) fn begin_scan(&mut self) -> bool {
+        let is_again = !self.again.is_empty();
+        self.scan = Some(if is_again { Scan::Again } else { Scan::New });
+        is_again
+    }
+
+    /// Whether what is at this place is to be sent again.
+    pub(crate) fn wants_again(&self, place: Place) -> bool {
+        let next = self.again.front().map(|(again, _)| *again);
+        self.scan == Some(Scan::Again) && next == Some(place)
+    }
+
+    /// Whether what is at this place is wanted from the scan as something new. `qos`: what it would be delivered with.
+    pub(crate) fn wants(&self, place: Place, qos: QoS) -> bool {
+        match self.scan {
+            None | Some(Scan::Again) => false,
+            // A message of QoS 2 that was bound and is over, as a crash did not let the position say.
+            Some(Scan::New) if qos == QoS::ExactlyOnce && place < self.bound_before => false,
+            Some(Scan::New) => place >= self.next && !self.is_in_flight(place),
+        }
+    }
+
+    fn is_in_flight(&self, place: Place) -> bool {
+        self.in_flight.iter().any(|sent| sent.place == Some(place))
+    }
+
+    /// A message that was read for this session. If there is no room for it, the session does not
+    /// take part in the scan any more.
+    pub(crate) fn offer_read(&mut self, mut item: Item, place: Place) {
+        if !self.fits(&item) {
+            if self.scan == Some(Scan::New) {
+                self.next = self.next.max(place);
+            }
+            self.scan = None;
+            return;
+        }
+        match self.scan {
+            Some(Scan::Again) => item.again = self.again.pop_front().map(|(_, id)| id),
+            _ => self.next = self.next.max(place.behind()),
+        }
+        self.push(item);
+    }
+
+    /// The scan has come to this place. Identifiers of messages that were to be sent again and are
+    /// not there any more.
+    pub(crate) fn end_scan(&mut self, place: Place) -> Vec<PacketId> {
+        let mut gone = Vec::new();
+        match self.scan.take() {
+            None => {}
+            Some(Scan::New) => self.next = self.next.max(place),
+            Some(Scan::Again) => {
+                while self.again.front().is_some_and(|(again, _)| *again < place) {
+                    gone.extend(self.again.pop_front().map(|(_, id)| id));
+                }
+            }
+        }
+        gone
     }
 
     /// Becomes live if everything was read that was worked off, and that nobody pushed.
@@ -260,25 +412,34 @@ impl Outbound {
         is_behind && has_all
     }
 
-    /// The client is gone. What was not acknowledged is to be sent again, what waited is to be read
-    /// again; of what is in no log a little is kept. `worked_off`: up to where the router had pushed.
-    /// How many messages are lost.
-    pub(crate) fn detach(&mut self, worked_off: CommitNumber) -> usize {
+    /// The client is gone. What waited is to be read again, what is not over, as the connection left
+    /// it, to be sent again; of what is in no log a little is kept. `worked_off`: up to where the
+    /// router had pushed. How many messages are lost.
+    pub(crate) fn detach(&mut self, worked_off: CommitNumber, left: &[InflightEntry]) -> usize {
         let next = match self.flow {
             Flow::Live => self.next.max(Place::beginning_of(worked_off.next())),
             Flow::Behind => self.next,
         };
         self.fall_behind(next);
-        let (in_flight, before) = (std::mem::take(&mut self.in_flight), self.again.len());
-        let sent = in_flight.len();
-        let in_flight = in_flight.into_iter().filter_map(|sent| {
-            let InFlight { packet_id, place } = sent;
-            place.map(|place| Unacknowledged { place, packet_id })
+        self.mailbox.retain(|item| item.again.is_none());
+        self.mailbox_bytes = self.mailbox.iter().map(Item::size_bytes).sum();
+        self.scan = None;
+        self.bound = VecDeque::new();
+        self.again = VecDeque::new();
+        let known = std::mem::take(&mut self.in_flight);
+        let place_of = |id| known.iter().find(|sent| sent.packet_id == id)?.place;
+        let left = left.iter().map(|entry| InFlight {
+            packet_id: entry.packet_id,
+            state: entry.state,
+            place: place_of(entry.packet_id),
         });
-        let mut again: Vec<_> = self.again.drain(..).chain(in_flight).collect();
-        again.sort_unstable();
-        let mut lost = before + sent - again.len();
-        self.again = again.into();
+        let mut lost = 0;
+        let stays = left.filter(|sent| {
+            let stays = sent.place.is_some() || sent.is_qos2();
+            lost += usize::from(!stays);
+            stays
+        });
+        self.in_flight = stays.collect();
         while self.mailbox_bytes > OFFLINE_BYTES_MAX
             && let Some(item) = self.mailbox.pop_back()
         {
@@ -289,37 +450,47 @@ impl Outbound {
         lost
     }
 
-    /// A client is there again. `newest`: the newest commit that something was appended to.
-    pub(crate) fn attach(&mut self, newest: CommitNumber) {
-        self.flow = Flow::Behind;
-        self.live_behind = newest;
+    /// What the next connection has to go on with, in the order in which it was sent.
+    pub(crate) fn left(&self) -> Vec<InflightEntry> {
+        // What is sent again is found in the log in its order, and sent in the order of this list.
+        let mut published: Vec<_> = self.in_flight.iter().filter(|s| s.is_published()).collect();
+        published.sort_by_key(|sent| sent.place);
+        let others = self.in_flight.iter().filter(|sent| !sent.is_published());
+        let entries = others.chain(published).map(|sent| InflightEntry {
+            packet_id: sent.packet_id,
+            state: sent.state,
+        });
+        entries.collect()
     }
 
-    /// Everything before this place is done with.
+    /// A client is there again. `newest`: the newest commit that something was appended to.
+    /// Identifiers of messages that cannot be sent again.
+    pub(crate) fn attach(&mut self, newest: CommitNumber) -> Vec<PacketId> {
+        self.flow = Flow::Behind;
+        self.live_behind = newest;
+        let published = self.in_flight.iter().filter(|sent| sent.is_published());
+        let (mut again, mut gone) = (Vec::new(), Vec::new());
+        for sent in published {
+            match sent.place {
+                Some(place) => again.push((place, sent.packet_id)),
+                None => gone.push(sent.packet_id),
+            }
+        }
+        again.sort_unstable();
+        self.again = again.into();
+        gone
+    }
+
+    /// Everything before this place is done with, but for deliveries of QoS 2 that are not over.
     pub(crate) fn position(&self, worked_off: CommitNumber) -> Place {
-        let sent = self.in_flight.iter().filter_map(|sent| sent.place);
+        let sent = self.in_flight.iter().filter(|sent| !sent.is_qos2());
+        let sent = sent.filter_map(|sent| sent.place);
+        let bound = self.bound.iter().filter_map(|bound| bound.item.place);
         let waiting = self.mailbox.iter().filter_map(|item| item.place);
         let next = match self.flow {
             Flow::Live => self.next.max(Place::beginning_of(worked_off.next())),
             Flow::Behind => self.next,
         };
-        let again = self.again.iter().map(|again| again.place);
-        let places = sent.chain(waiting).chain(again);
-        places.fold(next, Place::min)
-    }
-
-    /// What is to be known of a session without a connection: where it goes on, and what comes again.
-    pub(crate) fn rest(&self) -> (Place, impl Iterator<Item = Unacknowledged>) {
-        (self.next, self.again.iter().copied())
-    }
-
-    /// The outbound side of a session as it was, without a connection.
-    pub(crate) fn restored(next: Place, again: Vec<Unacknowledged>, bytes_max: usize) -> Self {
-        Self {
-            flow: Flow::Behind,
-            next,
-            again: again.into(),
-            ..Self::new(CommitNumber(0), bytes_max)
-        }
+        sent.chain(bound).chain(waiting).fold(next, Place::min)
     }
 }

@@ -114,6 +114,8 @@ counted_causes! {
     RetainedFull = "retained_full",
     /// The store has failed or is closed.
     StoreFailed = "store_failed",
+    /// The client has left too many messages of QoS 2 without releasing them.
+    Unreleased = "unreleased",
     /// No record can be so large, or the log is not there.
     Unstorable = "unstorable",
     /// The topic name is the broker's own, or has too many levels.
@@ -138,6 +140,8 @@ counted_causes! {
     MailboxFull = "mailbox_full",
     /// Larger than the subscriber's Maximum Packet Size.
     PacketTooLarge = "packet_too_large",
+    /// Retention took it before it could be sent again.
+    Retention = "retention",
 }
 
 counted_causes! {
@@ -219,6 +223,8 @@ pub struct Counters {
     pub received_qos0: Counter,
     /// Messages from clients, wills included: QoS 1.
     pub received_qos1: Counter,
+    /// Messages from clients, wills included: QoS 2, without those that came again.
+    pub received_qos2: Counter,
     /// Messages that got an offset in a log.
     pub published: Counter,
     /// Messages that went to subscribers only.
@@ -229,6 +235,8 @@ pub struct Counters {
     pub delivered_qos0: Counter,
     /// Messages that were handed to subscribers: QoS 1.
     pub delivered_qos1: Counter,
+    /// Messages that were handed to subscribers: QoS 2.
+    pub delivered_qos2: Counter,
     /// Messages that were dropped.
     pub dropped: DropCounters,
     /// Wills that took the publish path.
@@ -263,11 +271,13 @@ impl Counters {
             queued_bytes: Gauge::default(),
             received_qos0: Counter::default(),
             received_qos1: Counter::default(),
+            received_qos2: Counter::default(),
             published: Counter::default(),
             live_only: Counter::default(),
             refused: RefusalCounters::default(),
             delivered_qos0: Counter::default(),
             delivered_qos1: Counter::default(),
+            delivered_qos2: Counter::default(),
             dropped: DropCounters::default(),
             wills: Counter::default(),
             ended: EndCounters::default(),

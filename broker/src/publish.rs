@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use mqtt::server::PublishTicket;
-use mqtt::{Message, QoS};
+use mqtt::{Message, PacketId, QoS};
 use storage::{AppendError, Appended};
 
 use crate::ahead::Place;
@@ -24,6 +24,7 @@ use crate::broker::RunError;
 use crate::log_routing::{Destination, Durability, StoredLog};
 use crate::probe::{DropCause, RefusalCause};
 use crate::publication::{Publication, record_of, size_bytes};
+use crate::received::{RECEIVED, received_key};
 use crate::route::Route;
 use crate::router::Router;
 use crate::session::Session;
@@ -48,6 +49,8 @@ struct Publish<'p> {
     now: Instant,
     session: &'p Rc<Session>,
     ticket: Option<PublishTicket>,
+    /// Of a message of QoS 2, so that it is taken once.
+    received: Option<PacketId>,
     message: &'p Message,
     route: Rc<Route>,
 }
@@ -59,6 +62,7 @@ impl Router {
         now: Instant,
         session: &Rc<Session>,
         ticket: Option<PublishTicket>,
+        received: Option<PacketId>,
         message: &Message,
     ) -> Outcome {
         let route = self.route(&message.topic);
@@ -78,9 +82,13 @@ impl Router {
             now,
             session,
             ticket,
+            received,
             message,
             route,
         };
+        if received.is_some() && session.state.received.borrow().is_full() {
+            return Outcome::Refused(RefusalCause::Unreleased);
+        }
         match destination {
             // Without a store nothing is retained, and QoS 0 may be discarded instead (3.3.1.3).
             Destination::Log(log) if retain && self.retains(qos) => {
@@ -189,8 +197,15 @@ impl Router {
         );
         let mut buffer = self.key.borrow_mut();
         let key = log.key.key(session.client_id(), topic, &mut buffer);
-        match store.append(log.log, key, &record) {
+        let state = &session.state;
+        let received = publish.received.filter(|_| state.is_persistent());
+        let entries = received.map(|id| (received_key(state, id), Some(RECEIVED.to_vec())));
+        match store.append_with(log.log, key, &record, entries.into_iter().collect()) {
             Ok(appended) => {
+                if let Some(packet_id) = publish.received {
+                    let mut received = state.received.borrow_mut();
+                    received.insert(packet_id, appended.commit);
+                }
                 self.counters.published.increment();
                 self.newest_appended.set(appended.commit);
                 Ok(appended)

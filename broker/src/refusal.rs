@@ -46,6 +46,10 @@ impl RefusalCause {
                 ReasonCode::TopicNameInvalid,
                 "the topic name is the server's own, retained and reserved, or has too many levels",
             ),
+            Self::Unreleased => (
+                ReasonCode::QuotaExceeded,
+                "too many messages of QoS 2 were not released",
+            ),
             Self::Unstorable => (
                 ReasonCode::ImplementationSpecificError,
                 "the message cannot be stored",

@@ -144,9 +144,11 @@ impl Client {
                 let item = Item {
                     message: Arc::clone(message),
                     expires_at: publication.expires_at,
+                    qos,
                     retain: true,
                     identifiers: identifiers.into(),
                     place: None,
+                    again: None,
                 };
                 self.router.offer(now, session, item);
             }

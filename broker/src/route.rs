@@ -39,7 +39,7 @@ pub(crate) struct Recipient {
 }
 
 /// What the subscriptions of a recipient that match grant together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Grant {
     /// The highest QoS that one of the subscriptions grants (MQTT 5, 3.3.4).
     pub(crate) qos: QoS,
@@ -122,11 +122,7 @@ impl Grant {
                 .iter()
                 .map(|entry| (entry.options, entry.identifier)),
         )
-        .unwrap_or(Self {
-            qos: QoS::AtMostOnce,
-            retain_as_published: false,
-            identifiers: Vec::new(),
-        })
+        .unwrap_or_default()
     }
 
     /// What these subscriptions grant together; `None` if there is none.
@@ -135,11 +131,7 @@ impl Grant {
     ) -> Option<Self> {
         let mut grant: Option<Self> = None;
         for (options, identifier) in subscriptions {
-            let grant = grant.get_or_insert_with(|| Self {
-                qos: QoS::AtMostOnce,
-                retain_as_published: false,
-                identifiers: Vec::new(),
-            });
+            let grant = grant.get_or_insert_default();
             grant.qos = grant.qos.max(options.qos);
             grant.retain_as_published |= options.retain_as_published;
             grant.identifiers.extend(identifier);

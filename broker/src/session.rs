@@ -17,7 +17,9 @@ use crate::authorizer::{Client, Identity};
 use crate::connection::Connection;
 use crate::options::Limits;
 use crate::outbound::Outbound;
+use crate::received::Received;
 use crate::route::Grant;
+use crate::will::DelayedWill;
 
 /// A session while its client is connected.
 #[derive(Debug)]
@@ -32,8 +34,6 @@ pub(crate) struct Session {
     /// Publishes of it that wait to be acknowledged with a commit.
     pub(crate) tickets: Cell<usize>,
     pub(crate) has_ended: Cell<bool>,
-    /// It takes part in the scan of now.
-    pub(crate) reads: Cell<bool>,
 }
 
 /// What outlives the connection.
@@ -45,6 +45,14 @@ pub(crate) struct SessionState {
     pub(crate) lifetime: Cell<Lifetime>,
     pub(crate) filters: RefCell<Filters>,
     pub(crate) outbound: RefCell<Outbound>,
+    /// Messages of QoS 2 from its client that were not released yet.
+    pub(crate) received: RefCell<Received>,
+    /// There is something on flash of its deliveries of QoS 2.
+    pub(crate) has_bindings: Cell<bool>,
+    /// Some of these are over since that was written.
+    pub(crate) bindings_changed: Cell<bool>,
+    /// The will of its last connection, if that waits for it to come back.
+    pub(crate) will: RefCell<Option<DelayedWill>>,
     /// The connection that it has now.
     pub(crate) attached: RefCell<Option<Rc<Session>>>,
     /// When it ends if nobody comes back.
@@ -85,7 +93,6 @@ impl Session {
             ahead: RefCell::default(),
             tickets: Cell::new(0),
             has_ended: Cell::new(false),
-            reads: Cell::new(false),
         }
     }
 
@@ -110,6 +117,10 @@ impl SessionState {
             lifetime: Cell::new(lifetime),
             filters: RefCell::default(),
             outbound: RefCell::new(outbound),
+            received: RefCell::default(),
+            has_bindings: Cell::new(false),
+            bindings_changed: Cell::new(false),
+            will: RefCell::default(),
             attached: RefCell::default(),
             expires_at: Cell::new(None),
             is_written: Cell::new(false),

@@ -16,17 +16,20 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mqtt::ReasonCode;
-use mqtt::server::{SubscribeTicket, UnsubscribeTicket};
+use mqtt::server::{PublishTicket, ReleaseTicket, SubscribeTicket, UnsubscribeTicket};
+use mqtt::{PacketId, ReasonCode};
 use serde::{Deserialize, Serialize};
 use storage::{CommitNumber, EraId, JournalKey, JournalKind, RELEASE_TIME_MS, Store};
 
 use crate::connection::Connection;
 use crate::outbound::Outbound;
 use crate::place::Place;
+use crate::received::client_and_id;
 use crate::router::Router;
-use crate::session::{Lifetime, SessionState};
-use crate::session_record::{LastConnection, SessionRecord, StoredPlace, place_of, stored_place};
+use crate::session::{Lifetime, Session, SessionState};
+use crate::session_record::{
+    LastConnection, SessionRecord, StoredDeliveries, StoredPlace, place_of, stored_place,
+};
 
 /// How long a record that nobody waits for may wait for a commit of others.
 const RECORD_WITHIN: Duration = Duration::from_secs(1);
@@ -53,6 +56,14 @@ pub(crate) enum AfterCommit {
     Subscribed(Rc<Connection>, SubscribeTicket, Vec<ReasonCode>),
     /// An UNSUBSCRIBE is answered.
     Unsubscribed(Rc<Connection>, UnsubscribeTicket, Vec<ReasonCode>),
+    /// A PUBLISH of QoS 2 is answered that was taken before.
+    Received(Rc<Connection>, PublishTicket),
+    /// A PUBREL is answered.
+    Released(Rc<Connection>, ReleaseTicket, ReasonCode),
+    /// Messages of QoS 2 are sent that have their identifiers.
+    Bound(Rc<Session>),
+    /// The client is told that it may forget the identifiers of messages of QoS 2.
+    Release(Rc<Session>, Vec<PacketId>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,6 +92,10 @@ fn key_of(state: &SessionState) -> JournalKey {
     JournalKey::new(JournalKind::Session, state.client_id().as_bytes())
 }
 
+fn delivery_key(state: &SessionState) -> JournalKey {
+    JournalKey::new(JournalKind::Delivery, state.client_id().as_bytes())
+}
+
 fn checkpoint_key() -> JournalKey {
     JournalKey::new(JournalKind::Checkpoint, b"")
 }
@@ -100,26 +115,35 @@ impl Router {
             return None;
         }
         let record = is_kept.then(|| self.record_of(store, state).to_stored());
-        let put = store.put_journal_entry(key_of(state), record, within);
+        let mut entries = vec![(key_of(state), record)];
+        // Of what is not over the journal must say the same.
+        if state.has_bindings.get() && !(is_kept && state.is_attached()) {
+            let has_any = state.outbound.borrow().bindings().1.next().is_some();
+            let has_any = has_any && is_kept;
+            let bindings = has_any.then(|| self.bindings_of(state));
+            entries.push((delivery_key(state), bindings));
+            state.has_bindings.set(has_any);
+        }
+        let put = store.put_journal_entries(entries, within);
         put.inspect_err(|error| tracing::debug!(%error, "Session is not written down."))
             .ok()
     }
 
     fn record_of(&self, store: &Store, state: &SessionState) -> SessionRecord {
         let outbound = state.outbound.borrow();
-        let (connection, next, again) = match state.is_attached() {
+        let (connection, next, in_flight) = match state.is_attached() {
             true => {
                 let checkpoint = self.checkpoints.borrow().number;
                 let position = outbound.position(self.worked_off.get());
                 (LastConnection::Open { checkpoint }, position, Vec::new())
             }
             false => {
-                let (next, again) = outbound.rest();
+                let (next, in_flight) = outbound.rest();
                 let ended = LastConnection::Ended {
                     at_ms: store.now_ms(),
                     era: store.current_era().0,
                 };
-                (ended, next, again.collect())
+                (ended, next, in_flight.collect())
             }
         };
         let filters = state.filters.borrow();
@@ -130,7 +154,7 @@ impl Router {
             lifetime: state.lifetime.get(),
             connection,
             next,
-            again,
+            in_flight,
             subscriptions: subscriptions.collect(),
         }
     }
@@ -138,9 +162,24 @@ impl Router {
     /// Does this when the subscriptions of the session, as they are now, are on flash.
     pub(crate) fn when_written(&self, now: Instant, state: &SessionState, then: AfterCommit) {
         match self.write_session_within(state, Duration::ZERO) {
-            Some(commit) => self.after_commit.borrow_mut().push_back((commit, then)),
+            Some(commit) => self.when_durable(now, commit, then),
             None => self.after_commit(now, then),
         }
+    }
+
+    /// Does this when a commit is durable.
+    pub(crate) fn when_durable(&self, now: Instant, commit: CommitNumber, then: AfterCommit) {
+        if commit <= self.durable() {
+            return self.after_commit(now, then);
+        }
+        let mut waiting = self.after_commit.borrow_mut();
+        // Most often it is the newest.
+        let later = waiting
+            .iter()
+            .rev()
+            .take_while(|(other, _)| *other > commit);
+        let index = waiting.len() - later.count();
+        waiting.insert(index, (commit, then));
     }
 
     /// Does what waited for commits up to `durable`.
@@ -160,7 +199,7 @@ impl Router {
         }
     }
 
-    fn after_commit(&self, now: Instant, then: AfterCommit) {
+    pub(crate) fn after_commit(&self, now: Instant, then: AfterCommit) {
         let (connection, answered) = match then {
             AfterCommit::Subscribed(connection, ticket, codes) => {
                 let mut machine = connection.machine.borrow_mut();
@@ -174,11 +213,96 @@ impl Router {
                 drop(machine);
                 (connection, answered)
             }
+            AfterCommit::Received(connection, ticket) => {
+                let mut machine = connection.machine.borrow_mut();
+                let answered = machine.complete_publish(now, ticket, ReasonCode::Success);
+                drop(machine);
+                (connection, answered)
+            }
+            AfterCommit::Released(connection, ticket, code) => {
+                let mut machine = connection.machine.borrow_mut();
+                let answered = machine.complete_release(now, ticket, code);
+                drop(machine);
+                (connection, answered)
+            }
+            AfterCommit::Bound(session) => {
+                if !session.has_ended.get() {
+                    self.pump(now, &session);
+                }
+                return;
+            }
+            AfterCommit::Release(session, ids) => {
+                let mut machine = session.connection.machine.borrow_mut();
+                for packet_id in ids {
+                    machine.release(now, packet_id);
+                }
+                drop(machine);
+                session.connection.signal.notify();
+                return;
+            }
         };
         if let Err(error) = answered {
-            tracing::error!(connection = %connection.id, %error, "Subscriptions were not answered.");
+            tracing::error!(connection = %connection.id, %error, "Client was not answered.");
         }
         connection.signal.notify();
+    }
+
+    /// Writes down which messages of QoS 2 have which identifiers, and sends those that wait for that.
+    pub(crate) fn write_bindings(&self, now: Instant, session: &Rc<Session>) {
+        let state = &session.state;
+        let Some(commit) = self.put_bindings(state, Duration::ZERO) else {
+            return;
+        };
+        for bound in &mut state.outbound.borrow_mut().bound {
+            bound.commit.get_or_insert(commit);
+        }
+        self.when_durable(now, commit, AfterCommit::Bound(Rc::clone(session)));
+    }
+
+    /// Tells the client that it may forget these identifiers, when it is on flash that it has the
+    /// messages.
+    pub(crate) fn release_when_written(
+        &self,
+        now: Instant,
+        session: &Rc<Session>,
+        ids: Vec<PacketId>,
+    ) {
+        if ids.is_empty() {
+            return;
+        }
+        let then = AfterCommit::Release(Rc::clone(session), ids);
+        if !session.state.is_persistent() {
+            return self.after_commit(now, then);
+        }
+        // Without a store there is no session that is kept; if it fails, the broker ends.
+        if let Some(commit) = self.put_bindings(&session.state, Duration::ZERO) {
+            self.when_durable(now, commit, then);
+        }
+    }
+
+    /// Of deliveries that are over nothing is promised: what is written of them can wait.
+    fn write_changed_bindings(&self) {
+        for state in self.sessions.borrow().iter() {
+            if state.bindings_changed.take() && state.is_persistent() {
+                self.put_bindings(state, CHECKPOINT_INTERVAL);
+            }
+        }
+    }
+
+    fn put_bindings(&self, state: &SessionState, within: Duration) -> Option<CommitNumber> {
+        let store = self.store.as_ref()?;
+        let value = self.bindings_of(state);
+        state.has_bindings.set(true);
+        state.bindings_changed.set(false);
+        let put = store.put_journal_entry(delivery_key(state), Some(value), within);
+        put.inspect_err(|error| tracing::debug!(%error, "Deliveries are not written down."))
+            .ok()
+    }
+
+    fn bindings_of(&self, state: &SessionState) -> Vec<u8> {
+        let outbound = state.outbound.borrow();
+        let (before, bindings) = outbound.bindings();
+        StoredDeliveries::new(before, bindings).to_stored()
     }
 
     /// Writes a checkpoint, if the last one is old enough and enough came since.
@@ -186,6 +310,7 @@ impl Router {
         let Some(store) = &self.store else {
             return;
         };
+        self.write_changed_bindings();
         let mut checkpoints = self.checkpoints.borrow_mut();
         let commit = self.worked_off.get();
         let is_early = checkpoints
@@ -194,7 +319,7 @@ impl Router {
         if is_early || commit == checkpoints.commit {
             return;
         }
-        let (mut attached, mut exceptions) = (0, Vec::new());
+        let (mut attached, mut exceptions, mut over) = (0, Vec::new(), Vec::new());
         let worked_off = Place::beginning_of(commit.next());
         for state in self.sessions.borrow().iter() {
             if !state.is_persistent() || !state.is_attached() {
@@ -202,6 +327,9 @@ impl Router {
             }
             attached += 1;
             let position = state.outbound.borrow().position(commit);
+            if state.has_bindings.get() && state.outbound.borrow().needs_no_bindings(position) {
+                over.push(Rc::clone(state));
+            }
             if position < worked_off {
                 let client_id = state.client_id().as_bytes().to_vec();
                 exceptions.push((client_id, stored_place(position)));
@@ -222,8 +350,12 @@ impl Router {
         if came < CHECKPOINT_PART * value.len() as u64 {
             return;
         }
-        let put = store.put_journal_entry(checkpoint_key(), Some(value), CHECKPOINT_INTERVAL);
+        // What the checkpoint says of a session, it need not say itself.
+        let entries = over.iter().map(|state| (delivery_key(state), None));
+        let entries = entries.chain([(checkpoint_key(), Some(value))]).collect();
+        let put = store.put_journal_entries(entries, CHECKPOINT_INTERVAL);
         if put.is_ok() {
+            over.iter().for_each(|state| state.has_bindings.set(false));
             *checkpoints = Checkpoints {
                 number,
                 commit,
@@ -283,6 +415,7 @@ impl Router {
             count += 1;
         }
         self.counters.sessions_offline.set(count);
+        self.restore_received(store);
         if count > 0 {
             tracing::info!(count, "Sessions go on.");
         }
@@ -297,8 +430,17 @@ impl Router {
         next: Place,
     ) {
         let mailbox_bytes_max = self.options.limits.mailbox_bytes_max;
-        let outbound = Outbound::restored(next, record.again, mailbox_bytes_max);
+        let key = JournalKey::new(JournalKind::Delivery, client_id.as_bytes());
+        let deliveries = store.journal_entry(&key);
+        let has_bindings = deliveries.is_some();
+        let deliveries = deliveries.and_then(|value| StoredDeliveries::from_stored(&value));
+        let deliveries = deliveries.unwrap_or_default();
+        let mut in_flight = record.in_flight;
+        in_flight.extend(deliveries.bindings());
+        let bound_before = deliveries.before();
+        let outbound = Outbound::restored(next, in_flight, bound_before, mailbox_bytes_max);
         let state = SessionState::new(client_id, record.lifetime, outbound);
+        state.has_bindings.set(has_bindings);
         let mut filters = state.filters.borrow_mut();
         for (filter, subscribed) in record.subscriptions {
             filters.insert(filter, subscribed);
@@ -313,6 +455,39 @@ impl Router {
         state.is_offline.set(true);
         state.is_written.set(true);
         self.sessions.borrow_mut().insert(&Rc::new(state));
+    }
+}
+
+impl Router {
+    /// Takes up the messages of QoS 2 that were not released; those of sessions that are gone go.
+    fn restore_received(&self, store: &Store) {
+        let sessions = self.sessions.borrow();
+        let mut removals = Vec::new();
+        for (key, _) in store.journal_entries(JournalKind::Received) {
+            let known = client_and_id(&key).and_then(|(client_id, packet_id)| {
+                let client_id = std::str::from_utf8(client_id).ok()?;
+                Some((sessions.get(client_id)?, packet_id))
+            });
+            match known {
+                Some((state, packet_id)) => {
+                    let mut received = state.received.borrow_mut();
+                    received.insert(packet_id, CommitNumber(0));
+                }
+                None => removals.push((key, None)),
+            }
+        }
+        for (key, _) in store.journal_entries(JournalKind::Delivery) {
+            let client_id = std::str::from_utf8(key.rest()).ok();
+            if client_id.is_none_or(|client_id| sessions.get(client_id).is_none()) {
+                removals.push((key, None));
+            }
+        }
+        if !removals.is_empty() {
+            let put = store.put_journal_entries(removals, RECORD_WITHIN);
+            if let Err(error) = put {
+                tracing::debug!(%error, "Leftovers of sessions stay.");
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! version u8 = 1 | postcard of Stored
 //! ```
 
+use mqtt::server::InflightState;
 use mqtt::{
     PacketId, QoS, RetainHandling, SubscriptionIdentifier, SubscriptionOptions, TopicFilter,
     Utf8String,
@@ -12,7 +13,7 @@ use mqtt::{
 use serde::{Deserialize, Serialize};
 use storage::{CommitNumber, LogId, LogPartition, Offset, PartitionId};
 
-use crate::outbound::Unacknowledged;
+use crate::outbound::InFlight;
 use crate::place::Place;
 use crate::session::{Lifetime, Subscribed};
 
@@ -31,7 +32,8 @@ pub(crate) struct SessionRecord {
     pub(crate) connection: LastConnection,
     /// Where delivery goes on.
     pub(crate) next: Place,
-    pub(crate) again: Vec<Unacknowledged>,
+    /// Deliveries of QoS 1 that were not over.
+    pub(crate) in_flight: Vec<InFlight>,
     pub(crate) subscriptions: Vec<(TopicFilter, Subscribed)>,
 }
 
@@ -77,7 +79,7 @@ struct Stored {
     lifetime_seconds: u32,
     connection: StoredConnection,
     next: StoredPlace,
-    again: Vec<(u16, StoredPlace)>,
+    in_flight: Vec<(u16, StoredPlace)>,
     subscriptions: Vec<StoredSubscription>,
 }
 
@@ -110,10 +112,10 @@ impl SessionRecord {
                 LastConnection::Ended { at_ms, era } => StoredConnection::Ended { at_ms, era },
             },
             next: stored_place(self.next),
-            again: self
-                .again
+            in_flight: self
+                .in_flight
                 .iter()
-                .map(|again| (again.packet_id.get(), stored_place(again.place)))
+                .filter_map(|sent| Some((sent.packet_id.get(), stored_place(sent.place?))))
                 .collect(),
             subscriptions: subscriptions
                 .map(|(filter, subscribed)| StoredSubscription {
@@ -139,10 +141,11 @@ impl SessionRecord {
             }
         };
         let content = |what| RecordError::Content { what };
-        let again = stored.again.into_iter().map(|(packet_id, place)| {
-            Ok(Unacknowledged {
+        let in_flight = stored.in_flight.into_iter().map(|(packet_id, place)| {
+            Ok(InFlight {
                 packet_id: PacketId::new(packet_id).ok_or(content("packet identifier 0"))?,
-                place: place_of(place),
+                state: InflightState::AwaitsPuback,
+                place: Some(place_of(place)),
             })
         });
         let subscriptions = stored.subscriptions.into_iter().map(|subscription| {
@@ -165,9 +168,65 @@ impl SessionRecord {
                 StoredConnection::Ended { at_ms, era } => LastConnection::Ended { at_ms, era },
             },
             next: place_of(stored.next),
-            again: again.collect::<Result<_, RecordError>>()?,
+            in_flight: in_flight.collect::<Result<_, RecordError>>()?,
             subscriptions: subscriptions.collect::<Result<_, RecordError>>()?,
         })
+    }
+}
+
+/// Deliveries of QoS 2 of one session (`JournalKind::Delivery`): in the journal itself, since they
+/// must agree with what was sent at every moment. A version byte, and postcard.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct StoredDeliveries {
+    /// Messages of QoS 2 before this place were bound, or are none of the session's business.
+    before: StoredPlace,
+    /// Packet identifier; whether the client has said that it has the message; the place, if it is
+    /// in a log.
+    bindings: Vec<(u16, bool, Option<StoredPlace>)>,
+}
+
+impl StoredDeliveries {
+    pub(crate) fn new(before: Place, bindings: impl Iterator<Item = InFlight>) -> Self {
+        let bindings = bindings.map(|sent| {
+            let place = sent.place.map(stored_place);
+            (sent.packet_id.get(), sent.is_released(), place)
+        });
+        Self {
+            before: stored_place(before),
+            bindings: bindings.collect(),
+        }
+    }
+
+    pub(crate) fn to_stored(&self) -> Vec<u8> {
+        // Nothing in it is of a kind that postcard refuses.
+        postcard::to_extend(self, vec![VERSION]).unwrap_or_default()
+    }
+
+    /// `None` if it is none of ours.
+    pub(crate) fn from_stored(bytes: &[u8]) -> Option<Self> {
+        let (version, rest) = bytes.split_first()?;
+        let is_known = *version == VERSION;
+        postcard::from_bytes(rest).ok().filter(|_| is_known)
+    }
+
+    pub(crate) fn before(&self) -> Place {
+        place_of(self.before)
+    }
+
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = InFlight> + '_ {
+        self.bindings
+            .iter()
+            .filter_map(|(packet_id, is_released, place)| {
+                let state = match is_released {
+                    true => InflightState::AwaitsPubcomp,
+                    false => InflightState::AwaitsPubrec,
+                };
+                Some(InFlight {
+                    packet_id: PacketId::new(*packet_id)?,
+                    state,
+                    place: place.map(place_of),
+                })
+            })
     }
 }
 
@@ -234,9 +293,10 @@ mod tests {
             lifetime: Lifetime::Unlimited,
             connection: LastConnection::Ended { at_ms: -5, era: 3 },
             next: place(7),
-            again: vec![Unacknowledged {
-                place: place(5),
+            in_flight: vec![InFlight {
                 packet_id: PacketId::MIN,
+                state: InflightState::AwaitsPuback,
+                place: Some(place(5)),
             }],
             subscriptions: vec![
                 ("a/+".parse().unwrap(), subscribed(QoS::AtLeastOnce, 0)),

@@ -2,7 +2,7 @@
 //!
 //! | filter | MQTT 5 | MQTT 3.1.1 |
 //! |---|---|---|
-//! | served | the granted QoS: what was asked for, at most 1 | the same |
+//! | served | the granted QoS: what was asked for | the same |
 //! | `$share/…` | 0x9E | 0x80 |
 //! | `$replay/…`, or too many levels | 0x8F | 0x80 |
 //! | no permission | 0x87 | 0x80 |
@@ -12,10 +12,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use mqtt::server::{SubscribeTicket, UnsubscribeTicket};
-use mqtt::{
-    MaximumQos, ReasonCode, RetainHandling, Subscription, SubscriptionIdentifier,
-    SubscriptionOptions, TopicFilter,
-};
+use mqtt::{ReasonCode, RetainHandling, Subscription, SubscriptionIdentifier, TopicFilter};
 
 use crate::client::Client;
 use crate::session::{Session, Subscribed};
@@ -79,10 +76,7 @@ impl Client {
         let Subscription { filter, options } = subscription;
         // It must not keep the whole packet.
         let filter = filter.detach();
-        let options = SubscriptionOptions {
-            qos: MaximumQos::AtLeastOnce.grant(options.qos),
-            ..*options
-        };
+        let options = *options;
         let entry = Entry {
             connection: self.connection.id,
             subscriber: Rc::clone(session),

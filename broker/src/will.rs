@@ -1,7 +1,7 @@
 //! Wills: messages that the broker publishes in the name of a client that is gone (3.1.2.5).
 //!
-//! - A will is published when the connection ends in any other way than by the client's good-bye.
-//!   Its delay is at most the session's expiry, which is 0, so there is none.
+//! - A will is published when the connection ends in any other way than by the client's good-bye, or,
+//!   if it has a delay, when that is over or the session ends, and the client is not back (3.1.3.2.2).
 //! - It is not published when the broker shuts down: no client has failed then, and a thousand
 //!   reports that one did would be kept and replicated as facts. MQTT 5 allows it (3.1.2.5, a
 //!   server that shuts down may defer wills until it is back); clients that come back bring theirs.
@@ -11,15 +11,15 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mqtt::{Message, QoS, Will};
 
 use crate::probe::RefusalCause;
 use crate::publication::size_bytes;
 use crate::publish::Outcome;
-use crate::router::Router;
-use crate::session::Session;
+use crate::router::{Router, Stage};
+use crate::session::{Session, SessionState};
 
 /// Bytes of wills that wait for the store.
 const WAITING_BYTES_MAX: usize = 1_048_576;
@@ -38,16 +38,51 @@ fn waiting_bytes(message: &Message) -> usize {
     size_bytes(message) + WAITING_BYTES_EACH
 }
 
+/// A will that waits for its client.
+#[derive(Debug)]
+pub(crate) struct DelayedWill {
+    at: Option<Instant>,
+    /// The connection that left it.
+    session: Rc<Session>,
+    will: Box<Will>,
+}
+
 impl Router {
+    /// Publishes the will of a client that is gone, when its delay is over.
+    pub(crate) fn publish_will_in_time(&self, now: Instant, session: &Rc<Session>, will: Will) {
+        let delay = Duration::from_secs(will.delay_interval.unwrap_or(0).into());
+        let state = &session.state;
+        if delay.is_zero() || state.has_ended.get() || state.is_attached() {
+            return self.publish_will(now, session, will);
+        }
+        let at = [now.checked_add(delay), state.expires_at.get()];
+        let delayed = DelayedWill {
+            at: at.into_iter().flatten().min(),
+            session: Rc::clone(session),
+            will: Box::new(will),
+        };
+        *state.will.borrow_mut() = Some(delayed);
+    }
+
+    /// Publishes the will that waits for this client if its time has come, or in any case.
+    pub(crate) fn publish_delayed_will(&self, now: Instant, state: &SessionState, is_due: bool) {
+        let mut waiting = state.will.borrow_mut();
+        let due = waiting.take_if(|will| is_due || will.at.is_some_and(|at| at <= now));
+        drop(waiting);
+        if let Some(DelayedWill { session, will, .. }) = due
+            && self.stage() == Stage::Running
+        {
+            self.publish_will(now, &session, *will);
+        }
+    }
+
     /// Publishes the will of a client that is gone.
     pub(crate) fn publish_will(&self, now: Instant, session: &Rc<Session>, will: Will) {
         let mut will = will.message;
-        // A 3.1.1 client is not told that QoS 2 is not served; nobody is granted more anyway.
         // Without a store it is live only: nobody waits to be told whether it was kept.
-        will.qos = match self.store {
-            Some(_) => will.qos.min(QoS::AtLeastOnce),
-            None => QoS::AtMostOnce,
-        };
+        if self.store.is_none() {
+            will.qos = QoS::AtMostOnce;
+        }
         self.count_received(will.qos);
         self.offer_will(now, session, will);
     }
@@ -78,7 +113,7 @@ impl Router {
     }
 
     fn try_will(&self, now: Instant, session: &Rc<Session>, will: Message) {
-        match self.publish(now, session, None, &will) {
+        match self.publish(now, session, None, None, &will) {
             Outcome::Taken | Outcome::Pending => self.counters.wills.increment(),
             Outcome::Later | Outcome::Refused(RefusalCause::DiskFull | RefusalCause::LogFull) => {
                 self.let_will_wait(now, session, will);

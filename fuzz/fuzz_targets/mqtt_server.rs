@@ -14,9 +14,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use mqtt::codec::{Limits, decode};
 use mqtt::server::{
-    Accept, Connection, Event, Options, Outgoing, PublishTicket, SubscribeTicket, UnsubscribeTicket,
+    Accept, Connection, Event, InflightEntry, InflightState, Options, Outgoing, PublishTicket,
+    ReleaseTicket, SubscribeTicket, UnsubscribeTicket,
 };
-use mqtt::{Message, MessageProperties, ProtocolVersion, QoS, ReasonCode};
+use mqtt::{Message, MessageProperties, PacketId, ProtocolVersion, QoS, ReasonCode};
 
 fuzz_target!(|data: &[u8]| {
     let mut driver = Driver::new();
@@ -36,7 +37,10 @@ fuzz_target!(|data: &[u8]| {
     driver.finish();
 });
 
-const OPERATIONS: u8 = 15;
+const OPERATIONS: u8 = 23;
+
+/// Most deliveries that an earlier connection has left: more than the window has places.
+const LEFT_MAX: u16 = 6;
 
 /// The connection with a driver that does whatever the input says.
 struct Driver {
@@ -44,6 +48,7 @@ struct Driver {
     now: Instant,
     input: BytesMut,
     publishes: Vec<PublishTicket>,
+    releases: Vec<ReleaseTicket>,
     subscribes: Vec<(SubscribeTicket, usize)>,
     unsubscribes: Vec<(UnsubscribeTicket, usize)>,
     version: Option<ProtocolVersion>,
@@ -56,6 +61,7 @@ fn options() -> Options {
     const FOUR: NonZeroU16 = NonZeroU16::new(4).unwrap();
     Options {
         receive_maximum: FOUR,
+        maximum_qos: QoS::ExactlyOnce,
         topic_alias_maximum: 3,
         inflight_max: FOUR,
         queue_messages_max: 5,
@@ -79,6 +85,7 @@ impl Driver {
             now,
             input: BytesMut::new(),
             publishes: Vec::new(),
+            releases: Vec::new(),
             subscribes: Vec::new(),
             unsubscribes: Vec::new(),
             version: None,
@@ -131,8 +138,58 @@ impl Driver {
             12 if argument % 2 == 0 => self.connection.pause(now),
             12 => self.connection.resume(now),
             13 => self.connection.disconnect(code),
-            _ => self.connection.handle_end_of_stream(),
+            14 => self.connection.handle_end_of_stream(),
+            _ => self.run_qos_2(operation, argument),
         }
+    }
+
+    fn run_qos_2(&mut self, operation: u8, argument: u8) {
+        let now = self.now;
+        let packet_id = id(u16::from(argument % 10) + 1);
+        let message = message(argument.into(), QoS::ExactlyOnce);
+        let outgoing = outgoing(&message);
+        match operation {
+            15 => {
+                if let Some(ticket) = pick(&self.releases, argument.into()) {
+                    let _ = self
+                        .connection
+                        .complete_release(now, ticket, ReasonCode::Success);
+                }
+            }
+            16 => {
+                if let Some(packet_id) = self.connection.reserve() {
+                    assert!(!self.connection.release(now, packet_id), "nobody has it");
+                }
+            }
+            17 => drop(self.connection.publish_reserved(now, packet_id, outgoing)),
+            18 => drop(self.connection.cancel(now, packet_id)),
+            19 => drop(self.connection.release(now, packet_id)),
+            20 => drop(self.connection.resend(now, packet_id, outgoing)),
+            21 => drop(self.connection.forget(now, packet_id)),
+            _ => self.accept_with(argument),
+        }
+    }
+
+    /// Accepts with what an earlier connection has left: a state for every two bits.
+    fn accept_with(&mut self, mut states: u8) {
+        let mut inflight = Vec::new();
+        for number in 1..=LEFT_MAX {
+            let state = match states & 3 {
+                0 => InflightState::AwaitsPuback,
+                1 => InflightState::AwaitsPubrec,
+                2 => InflightState::OwesPubrel,
+                _ => InflightState::AwaitsPubcomp,
+            };
+            states = states.rotate_right(2);
+            let packet_id = id(number);
+            inflight.push(InflightEntry { packet_id, state });
+        }
+        let accept = Accept {
+            session_present: true,
+            inflight,
+            ..Accept::default()
+        };
+        let _ = self.connection.accept(self.now, accept);
     }
 
     fn poll(&mut self) {
@@ -140,6 +197,7 @@ impl Driver {
             assert_eq!(self.ends, 0, "an event after the last one");
             match event {
                 Event::Publish { ticket, .. } => self.publishes.extend(ticket),
+                Event::Release { ticket, .. } => self.releases.push(ticket),
                 Event::Subscribe {
                     ticket,
                     subscriptions,
@@ -172,19 +230,10 @@ impl Driver {
     }
 
     fn publish(&mut self, bytes: usize, qos: QoS) {
-        let message = Arc::new(Message {
-            topic: "t".parse().expect("a topic name"),
-            payload: Bytes::from(vec![0; 16 * bytes]),
-            qos,
-            retain: false,
-            properties: MessageProperties::default(),
-        });
+        let message = message(bytes, qos);
         let outgoing = Outgoing {
-            message: &message,
-            qos,
-            retain: false,
             message_expiry_interval: (bytes % 2 == 0).then_some(5),
-            subscription_identifiers: &[],
+            ..outgoing(&message)
         };
         self.connection.publish(self.now, outgoing);
     }
@@ -199,10 +248,12 @@ impl Driver {
 
     fn check_bounds(&self) {
         let connection = &self.connection;
-        assert!(connection.inflight() <= 4);
+        assert!(connection.inflight() <= usize::from(LEFT_MAX));
+        assert!(connection.free_places() <= 4);
+        assert!(connection.pending_releases() <= 4);
         assert!(connection.queued_messages() <= 5);
         assert!(connection.queued_messages() == 1 || connection.queued_bytes() <= 1_000);
-        assert!(connection.pending_publishes() <= 4);
+        assert!(connection.pending_publishes() <= 8);
         // One large message, the room for answers, and one answer and the last DISCONNECT more.
         assert!(connection.transmit_bytes() <= 16 * 256 + 65_536 + 2_000);
         if connection.is_closed() {
@@ -216,6 +267,11 @@ impl Driver {
         self.connection.handle_end_of_stream();
         self.poll();
         assert_eq!(self.ends, 1, "the end comes once");
+        let mut left = self.connection.take_inflight();
+        let count = left.len();
+        left.sort_unstable_by_key(|entry| entry.packet_id);
+        left.dedup_by_key(|entry| entry.packet_id);
+        assert_eq!(left.len(), count, "an identifier is in use twice");
         let limits = Limits {
             packet_bytes_max: u32::MAX,
             ..Limits::default()
@@ -226,6 +282,30 @@ impl Driver {
             .expect("we sent what is no packet")
             .is_some()
         {}
+    }
+}
+
+fn id(number: u16) -> PacketId {
+    PacketId::new(number).expect("not 0")
+}
+
+fn message(bytes: usize, qos: QoS) -> Arc<Message> {
+    Arc::new(Message {
+        topic: "t".parse().expect("a topic name"),
+        payload: Bytes::from(vec![0; 16 * bytes]),
+        qos,
+        retain: false,
+        properties: MessageProperties::default(),
+    })
+}
+
+fn outgoing(message: &Arc<Message>) -> Outgoing<'_> {
+    Outgoing {
+        message,
+        qos: message.qos,
+        retain: false,
+        message_expiry_interval: None,
+        subscription_identifiers: &[],
     }
 }
 

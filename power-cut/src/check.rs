@@ -12,6 +12,7 @@ use storage::{
     OpenError, PartitionId, Read, RecoveryEvent, Store, StoreOptions, StoreThreads,
 };
 
+use crate::cold::{self, compare_cold, compare_shared};
 use crate::content;
 use crate::expectation::{Acknowledgement, Expectation, LogShape, Partition, Retained, Written};
 
@@ -40,7 +41,7 @@ pub(crate) struct Examined {
 }
 
 impl Examined {
-    fn find(&mut self, kind: &'static str, what: String) {
+    pub(crate) fn find(&mut self, kind: &'static str, what: String) {
         self.findings.push(Finding { kind, what });
     }
 }
@@ -119,6 +120,8 @@ pub(crate) fn examine(store: &Store, expected: &Expectation) -> Examined {
         examined.shown.records.extend(written);
     }
     compare_entries(store, expected, &mut examined);
+    compare_cold(store, expected, &mut examined);
+    compare_shared(store, expected, &mut examined);
     compare_retained(store, expected, &mut examined);
     let is_written = expected.incarnation.is_some() || !examined.shown.records.is_empty();
     examined.shown.incarnation = is_written.then(|| store.incarnation().0);
@@ -157,6 +160,8 @@ fn examine_tail(store: &Store, expected: &Expectation) -> Examined {
     });
     examined.shown.records.extend(all);
     compare_entries(store, expected, &mut examined);
+    compare_cold(store, expected, &mut examined);
+    compare_shared(store, expected, &mut examined);
     compare_retained(store, expected, &mut examined);
     examined
 }
@@ -290,7 +295,7 @@ fn compare_records(
 
 /// Numbers of the records that are there, or were before retention took them: also of what was on its
 /// way, since the writer may have waited with its question until after that.
-fn survived(expected: &Expectation, examined: &Examined) -> BTreeSet<u64> {
+pub(crate) fn survived(expected: &Expectation, examined: &Examined) -> BTreeSet<u64> {
     let starts: BTreeMap<_, _> = examined.shown.log_starts.iter().copied().collect();
     let taken = |w: &&Written| {
         starts
@@ -440,6 +445,9 @@ fn write_on(store: &Store, later: &mut Expectation, examined: &mut Examined) -> 
     let stored = Some(value.to_be_bytes().to_vec());
     let entry = store.put_journal_entry(key, stored, Duration::ZERO)?;
     promise.entries.push(("check".to_owned(), value));
+    promise.cold = cold::after_check(&examined.shown.cold, value);
+    let changes = promise.cold.iter().map(|cold| cold.entry(5000)).collect();
+    let entry = entry.max(store.put_journal_entries(changes, Duration::ZERO)?);
     store.wait_durable(last.map_or(entry, |last| last.max(entry)))?;
     later.take(&promise);
     Ok(())
@@ -453,7 +461,7 @@ pub(crate) fn partition_of(appended: &Appended) -> Partition {
     (log.0, partition)
 }
 
-/// Appends, and waits as long as too much waits for the committer.
+/// Appends, with the entries that belong to the record, and waits as long as too much waits for the committer.
 pub(crate) fn append(
     store: &Store,
     log: storage::LogId,
@@ -461,7 +469,8 @@ pub(crate) fn append(
     message: &Message,
 ) -> Result<Appended> {
     loop {
-        match store.append(log, key.as_bytes(), message) {
+        let entries = content::number(message).map_or_else(Vec::new, cold::entries_with);
+        match store.append_with(log, key.as_bytes(), message, entries) {
             Err(AppendError::QueueFull) => std::thread::sleep(Duration::from_micros(100)),
             other => return other.context("append"),
         }

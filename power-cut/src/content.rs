@@ -28,7 +28,7 @@ pub(crate) fn number(message: &Message) -> Option<u64> {
 }
 
 /// Bytes that no compression and no other record would give.
-fn payload(number: u64, bytes: usize) -> Vec<u8> {
+pub(crate) fn payload(number: u64, bytes: usize) -> Vec<u8> {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut payload = Vec::with_capacity(bytes + 8);
     while payload.len() < bytes {

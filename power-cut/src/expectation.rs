@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cold::Cold;
 use crate::trace::{Event, Trace};
 
 /// Log and number of a partition.
@@ -37,6 +38,9 @@ pub(crate) struct Acknowledgement {
     pub(crate) retained: Vec<Retained>,
     /// Entries of the journal: the number of the last record before it.
     pub(crate) entries: Vec<(String, u64)>,
+    /// Cold ones, all changed by one commit.
+    #[serde(default)]
+    pub(crate) cold: Vec<Cold>,
     /// Starts of partitions, as far as they have moved.
     pub(crate) log_starts: Vec<(Partition, u64)>,
     /// None while the folder has no commit that says it.
@@ -57,6 +61,9 @@ pub(crate) struct Expectation {
     /// Numbers of the acknowledged records by offset.
     pub(crate) records: BTreeMap<Partition, BTreeMap<u64, u64>>,
     pub(crate) entries: BTreeMap<String, u64>,
+    /// The newest change of each cold entry.
+    #[serde(default)]
+    pub(crate) cold: BTreeMap<String, Cold>,
     /// The newest that was set or cleared of each topic.
     pub(crate) retained: BTreeMap<String, Retained>,
     /// Where partitions begin at least, and at most: retention may have decided and not yet said.
@@ -105,6 +112,9 @@ impl Expectation {
                 .insert(retained.topic.clone(), retained.clone());
         }
         self.entries.extend(promise.entries.iter().cloned());
+        let cold = promise.cold.iter();
+        self.cold
+            .extend(cold.map(|cold| (cold.name.clone(), cold.clone())));
         self.starts_min.extend(promise.log_starts.iter().copied());
         self.incarnation = promise.incarnation.or(self.incarnation);
     }

@@ -14,6 +14,7 @@
 )]
 
 mod check;
+mod cold;
 mod content;
 mod expectation;
 mod image;

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use storage::{CommitNumber, JournalKey, JournalKind, LogOptions, Store, StoreOptions};
 
 use crate::check::{self, Finding};
+use crate::cold::{self, Cold};
 use crate::content;
 use crate::expectation::{Acknowledgement, Expectation, LogShape, Partition, Retained, Written};
 use crate::random::Random;
@@ -36,6 +37,8 @@ pub(crate) enum Workload {
     Metadata,
     /// Thousands of commits of one record in one segment, until sled writes over what it has freed of it
     Tiny,
+    /// Cold entries of the journal, which move into the metadata and change meanwhile
+    Sessions,
     /// The power goes while the folder recovers from the last cut, several times in a row
     Recovery,
 }
@@ -50,6 +53,7 @@ impl Workload {
             Self::Retention => "retention",
             Self::Metadata => "metadata",
             Self::Tiny => "tiny",
+            Self::Sessions => "sessions",
             Self::Recovery => "recovery",
         }
     }
@@ -71,6 +75,10 @@ struct Shape {
     topics: usize,
     /// Entries of the journal.
     entries: usize,
+    /// Cold entries of the journal, how many change with a group, and the bytes of most.
+    sessions: usize,
+    sessions_max: usize,
+    session_bytes: usize,
     commit_bytes_max: usize,
     segment_bytes: u64,
     sync_us_max: usize,
@@ -97,6 +105,9 @@ impl Shape {
             cleared_percent: 25,
             topics: 10,
             entries: 3,
+            sessions: 5,
+            sessions_max: 2,
+            session_bytes: 400,
             commit_bytes_max: 256 * 1024,
             segment_bytes: storage::SEGMENT_BYTES_MIN,
             sync_us_max: 300,
@@ -162,12 +173,28 @@ impl Shape {
                 sync_us_max: 0,
                 ..small
             },
+            Workload::Sessions => small.of_sessions(random),
             // What is done between two cuts; the first of them falls into another workload.
             Workload::Recovery => Self {
                 groups: random.below(10),
                 group_max: 200,
                 ..small
             },
+        }
+    }
+
+    /// So many that they move while others change.
+    fn of_sessions(self, random: &mut Random) -> Self {
+        Self {
+            logs: vec![log("a", 2, 2 * MIB)],
+            groups: 60 + random.below(60),
+            group_max: 20,
+            depth: random.below(3),
+            sessions: if random.chance(50) { 12 } else { 150 },
+            sessions_max: 12,
+            session_bytes: if random.chance(50) { 300 } else { 3000 },
+            pauses: 5,
+            ..self
         }
     }
 
@@ -194,6 +221,7 @@ pub(crate) fn before_recovery(seed: u64) -> Workload {
         Workload::Rolling,
         Workload::Retention,
         Workload::Metadata,
+        Workload::Sessions,
     ];
     let chosen = Random::new(seed, 3).below(all.len());
     all.get(chosen).copied().unwrap_or(Workload::Rolling)
@@ -364,7 +392,40 @@ impl Writer<'_> {
             commit = commit.max(put);
             promise.entries.push((name, value));
         }
+        commit = commit.max(self.change_sessions(&mut promise)?);
         Ok(Pending { commit, promise })
+    }
+
+    /// Changes a few cold entries, with one commit.
+    fn change_sessions(&mut self, promise: &mut Acknowledgement) -> Result<CommitNumber> {
+        let number = cold::newest(&promise.records);
+        let mut entries = Vec::new();
+        for _ in 0..self.random.below(self.shape.sessions_max) {
+            let name = format!("session {}", self.random.below(self.shape.sessions));
+            if promise.cold.iter().any(|cold| cold.name == name) {
+                continue;
+            }
+            let removed = self.random.chance(25);
+            let bytes = self.random.below(self.shape.session_bytes);
+            // A few are cut into pieces.
+            let bytes = if self.random.chance(4) {
+                bytes * 40
+            } else {
+                bytes
+            };
+            let change = Cold {
+                name,
+                number,
+                removed,
+            };
+            entries.push(change.entry(bytes));
+            promise.cold.push(change);
+        }
+        if entries.is_empty() {
+            return Ok(CommitNumber(0));
+        }
+        let commit = self.store.put_journal_entries(entries, Duration::ZERO);
+        commit.context("put cold entries")
     }
 
     fn wait_for_oldest(&mut self) -> Result<()> {

@@ -93,14 +93,13 @@ fn folder_of(count: usize, version: u8, size: usize) -> tempfile::TempDir {
 }
 
 fn lost(store: &Store) -> Option<(u64, u64)> {
-    let told = store
+    store
         .recovery_events()
         .iter()
         .find_map(|event| match event {
             RecoveryEvent::ColdEntriesLost { held, found } => Some((*held, *found)),
             _ => None,
-        });
-    told
+        })
 }
 
 fn append_with(store: &Store, log: LogId, entries: Entries) -> Result<Appended, AppendError> {
@@ -254,7 +253,8 @@ fn zeroed_block_of_the_metadata_loses_no_session_silently() {
     wait_until_moved(&store);
     let expected = sessions(&store);
     close(store, threads);
-    let blocks = length(&folder.path().join("meta").join("db")) as usize / BLOCK;
+    let bytes = usize::try_from(length(&folder.path().join("meta").join("db"))).unwrap();
+    let blocks = bytes / BLOCK;
     let stride = match std::env::var("TIDEGATE_SWEEP") {
         Ok(stride) => stride.parse().unwrap(),
         Err(_) => 11,

@@ -59,6 +59,16 @@ fn journal_key() -> JournalKey {
     JournalKey::new(JournalKind::BridgeRoute, b"crash test")
 }
 
+/// Cold entries that change with each group: one comes, one goes. They move into the metadata meanwhile.
+fn changed_sessions((life, number): Written) -> [(JournalKey, Option<Vec<u8>>); 2] {
+    let key = |number: u64| {
+        let name = (number % 30).to_string();
+        JournalKey::new(JournalKind::Session, name.as_bytes())
+    };
+    let value = format!("{life} {number:>2000}").into_bytes();
+    [(key(number), Some(value)), (key(number + 15), None)]
+}
+
 /// What a record is recognized by: the process that wrote it, and a number.
 type Written = (u64, u64);
 
@@ -105,7 +115,9 @@ fn write_until_killed() {
             appended.push((number, at));
         }
         let value = format!("{life} {number}").into_bytes();
-        let put = store.put_journal_entry(journal_key(), Some(value), Duration::ZERO);
+        let mut entries = vec![(journal_key(), Some(value))];
+        entries.extend(changed_sessions((life, number)));
+        let put = store.put_journal_entries(entries, Duration::ZERO);
         let put = put.unwrap();
         store.wait_durable(put).unwrap();
         for (number, at) in appended {
@@ -295,7 +307,7 @@ fn acknowledged_records_survive_sigkill() {
     let folder = tempfile::tempdir().unwrap();
     let mut known = Known::new();
     let mut newest: Written = (0, 0);
-    let (mut copying, mut switching, mut removing) = (0, 0, 0);
+    let (mut copying, mut switching, mut removing, mut moved) = (0, 0, 0, 0);
     // Until it was killed at both kinds of steps; how soon this is hangs on the machine.
     for round in 0..rounds * 4 {
         if round >= rounds && copying > 0 && switching + removing > 0 {
@@ -339,13 +351,22 @@ fn acknowledged_records_survive_sigkill() {
             "round {round}: {journal:?} is before {newest:?}"
         );
         newest = journal;
+        if newest > (0, 0) {
+            for (key, value) in changed_sessions(newest) {
+                assert_eq!(store.journal_entry(&key), value, "round {round}: {key}");
+            }
+        }
+        let in_journal = store.journal_entries(JournalKind::Session).into_iter();
+        let in_journal = in_journal.filter(|(_, value)| !value.is_empty()).count();
+        moved += u64::from(store.cold_entries(JournalKind::Session).count() > in_journal);
         threads.close();
     }
     let records: usize = known.values().map(BTreeMap::len).sum();
     println!(
         "{records} records; killed while copying {copying} times, switching {switching}, \
-         removing {removing}"
+         removing {removing}, with sessions in the metadata {moved}"
     );
+    assert!(moved > 0, "no session was ever moved");
     assert!(copying > 0, "never killed while a copy was under way");
     assert!(
         switching + removing > 0,

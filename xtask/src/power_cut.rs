@@ -21,8 +21,8 @@ pub(crate) struct Arguments {
     /// Decides workloads, cuts and what is left
     #[arg(long)]
     seed: Option<u64>,
-    /// gentle, rough, rolling, retention, metadata, tiny or recovery; several times for several, all by
-    /// default
+    /// gentle, rough, rolling, retention, metadata, tiny, sessions or recovery; several times for
+    /// several, all by default
     #[arg(long)]
     workload: Vec<String>,
     /// flush (sled's own flush counts for nothing) or own-fdatasync (an fdatasync after the commit

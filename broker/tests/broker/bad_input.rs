@@ -4,9 +4,9 @@
 use broker::{EndCause, Limits};
 use bytes::BytesMut;
 use mqtt::ProtocolVersion::{V5, V311};
-use mqtt::{Packet, ReasonCode};
+use mqtt::{Acknowledgement, Packet, ReasonCode};
 
-use crate::support::{BOTH, Setup, TestBroker, TestClient, connect, publish, wait_for};
+use crate::support::{BOTH, Setup, TestBroker, TestClient, connect, id, publish, wait_for};
 
 /// A publisher and a subscriber whose messages must keep flowing.
 struct Bystanders {
@@ -42,7 +42,7 @@ fn broken_packets_end_their_connection_with_the_reason_and_no_other() {
         ..Limits::default()
     }));
     let mut bystanders = Bystanders::new(&broker);
-    let cases: [(&[u8], ReasonCode); 9] = [
+    let cases: [(&[u8], ReasonCode); 8] = [
         (b"\x00\x00", ReasonCode::MalformedPacket),
         (b"\xff\xff\xff\xff\xff", ReasonCode::MalformedPacket),
         // A PUBLISH of 16 KiB, of which only the length has come.
@@ -51,11 +51,7 @@ fn broken_packets_end_their_connection_with_the_reason_and_no_other() {
         (b"\x30\x05\x00\x02\xc3\x28\x00", ReasonCode::MalformedPacket),
         (b"\x30\x05\x00\x02a\x00\x00", ReasonCode::MalformedPacket),
         (b"\x30\x05\x00\x02a#\x00", ReasonCode::MalformedPacket),
-        // QoS 2, QoS 3, a second CONNECT.
-        (
-            b"\x34\x06\x00\x01a\x00\x01\x00",
-            ReasonCode::QosNotSupported,
-        ),
+        // QoS 3, a second CONNECT.
         (
             b"\x36\x06\x00\x01a\x00\x01\x00",
             ReasonCode::MalformedPacket,
@@ -77,21 +73,20 @@ fn broken_packets_end_their_connection_with_the_reason_and_no_other() {
     }
     let topics = broker.records("all").into_iter().map(|(topic, _)| topic);
     let topics: Vec<String> = topics.filter(|topic| topic != "bystanders").collect();
-    assert_eq!(topics, ["before"; 9]);
+    assert_eq!(topics, ["before"; 8]);
     let ended = &broker.probe.counters().ended;
-    wait_for("the ends", || ended.get(EndCause::Invalid) == 9);
+    wait_for("the ends", || ended.get(EndCause::Invalid) == 8);
 }
 
 #[test]
 fn broken_packets_of_a_311_client_close_its_connection_without_a_word() {
     let broker = TestBroker::start(Setup::default());
     let mut bystanders = Bystanders::new(&broker);
-    let cases: [&[u8]; 6] = [
+    let cases: [&[u8]; 5] = [
         b"\x00\x00",
         b"\x30\x04\x00\x02\xc3\x28",
         b"\x30\x04\x00\x02a#",
-        // QoS 2, SUBSCRIBE with wrong flags, a second CONNECT.
-        b"\x34\x05\x00\x01a\x00\x01",
+        // SUBSCRIBE with wrong flags, a second CONNECT.
         b"\x80\x06\x00\x01\x00\x01a\x00",
         b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x00\x00\x03abc",
     ];
@@ -105,9 +100,9 @@ fn broken_packets_of_a_311_client_close_its_connection_without_a_word() {
     }
     let topics = broker.records("all").into_iter().map(|(topic, _)| topic);
     let topics: Vec<String> = topics.filter(|topic| topic != "bystanders").collect();
-    assert_eq!(topics, ["before"; 6]);
+    assert_eq!(topics, ["before"; 5]);
     let ended = &broker.probe.counters().ended;
-    wait_for("the ends", || ended.get(EndCause::Invalid) == 6);
+    wait_for("the ends", || ended.get(EndCause::Invalid) == 5);
 }
 
 #[test]
@@ -223,4 +218,24 @@ fn more_publishes_than_the_receive_maximum_end_the_connection_of_an_mqtt5_client
         assert_eq!(client.receive_puback().0, number);
     }
     wait_for("the last one", || published() == 1 + 64 + 65);
+}
+
+/// More of them than may wait for their answer at a time.
+#[test]
+fn pubrel_is_answered_although_no_identifier_is_known() {
+    let broker = TestBroker::start(Setup::default());
+    for (version, told) in [
+        (V311, ReasonCode::Success),
+        (V5, ReasonCode::PacketIdentifierNotFound),
+    ] {
+        let mut client = broker.client(version, "releasing");
+        for number in 1..=200 {
+            let pubrel = Acknowledgement::new(id(number), ReasonCode::Success);
+            client.send(Packet::Pubrel(pubrel));
+        }
+        for number in 1..=200 {
+            let pubcomp = Acknowledgement::new(id(number), told);
+            assert_eq!(client.receive(), Packet::Pubcomp(pubcomp));
+        }
+    }
 }

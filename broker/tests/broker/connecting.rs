@@ -10,8 +10,7 @@ use broker::{
 };
 use mqtt::ProtocolVersion::{V5, V311};
 use mqtt::{
-    Connect, ConnectProperties, Disconnect, MaximumQos, Packet, QoS, ReasonCode, TopicFilter,
-    TopicName,
+    Connect, ConnectProperties, Disconnect, Packet, QoS, ReasonCode, TopicFilter, TopicName,
 };
 
 use crate::support::{
@@ -38,7 +37,7 @@ fn connack_says_what_is_served() {
     let properties = connack.properties;
     assert_eq!(properties.session_expiry_interval, None, "as asked for");
     assert_eq!(properties.receive_maximum, NonZeroU16::new(17));
-    assert_eq!(properties.maximum_qos, Some(MaximumQos::AtLeastOnce));
+    assert_eq!(properties.maximum_qos, None, "all of them");
     assert_eq!(properties.maximum_packet_size.unwrap().get(), 10_000);
     assert_eq!(properties.topic_alias_maximum, Some(3));
     assert_eq!(properties.shared_subscription_available, Some(false));
@@ -98,10 +97,6 @@ fn connect_that_cannot_be_served_is_refused_with_the_reason() {
     let (_, connack) = TestClient::try_connect(broker.address(), connect);
     assert_eq!(connack.reason_code, ReasonCode::BadAuthenticationMethod);
     wait_for("refusals", || ended(&broker, EndCause::Refused) == 3);
-    let mut connect = connect_with_will(V5, "client", "will", "x");
-    connect.will.as_mut().unwrap().message.qos = QoS::ExactlyOnce;
-    let (_, connack) = TestClient::try_connect(broker.address(), connect);
-    assert_eq!(connack.reason_code, ReasonCode::QosNotSupported);
 }
 
 #[test]
@@ -269,7 +264,7 @@ fn will_delay_ends_with_the_session_which_ends_with_the_connection() {
     let broker = TestBroker::start(Setup::default());
     let mut watcher = broker.client(V5, "watcher");
     watcher.subscribe("#");
-    for session_expiry_interval in [None, Some(1_000)] {
+    for session_expiry_interval in [None, Some(0)] {
         let mut connect = connect_with_will(V5, "client", "will", "x");
         connect.will.as_mut().unwrap().delay_interval = Some(1_000);
         connect.properties.session_expiry_interval = session_expiry_interval;
@@ -280,7 +275,7 @@ fn will_delay_ends_with_the_session_which_ends_with_the_connection() {
 }
 
 #[test]
-fn will_of_qos2_of_a_311_client_and_a_retained_one_are_published() {
+fn will_of_qos2_that_is_retained_is_published() {
     let broker = TestBroker::start(Setup::default());
     let mut watcher = broker.client(V5, "watcher");
     watcher.subscribe("#");
@@ -293,7 +288,7 @@ fn will_of_qos2_of_a_311_client_and_a_retained_one_are_published() {
     let mut late = broker.client(V5, "late");
     late.subscribe("#");
     assert!(late.receive_publish().retain);
-    assert_eq!(broker.messages("all")[0].qos, 1);
+    assert_eq!(broker.messages("all")[0].qos, 2);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod degraded;
 #[cfg(test)]
 mod ending;
 #[cfg(test)]
+mod exactly_once;
 mod lingering;
 #[cfg(test)]
 mod publishing;

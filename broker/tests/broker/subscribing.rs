@@ -212,10 +212,10 @@ fn each_filter_of_a_subscribe_gets_its_own_code() {
                 ReasonCode::SharedSubscriptionsNotSupported,
                 ReasonCode::TopicFilterInvalid,
                 ReasonCode::TopicFilterInvalid,
-                ReasonCode::GrantedQos1,
-                ReasonCode::GrantedQos1,
+                ReasonCode::GrantedQos2,
+                ReasonCode::GrantedQos2,
                 ReasonCode::QuotaExceeded,
-                ReasonCode::GrantedQos1,
+                ReasonCode::GrantedQos2,
             ],
         ),
         (
@@ -224,10 +224,10 @@ fn each_filter_of_a_subscribe_gets_its_own_code() {
                 failure,
                 failure,
                 failure,
-                ReasonCode::GrantedQos1,
-                ReasonCode::GrantedQos1,
+                ReasonCode::GrantedQos2,
+                ReasonCode::GrantedQos2,
                 failure,
-                ReasonCode::GrantedQos1,
+                ReasonCode::GrantedQos2,
             ],
         ),
     ] {
@@ -235,7 +235,7 @@ fn each_filter_of_a_subscribe_gets_its_own_code() {
         assert_eq!(codes(&mut client, &filters), expected, "{version:?}");
         // Room comes back.
         unsubscribe(&mut client, &["$SYS/#"]);
-        assert_eq!(codes(&mut client, &["one"]), [ReasonCode::GrantedQos1]);
+        assert_eq!(codes(&mut client, &["one"]), [ReasonCode::GrantedQos2]);
     }
 }
 
@@ -248,20 +248,20 @@ fn long_filters_of_one_client_are_bounded_in_bytes() {
     for number in 0..4 {
         assert_eq!(
             codes(&mut client, &[&filter(number)]),
-            [ReasonCode::GrantedQos1]
+            [ReasonCode::GrantedQos2]
         );
     }
     assert_eq!(
         codes(&mut client, &[&filter(4), "short", &filter(0)]),
         [
             ReasonCode::QuotaExceeded,
-            ReasonCode::GrantedQos1,
-            ReasonCode::GrantedQos1
+            ReasonCode::GrantedQos2,
+            ReasonCode::GrantedQos2
         ]
     );
     // Room comes back.
     unsubscribe(&mut client, &[&filter(0)]);
-    assert_eq!(codes(&mut client, &[&filter(4)]), [ReasonCode::GrantedQos1]);
+    assert_eq!(codes(&mut client, &[&filter(4)]), [ReasonCode::GrantedQos2]);
 }
 
 /// Refuses what has "secret" in it.
@@ -312,7 +312,7 @@ fn authorizer_is_asked_about_everything() {
     let mut worker = named(V5, "worker");
     assert_eq!(
         codes(&mut worker, &["secret/#", "#"]),
-        [ReasonCode::NotAuthorized, ReasonCode::GrantedQos1]
+        [ReasonCode::NotAuthorized, ReasonCode::GrantedQos2]
     );
     worker.expect_nothing();
     boss.publish_acknowledged("secret/plan", "live");

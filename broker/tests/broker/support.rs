@@ -496,18 +496,41 @@ impl TestClient {
         }
     }
 
-    /// The next packet, which is a PUBLISH; one of QoS 1 is acknowledged.
+    /// The next packet, which is a PUBLISH; one of QoS 1 or 2 is acknowledged to the end.
     pub(crate) fn receive_publish(&mut self) -> Publish {
-        match self.receive() {
-            Packet::Publish(publish) => {
-                if let Some(packet_id) = publish.delivery.packet_id() {
-                    let puback = Acknowledgement::new(packet_id, ReasonCode::Success);
-                    self.send(Packet::Puback(puback));
-                }
-                publish
-            }
+        let publish = match self.receive() {
+            Packet::Publish(publish) => publish,
             other => panic!("{other:?} in the place of PUBLISH"),
+        };
+        let Some(packet_id) = publish.delivery.packet_id() else {
+            return publish;
+        };
+        let acknowledgement = Acknowledgement::new(packet_id, ReasonCode::Success);
+        if publish.delivery.qos() == QoS::AtLeastOnce {
+            self.send(Packet::Puback(acknowledgement));
+            return publish;
         }
+        self.send(Packet::Pubrec(acknowledgement.clone()));
+        let mut before = Vec::new();
+        loop {
+            match self.receive() {
+                Packet::Pubrel(pubrel) if pubrel.packet_id == packet_id => break,
+                other => before.push(other),
+            }
+        }
+        self.put_back(before);
+        self.send(Packet::Pubcomp(acknowledgement));
+        publish
+    }
+
+    /// These packets are received again.
+    fn put_back(&mut self, packets: Vec<Packet>) {
+        let mut bytes = BytesMut::new();
+        for packet in packets {
+            packet.encode(self.version, &mut bytes).unwrap();
+        }
+        bytes.extend_from_slice(&self.received);
+        self.received = bytes;
     }
 
     /// The payloads of the next messages.

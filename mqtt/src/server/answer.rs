@@ -43,7 +43,8 @@ pub struct Accept {
     /// in which they were sent. Their packet identifiers are in use from now on. Each is to be
     /// [resent](super::Connection::resend), [forgotten](super::Connection::forget) or
     /// [released](super::Connection::release), as its state says; new messages of QoS 1 and 2 wait
-    /// until the first two are done. The driver keeps a copy for the case that this connection has
+    /// until the first two are done. Empty without Session Present, because a client that begins
+    /// anew knows nothing of them. The driver keeps a copy for the case that this connection has
     /// ended meanwhile.
     pub inflight: Vec<InflightEntry>,
     /// Seconds that the session lives on, where that is not what the client asked for.

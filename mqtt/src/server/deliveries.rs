@@ -139,7 +139,8 @@ impl Connection {
     }
 
     /// Takes the deliveries that are not over, in the order in which they were sent. To be called
-    /// when the connection has ended: it forgets them.
+    /// when the connection has ended and its last event was taken, because what an event has yet to
+    /// say is in here already: a delivery that it says is over is not in the list.
     pub fn take_inflight(&mut self) -> Vec<InflightEntry> {
         self.inflight.take()
     }

@@ -110,7 +110,8 @@ impl Default for Inflight {
 
 impl Inflight {
     /// Opens the window, with what an earlier connection has left. An identifier that comes twice
-    /// is taken once.
+    /// is taken once. New identifiers follow the newest of these, so that none is used again while
+    /// the driver has still to learn that it was acknowledged.
     pub(super) fn open(&mut self, window: u16, entries: &[InflightEntry]) {
         self.window = window;
         for entry in entries {
@@ -122,6 +123,7 @@ impl Inflight {
             };
             if self.position(entry.packet_id).is_none() {
                 self.push(entry.packet_id, step);
+                self.next_id = entry.packet_id.successor();
             }
         }
     }

@@ -11,6 +11,10 @@ use std::collections::HashMap;
 
 use crate::packet::PacketId;
 
+/// A table with more room than this is given back when it is empty, so that a burst does not leave an
+/// idle connection with a large one.
+const IDLE_CAPACITY_MAX: usize = 16;
+
 /// See the module's documentation. It never holds more than twice Receive Maximum.
 #[derive(Debug, Default)]
 pub(super) struct ReceiveWindow {
@@ -22,7 +26,7 @@ pub(super) struct ReceiveWindow {
 #[derive(Debug, Default)]
 struct Use {
     /// PUBLISH packets that were not answered.
-    publishes: usize,
+    publishes: u32,
     is_unreleased: bool,
 }
 
@@ -65,6 +69,9 @@ impl ReceiveWindow {
         let found = self.uses.get(&packet_id);
         if found.is_some_and(|found| found.publishes == 0 && !found.is_unreleased) {
             self.uses.remove(&packet_id);
+        }
+        if self.uses.is_empty() && self.uses.capacity() > IDLE_CAPACITY_MAX {
+            self.uses = HashMap::new();
         }
     }
 }

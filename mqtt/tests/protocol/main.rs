@@ -27,6 +27,8 @@ mod reason_codes;
 #[cfg(test)]
 mod round_trip;
 #[cfg(test)]
+mod server_exactly_once;
+#[cfg(test)]
 mod server_farewell;
 #[cfg(test)]
 mod server_hand_over;
@@ -41,7 +43,11 @@ mod server_outbound;
 #[cfg(test)]
 mod server_qos_2_inbound;
 #[cfg(test)]
+mod server_qos_2_model;
+#[cfg(test)]
 mod server_qos_2_outbound;
+#[cfg(test)]
+mod server_qos_2_random;
 #[cfg(test)]
 mod server_qos_2_states;
 #[cfg(test)]
@@ -52,6 +58,8 @@ mod server_requests;
 mod server_suspension;
 #[cfg(test)]
 mod server_violations;
+#[cfg(test)]
+mod session_model;
 #[cfg(test)]
 mod strategies;
 #[cfg(test)]

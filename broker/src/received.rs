@@ -1,0 +1,204 @@
+//! Messages of QoS 2 from a client, between PUBLISH and PUBREL (4.3.3): each is taken once, however
+//! often its PUBLISH comes, also over another connection and after a restart (`rules.md` 1.4).
+//!
+//! ```text
+//! PUBLISH  ─▸ record and identifier in one commit ─▸ PUBREC when it is durable
+//! PUBLISH again: PUBREC when that commit is durable, nothing else
+//! PUBREL   ─▸ the identifier goes with a commit ─▸ PUBCOMP when it is durable
+//! ```
+//!
+//! Of a session that ends with its connection nothing is written: what a client may send again ends
+//! with it.
+//!
+//! Invariant: an identifier is known from the moment its message is on its way to flash until its
+//! release is.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use mqtt::server::{PublishTicket, ReleaseTicket};
+use mqtt::{Message, PacketId, QoS, ReasonCode};
+use storage::{CommitNumber, JournalKey, JournalKind};
+
+use crate::client::Client;
+use crate::router::Router;
+use crate::session::{Session, SessionState};
+use crate::session_keeping::AfterCommit;
+
+/// Messages of one client that it did not release. Its Receive Maximum bounds those of one
+/// connection; a client that breaks off and leaves ever more of them behind is refused here.
+const UNRELEASED_MAX: usize = 4_096;
+
+/// How long an entry that nobody waits for may wait for a commit of others.
+const WITHIN: Duration = Duration::from_secs(1);
+
+/// What stands under [`received_key`]: a version, and nothing else.
+pub(crate) const RECEIVED: &[u8] = &[1];
+
+/// Packet identifiers, each with the commit with which its message is durable.
+#[derive(Debug, Default)]
+pub(crate) struct Received(HashMap<PacketId, CommitNumber>);
+
+impl Received {
+    pub(crate) fn get(&self, packet_id: PacketId) -> Option<CommitNumber> {
+        self.0.get(&packet_id).copied()
+    }
+
+    pub(crate) fn insert(&mut self, packet_id: PacketId, commit: CommitNumber) {
+        self.0.insert(packet_id, commit);
+    }
+
+    fn remove(&mut self, packet_id: PacketId) -> bool {
+        let was_there = self.0.remove(&packet_id).is_some();
+        if self.0.is_empty() {
+            self.0 = HashMap::new();
+        }
+        was_there
+    }
+
+    /// Whether one more is too many.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() >= UNRELEASED_MAX
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = PacketId> {
+        self.0.keys().copied()
+    }
+}
+
+/// The journal entry that says that a message with this identifier was taken.
+pub(crate) fn received_key(state: &SessionState, packet_id: PacketId) -> JournalKey {
+    let id = packet_id.get().to_be_bytes();
+    let rest = [state.client_id().as_bytes(), &id].concat();
+    JournalKey::new(JournalKind::Received, &rest)
+}
+
+/// The client and the packet identifier of such an entry.
+pub(crate) fn client_and_id(key: &JournalKey) -> Option<(&[u8], PacketId)> {
+    let (client_id, id) = key.rest().split_last_chunk::<2>()?;
+    Some((client_id, PacketId::new(u16::from_be_bytes(*id))?))
+}
+
+impl Session {
+    /// Whether this PUBLISH brings a message that was taken before.
+    pub(crate) fn has_received(&self, packet_id: Option<PacketId>, message: &Message) -> bool {
+        let packet_id = packet_id.filter(|_| message.qos == QoS::ExactlyOnce);
+        packet_id.is_some_and(|id| self.state.received.borrow().get(id).is_some())
+    }
+}
+
+impl Router {
+    /// A message of QoS 2 was taken that went to no log, and must not be taken again.
+    pub(crate) fn note_received(&self, session: &Session, packet_id: Option<PacketId>) {
+        let state = &session.state;
+        let mut received = state.received.borrow_mut();
+        let Some(packet_id) = packet_id.filter(|id| received.get(*id).is_none()) else {
+            return;
+        };
+        received.insert(packet_id, CommitNumber(0));
+        // Nobody waits for it: what is in no log does not outlive a crash either.
+        if let Some(store) = self.store.as_ref().filter(|_| state.is_persistent()) {
+            let (key, value) = (received_key(state, packet_id), RECEIVED.to_vec());
+            let put = store.put_journal_entry(key, Some(value), WITHIN);
+            if let Err(error) = put {
+                tracing::debug!(%error, "Received message is not written down.");
+            }
+        }
+    }
+
+    /// A PUBLISH of QoS 2 whose message was taken before: it is acknowledged when that is durable.
+    /// `false` if it is not known.
+    pub(crate) fn is_received_again(
+        &self,
+        now: Instant,
+        session: &Rc<Session>,
+        packet_id: PacketId,
+        ticket: PublishTicket,
+    ) -> bool {
+        let known = session.state.received.borrow().get(packet_id);
+        let Some(commit) = known else {
+            return false;
+        };
+        let connection = Rc::clone(&session.connection);
+        self.when_durable(now, commit, AfterCommit::Received(connection, ticket));
+        true
+    }
+
+    /// Forgets all of an ended session, on flash, too.
+    pub(crate) fn forget_received(&self, state: &SessionState) {
+        let Some(store) = &self.store else {
+            return;
+        };
+        let received = state.received.take();
+        let removals: Vec<_> = received
+            .ids()
+            .map(|id| (received_key(state, id), None))
+            .collect();
+        if !removals.is_empty() {
+            let put = store.put_journal_entries(removals, WITHIN);
+            if let Err(error) = put {
+                tracing::debug!(%error, "Received messages are not forgotten.");
+            }
+        }
+    }
+}
+
+impl Client {
+    /// The client releases a message (PUBREL).
+    pub(crate) fn handle_release(&mut self, now: Instant, ticket: ReleaseTicket, id: PacketId) {
+        let Some(session) = self.session().filter(|session| !session.has_ended.get()) else {
+            return;
+        };
+        let state = &session.state;
+        let was_known = state.received.borrow_mut().remove(id);
+        let connection = Rc::clone(&self.connection);
+        let code = match was_known {
+            true => ReasonCode::Success,
+            false => ReasonCode::PacketIdentifierNotFound,
+        };
+        let then = AfterCommit::Released(connection, ticket, code);
+        let store = self.router.store.as_ref();
+        match store.filter(|_| was_known && state.is_persistent()) {
+            None => self.router.after_commit(now, then),
+            Some(store) => {
+                let key = received_key(state, id);
+                match store.put_journal_entry(key, None, Duration::ZERO) {
+                    Ok(commit) => self.router.when_durable(now, commit, then),
+                    // The broker is about to end; the client sends it again.
+                    Err(error) => tracing::debug!(%error, "Message is not released."),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbound::Outbound;
+    use crate::session::Lifetime;
+
+    #[test]
+    fn key_says_client_and_identifier() {
+        let outbound = Outbound::new(CommitNumber(0), 1);
+        let state = SessionState::new("client", Lifetime::Unlimited, outbound);
+        let id = PacketId::new(0x1234).unwrap();
+        let key = received_key(&state, id);
+        assert_eq!(key.rest(), b"client\x12\x34");
+        assert_eq!(client_and_id(&key), Some((b"client".as_slice(), id)));
+        let short = JournalKey::new(JournalKind::Received, b"x");
+        assert_eq!(client_and_id(&short), None);
+    }
+
+    #[test]
+    fn identifier_is_known_until_it_is_released() {
+        let mut received = Received::default();
+        let id = PacketId::MIN;
+        received.insert(id, CommitNumber(7));
+        assert_eq!(received.get(id), Some(CommitNumber(7)));
+        assert!(received.remove(id));
+        assert_eq!(received.get(id), None);
+        assert!(!received.remove(id));
+    }
+}
