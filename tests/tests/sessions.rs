@@ -1,7 +1,10 @@
 //! Persistent sessions of the real program: short forms of `cargo xtask sessions`, and the kills that a
 //! session must outlive.
 
+use std::time::Duration;
+
 use tests::sessions::kill::{self, Options, Subscribers};
+use tests::sessions::{many, slow};
 
 fn options(subscribers: Subscribers) -> Options {
     Options {
@@ -15,8 +18,16 @@ fn options(subscribers: Subscribers) -> Options {
     }
 }
 
+/// With QoS 1, and fewer with QoS 2.
 fn run(options: &Options) {
-    println!("{}", kill::run(options).unwrap());
+    let exactly_once = Options {
+        qos: 2,
+        messages: options.messages / 5,
+        ..options.clone()
+    };
+    for options in [options, &exactly_once] {
+        println!("{}", kill::run(options).unwrap());
+    }
 }
 
 #[test]
@@ -40,4 +51,30 @@ fn nothing_is_lost_to_sessions_that_come_and_go_when_the_product_is_killed() {
         kills: 3,
         ..options(Subscribers::Moving)
     });
+}
+
+#[test]
+fn each_of_many_sessions_gets_exactly_its_messages_when_all_return_after_kills() {
+    let options = many::Options {
+        sessions: 200,
+        messages: 2_000,
+        seed: 5,
+        program: None,
+    };
+    let report = many::run(&options, |line| println!("{line}")).unwrap();
+    println!("{report}");
+}
+
+#[test]
+fn nothing_is_lost_to_subscribers_at_a_tenth_of_the_rate() {
+    for qos in [1, 2] {
+        let options = slow::Options {
+            time: Duration::from_secs(4),
+            rate: 500,
+            qos,
+            program: None,
+        };
+        let report = slow::run(&options, |line| println!("{line}")).unwrap();
+        println!("{report}");
+    }
 }

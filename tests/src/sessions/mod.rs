@@ -7,5 +7,8 @@
 mod books;
 pub mod kill;
 mod load;
+pub mod many;
+pub mod slow;
 mod stage;
 mod verdict;
+mod world;

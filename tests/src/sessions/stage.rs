@@ -149,7 +149,13 @@ impl Stage {
                 Ok(pairs.all(|(seen, before)| seen.map(|seen| seen.pongs) > before.copied()))
             })?;
         }
-        Ok(())
+        let mut unfinished = Ok(());
+        let finished = self.until("the end of all flows", books, |stage, _| {
+            unfinished =
+                (clients.iter()).try_for_each(|client| stage.crowd.kept(*client)?.check_finished());
+            Ok(unfinished.is_ok())
+        });
+        finished.and(unfinished)
     }
 
     /// A counter or gauge of the product, 0 when there is none.

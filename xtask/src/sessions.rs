@@ -1,0 +1,64 @@
+//! `cargo xtask sessions`: persistent sessions of the product at full length. The tests run short forms
+//! of it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ::tests::sessions::{many, slow};
+use anyhow::Result;
+use clap::Args;
+
+use crate::chaos::{product, seed_of_the_moment};
+
+const SECONDS_OF_A_MINUTE: u64 = 60;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Sessions that are away while messages come
+    #[arg(long, default_value_t = 10_000)]
+    sessions: usize,
+    /// Messages
+    #[arg(long, default_value_t = 100_000)]
+    messages: u32,
+    /// Instead of that, subscribers at a tenth of the publish rate
+    #[arg(long)]
+    slow: bool,
+    /// How long these are slow
+    #[arg(long, default_value_t = 5, requires = "slow")]
+    minutes: u64,
+    /// Messages in a second that are published meanwhile
+    #[arg(long, default_value_t = 1_000, requires = "slow")]
+    rate: u32,
+    /// QoS of these
+    #[arg(long, default_value_t = 1, requires = "slow", value_parser = clap::value_parser!(u8).range(1..=2))]
+    qos: u8,
+    /// Decides about topics and times; another one each time by default
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Builds the product as it ships (or takes what `TIDEGATE_BIN` names) and looks at its sessions.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let program = Some(product()?);
+    let say = |line: &str| println!("{line}");
+    if arguments.slow {
+        let options = slow::Options {
+            time: Duration::from_secs(arguments.minutes * SECONDS_OF_A_MINUTE),
+            rate: arguments.rate,
+            qos: arguments.qos,
+            program,
+        };
+        println!("{}", slow::run(&options, say)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let seed = arguments.seed.map_or_else(seed_of_the_moment, Ok)?;
+    println!("seed {seed}");
+    let options = many::Options {
+        sessions: arguments.sessions,
+        messages: arguments.messages,
+        seed,
+        program,
+    };
+    println!("{}", many::run(&options, say)?);
+    Ok(ExitCode::SUCCESS)
+}
