@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
 use tests::sessions::kill::{self, Options, Subscribers};
-use tests::sessions::{many, slow};
+use tests::sessions::{many, random, slow};
 
 fn options(subscribers: Subscribers) -> Options {
     Options {
@@ -18,39 +19,40 @@ fn options(subscribers: Subscribers) -> Options {
     }
 }
 
-/// With QoS 1, and fewer with QoS 2.
-fn run(options: &Options) {
+/// With QoS 1, and fewer with QoS 2; what was seen.
+fn run(options: &Options) -> Result<String> {
     let exactly_once = Options {
         qos: 2,
         messages: options.messages / 5,
         ..options.clone()
     };
-    for options in [options, &exactly_once] {
-        println!("{}", kill::run(options).unwrap());
-    }
+    let [first, second] = [options, &exactly_once].map(kill::run);
+    Ok(format!("{}\n{}", first?, second?))
 }
 
 #[test]
 fn five_thousand_acknowledged_messages_wait_for_a_session_when_the_product_is_killed() {
-    run(&options(Subscribers::Away));
+    println!("{}", run(&options(Subscribers::Away)).unwrap());
 }
 
 #[test]
 fn nothing_is_lost_to_a_session_that_receives_when_the_product_is_killed() {
-    run(&Options {
+    let options = Options {
         kills: 3,
         ..options(Subscribers::There)
-    });
+    };
+    println!("{}", run(&options).unwrap());
 }
 
 #[test]
 fn nothing_is_lost_to_sessions_that_come_and_go_when_the_product_is_killed() {
-    run(&Options {
+    let options = Options {
         count: 20,
         messages: 2_000,
         kills: 3,
         ..options(Subscribers::Moving)
-    });
+    };
+    println!("{}", run(&options).unwrap());
 }
 
 #[test]
@@ -76,5 +78,23 @@ fn nothing_is_lost_to_subscribers_at_a_tenth_of_the_rate() {
         };
         let report = slow::run(&options, |line| println!("{line}")).unwrap();
         println!("{report}");
+    }
+}
+
+#[test]
+fn each_session_gets_what_it_must_whatever_clients_do_and_when_the_product_is_killed() {
+    for seed in [1, 2] {
+        let options = random::Options {
+            steps: 700,
+            subscribers: 8,
+            publishers: 3,
+            steps_of_a_kill: 150,
+            seed,
+            program: None,
+        };
+        println!(
+            "{}",
+            random::run(&options, |line| println!("{line}")).unwrap()
+        );
     }
 }

@@ -4,13 +4,16 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ::tests::sessions::{many, slow};
+use ::tests::sessions::{many, random, slow};
 use anyhow::Result;
 use clap::Args;
 
 use crate::chaos::{product, seed_of_the_moment};
 
 const SECONDS_OF_A_MINUTE: u64 = 60;
+/// Clients of the random steps.
+const SUBSCRIBERS: usize = 12;
+const PUBLISHERS: usize = 4;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -32,6 +35,16 @@ pub(crate) struct Arguments {
     /// QoS of these
     #[arg(long, default_value_t = 1, requires = "slow", value_parser = clap::value_parser!(u8).range(1..=2))]
     qos: u8,
+    /// Instead of that, random steps of subscribers and publishers
+    #[arg(long, conflicts_with = "slow")]
+    chaos: bool,
+    /// How many
+    #[arg(long, default_value_t = 20_000, requires = "chaos")]
+    steps: u32,
+    /// One of so many is a kill
+    #[arg(long, default_value_t = 300, requires = "chaos",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    kill_every: u64,
     /// Decides about topics and times; another one each time by default
     #[arg(long)]
     seed: Option<u64>,
@@ -53,6 +66,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let seed = arguments.seed.map_or_else(seed_of_the_moment, Ok)?;
     println!("seed {seed}");
+    if arguments.chaos {
+        let options = random::Options {
+            steps: arguments.steps,
+            subscribers: SUBSCRIBERS,
+            publishers: PUBLISHERS,
+            steps_of_a_kill: arguments.kill_every,
+            seed,
+            program,
+        };
+        println!("{}", random::run(&options, say)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let options = many::Options {
         sessions: arguments.sessions,
         messages: arguments.messages,

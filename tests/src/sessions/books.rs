@@ -11,6 +11,9 @@ use crate::mqtt::kept::{Event, Kept};
 pub(super) trait Books {
     /// Something happened to a client.
     fn note(&mut self, kept: &mut Kept, client: usize, happened: Happened) -> Result<()>;
+
+    /// How many times PINGRESP came to a client.
+    fn pongs(&self, client: usize) -> u32;
 }
 
 /// What was seen of one client.
@@ -61,6 +64,10 @@ impl Plain {
 }
 
 impl Books for Plain {
+    fn pongs(&self, client: usize) -> u32 {
+        self.seen.get(client).map_or(0, |seen| seen.pongs)
+    }
+
     fn note(&mut self, kept: &mut Kept, client: usize, happened: Happened) -> Result<()> {
         let seen = self.seen.get_mut(client).context("a client of this run")?;
         match happened {

@@ -8,6 +8,7 @@ mod books;
 pub mod kill;
 mod load;
 pub mod many;
+pub mod random;
 pub mod slow;
 mod stage;
 mod verdict;

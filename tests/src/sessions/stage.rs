@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::books::{Books, Plain};
+use super::books::Books;
 use crate::broker_process::{BrokerProcess, Options};
 use crate::deadline::PATIENCE;
 use crate::mqtt::crowd::{Crowd, allow_connections};
@@ -131,22 +131,20 @@ impl Stage {
     }
 
     /// Waits until the product has nothing more for these clients.
-    pub(super) fn settle(&mut self, books: &mut Plain, clients: &[usize]) -> Result<()> {
+    pub(super) fn settle(&mut self, books: &mut impl Books, clients: &[usize]) -> Result<()> {
         self.until("nobody is behind", books, |stage, _| {
             Ok(stage.metric("tidegate_broker_sessions_behind")? == 0.0)
         })?;
         // What is not sent at once is still in flight: an answer brings the next.
         for _ in 0..2 {
-            let before: Vec<u32> = books.seen.iter().map(|seen| seen.pongs).collect();
+            let before: Vec<u32> = clients.iter().map(|client| books.pongs(*client)).collect();
             for client in clients {
                 self.crowd.kept(*client)?.ping();
                 self.crowd.flush(*client)?;
             }
             self.until("PINGRESP", books, |_, books| {
-                let mut pairs = clients
-                    .iter()
-                    .map(|client| (books.seen.get(*client), before.get(*client)));
-                Ok(pairs.all(|(seen, before)| seen.map(|seen| seen.pongs) > before.copied()))
+                let mut pairs = clients.iter().zip(&before);
+                Ok(pairs.all(|(client, before)| books.pongs(*client) > *before))
             })?;
         }
         let mut unfinished = Ok(());

@@ -97,6 +97,8 @@ pub struct Kept {
     at_server: AtServer,
     is_clean: bool,
     is_open: bool,
+    /// CONNECT is to be sent or was sent on this connection.
+    is_begun: bool,
     /// DISCONNECT was said: nothing may follow it, no answer either.
     is_leaving: bool,
     receiving: Receiving,
@@ -116,6 +118,7 @@ impl Kept {
             at_server: AtServer::Absent,
             is_clean: false,
             is_open: false,
+            is_begun: false,
             is_leaving: false,
             receiving: Receiving::new((version == Version::V5).then_some(receive_maximum)),
             sending: Sending::new(window),
@@ -136,10 +139,10 @@ impl Kept {
         &self.client_id
     }
 
-    /// Whether the server has let it in, and the connection is there.
+    /// Whether the server has let it in, and it has not said good-bye.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.is_open
+        self.is_open && !self.is_leaving
     }
 
     /// What is to be sent; whoever sends it takes it out.
@@ -177,6 +180,7 @@ impl Kept {
         }
         self.is_clean = clean_start;
         self.is_leaving = false;
+        self.is_begun = true;
         self.output = connect.encode();
     }
 
@@ -188,14 +192,18 @@ impl Kept {
 
     /// The connection is lost.
     pub fn lost(&mut self, loss: Loss) {
-        let was_begun = self.is_open || !self.output.is_empty();
+        let was_begun = self.is_begun;
+        self.receiving.lost(loss, self.is_open);
+        // Whether a clean start was worked off is not known then.
+        let may_be_gone = self.is_clean && !self.is_open && self.is_begun;
         self.is_open = false;
+        self.is_begun = false;
         self.output.clear();
         self.requests.clear();
-        self.receiving.lost(loss);
         self.at_server = match (self.at_server, loss) {
             (AtServer::New, Loss::OfServer) => AtServer::Unsure,
             (AtServer::Absent, _) if was_begun => AtServer::Unsure,
+            _ if may_be_gone => AtServer::Unsure,
             (known, _) => known,
         };
     }
@@ -203,7 +211,7 @@ impl Kept {
     /// Whether one more message may be on its way.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.is_open && self.sending.has_room()
+        self.is_open() && self.sending.has_room()
     }
 
     /// Messages that are on their way: published and not acknowledged to the end.

@@ -79,7 +79,7 @@ impl Receiving {
         }
     }
 
-    pub(super) fn lost(&mut self, loss: Loss) {
+    pub(super) fn lost(&mut self, loss: Loss, was_open: bool) {
         self.owed.clear();
         for held in &mut self.held {
             held.is_of_now = false;
@@ -87,7 +87,7 @@ impl Receiving {
                 held.is_known = false;
             }
         }
-        self.is_after_crash |= loss == Loss::OfServer;
+        self.is_after_crash = loss == Loss::OfServer || (self.is_after_crash && !was_open);
     }
 
     /// The session is gone.
@@ -187,7 +187,10 @@ impl Receiving {
         let Some(index) = self.held.iter().position(is_it) else {
             return Ok(None);
         };
-        let due_before = self.held.iter().take(index).find(|held| held.is_due());
+        // Order is promised for messages of the same QoS: after a kill those of QoS 2, whose
+        // identifiers are durable, come before older ones of QoS 1.
+        let is_due = |held: &&Held| held.is_due() && held.exactly_once == publish.exactly_once;
+        let due_before = self.held.iter().take(index).find(is_due);
         let due_before = due_before.map(|held| held.packet_id);
         let Some(held) = self.held.get_mut(index) else {
             return Ok(None);

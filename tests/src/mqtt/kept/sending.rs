@@ -7,6 +7,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::mqtt::packet::{self, Publish, Version};
 
+/// Packet Identifier not found (MQTT 5, 3.7.2.1).
+const NOT_FOUND: u8 = 0x92;
+
 #[derive(Debug)]
 struct Outgoing {
     packet_id: u16,
@@ -14,6 +17,8 @@ struct Outgoing {
     tag: u64,
     /// PUBREC has come: PUBREL is sent instead.
     is_released: bool,
+    /// PUBREL was sent on an earlier connection: the server may have forgotten it.
+    is_sent_again: bool,
 }
 
 /// See the module's documentation. The queue is in the order of sending; what is released is in the
@@ -70,14 +75,16 @@ impl Sending {
             publish: publish.clone(),
             tag,
             is_released: false,
+            is_sent_again: false,
         });
         Ok(publish)
     }
 
     /// Everything again, in its order.
-    pub(super) fn send_again(&self, version: Version, output: &mut Vec<u8>) {
-        for outgoing in &self.queue {
+    pub(super) fn send_again(&mut self, version: Version, output: &mut Vec<u8>) {
+        for outgoing in &mut self.queue {
             if outgoing.is_released {
+                outgoing.is_sent_again = true;
                 output.extend(packet::pubrel(outgoing.packet_id));
                 continue;
             }
@@ -114,6 +121,12 @@ impl Sending {
 
     pub(super) fn pubcomp(&mut self, packet_id: u16, code: u8) -> Result<u64> {
         let is_next = |o: &Outgoing| o.publish.exactly_once && o.is_released;
+        let next = self.queue.iter().find(|outgoing| is_next(outgoing));
+        let may_be_unknown = next.is_some_and(|outgoing| outgoing.is_sent_again);
+        let code = match code {
+            NOT_FOUND if may_be_unknown => 0,
+            code => code,
+        };
         Ok(self.take("PUBCOMP", packet_id, code, is_next)?.tag)
     }
 
