@@ -162,7 +162,8 @@ impl Router {
         self.after_commit(now, AfterCommit::Release(Rc::clone(session), written));
         self.release_when_written(now, session, owed);
         self.read_for(state);
-        self.pump(now, session);
+        let bound = AfterCommit::Bound(Rc::clone(session));
+        self.when_durable(now, state.bindings_commit.get(), bound);
     }
 
     /// These messages are not there any more, and cannot be sent again.

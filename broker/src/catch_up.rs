@@ -107,13 +107,11 @@ impl Router {
             let reads_from = state.outbound.borrow().reads_from();
             reads_from.is_some_and(|at| from <= at && at < chunk.next)
         };
-        let behind = self.behind.borrow();
-        let readers: Vec<_> = behind
-            .iter()
-            .filter(takes_part)
-            .filter_map(|state| state.session())
-            .collect();
-        drop(behind);
+        let readers: Vec<_> = {
+            let behind = self.behind.borrow();
+            let readers = behind.iter().filter(takes_part);
+            readers.filter_map(|state| state.session()).collect()
+        };
         let mut again = Vec::new();
         for reader in &readers {
             if reader.state.outbound.borrow_mut().begin_scan() {

@@ -94,6 +94,7 @@ impl Router {
             router: self,
             now,
             is_kept: session.state.is_persistent(),
+            may_resend: session.state.bindings_commit.get() <= durable,
             machine: &mut machine,
             outbound: &mut outbound,
             has_sent: false,
@@ -162,6 +163,8 @@ struct Pumping<'p> {
     now: Instant,
     /// The session outlives its connection.
     is_kept: bool,
+    /// What is in flight is on flash as far as it must be.
+    may_resend: bool,
     machine: &'p mut StateMachine,
     outbound: &'p mut Outbound,
     has_sent: bool,
@@ -197,7 +200,10 @@ impl Pumping<'_> {
     fn send_mailbox(&mut self) {
         while let Some(item) = self.outbound.front() {
             let is_next = item.qos == QoS::ExactlyOnce || self.outbound.bound.is_empty();
-            let may_be_sent = item.again.is_some() || (self.machine.free_places() > 0 && is_next);
+            let may_be_sent = match item.again {
+                Some(_) => self.may_resend,
+                None => self.machine.free_places() > 0 && is_next,
+            };
             if !may_be_sent || !self.has_room(item) {
                 return;
             }

@@ -16,14 +16,18 @@
 //! Invariants:
 //! - A PUBACK with success leaves after the message is on flash, unless its log says otherwise, and
 //!   after those of all earlier messages of its client.
-//! - What is delivered and retained of logged messages of QoS 1 is durable, and comes in the order of
+//! - What is delivered and retained of logged messages of QoS 1 and 2 is durable, and comes in the order of
 //!   the log: by commit, log, partition, offset.
 //! - A message is never half taken: logged but not delivered, delivered but not retained.
 //! - Nothing grows without a bound, and nobody waits for a client that does not read.
 //!
-//! Not here: configuration files, command line, metrics' names. This version serves QoS 0 and 1 and
-//! clean sessions over TCP; what it does not serve it says (Maximum QoS 1, Session Expiry 0, Shared
-//! Subscription Available 0).
+//! - A session that outlives its connection is a place in the log and a little beside it; while its
+//!   client is away it costs nothing. Who does not take what comes gets it from the log.
+//! - Of a message of QoS 2, what must be known to pass it on once is durable before the other side
+//!   hears of it.
+//!
+//! Not here: configuration files, command line, metrics' names. This version serves TCP; what it does
+//! not serve it says (Shared Subscription Available 0).
 
 mod ahead;
 mod attaching;

@@ -66,6 +66,6 @@ mod tests {
             Place::beginning_of(CommitNumber(8)),
             place(8, 1, 0, 10),
         ];
-        assert!(places.is_sorted_by(|a, b| a < b || (a == b)));
+        assert!(places.is_sorted());
     }
 }

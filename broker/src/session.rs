@@ -49,6 +49,8 @@ pub(crate) struct SessionState {
     pub(crate) received: RefCell<Received>,
     /// There is something on flash of its deliveries of QoS 2.
     pub(crate) has_bindings: Cell<bool>,
+    /// With which commit that is durable.
+    pub(crate) bindings_commit: Cell<CommitNumber>,
     /// Some of these are over since that was written.
     pub(crate) bindings_changed: Cell<bool>,
     /// The will of its last connection, if that waits for it to come back.
@@ -119,6 +121,7 @@ impl SessionState {
             outbound: RefCell::new(outbound),
             received: RefCell::default(),
             has_bindings: Cell::new(false),
+            bindings_commit: Cell::default(),
             bindings_changed: Cell::new(false),
             will: RefCell::default(),
             attached: RefCell::default(),

@@ -118,13 +118,17 @@ impl Router {
         let mut entries = vec![(key_of(state), record)];
         // Of what is not over the journal must say the same.
         if state.has_bindings.get() && !(is_kept && state.is_attached()) {
-            let has_any = state.outbound.borrow().bindings().1.next().is_some();
-            let has_any = has_any && is_kept;
+            let outbound = state.outbound.borrow();
+            let has_any = is_kept && !outbound.needs_no_bindings(outbound.rest().0);
+            drop(outbound);
             let bindings = has_any.then(|| self.bindings_of(state));
             entries.push((delivery_key(state), bindings));
             state.has_bindings.set(has_any);
         }
         let put = store.put_journal_entries(entries, within);
+        if let Ok(commit) = &put {
+            state.bindings_commit.set(*commit);
+        }
         put.inspect_err(|error| tracing::debug!(%error, "Session is not written down."))
             .ok()
     }
@@ -295,6 +299,9 @@ impl Router {
         state.has_bindings.set(true);
         state.bindings_changed.set(false);
         let put = store.put_journal_entry(delivery_key(state), Some(value), within);
+        if let Ok(commit) = &put {
+            state.bindings_commit.set(*commit);
+        }
         put.inspect_err(|error| tracing::debug!(%error, "Deliveries are not written down."))
             .ok()
     }

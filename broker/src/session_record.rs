@@ -143,7 +143,8 @@ impl SessionRecord {
         let content = |what| RecordError::Content { what };
         let in_flight = stored.in_flight.into_iter().map(|(packet_id, place)| {
             Ok(InFlight {
-                packet_id: PacketId::new(packet_id).ok_or(content("packet identifier 0"))?,
+                packet_id: PacketId::new(packet_id)
+                    .ok_or_else(|| content("packet identifier 0"))?,
                 state: InflightState::AwaitsPuback,
                 place: Some(place_of(place)),
             })
@@ -152,12 +153,13 @@ impl SessionRecord {
             let filter = Utf8String::try_from(subscription.filter).ok();
             let filter = filter.and_then(|filter| TopicFilter::new(filter).ok());
             let subscribed = Subscribed {
-                options: options_of(subscription.options).ok_or(content("unknown options"))?,
+                options: options_of(subscription.options)
+                    .ok_or_else(|| content("unknown options"))?,
                 identifier: SubscriptionIdentifier::new(subscription.identifier),
                 from: CommitNumber(subscription.from),
             };
             Ok((
-                filter.ok_or(content("an invalid topic filter"))?,
+                filter.ok_or_else(|| content("an invalid topic filter"))?,
                 subscribed,
             ))
         });

@@ -143,7 +143,7 @@ fn message_is_taken_once_wherever_the_connection_breaks() {
             let folder = Folder::new();
             let mut broker = TestBroker::start_at(folder.path(), Setup::default());
             let mut client = come(&broker, version);
-            let mut again = |broker: TestBroker, client: TestClient| {
+            let again = |broker: TestBroker, client: TestClient| {
                 break_off(&broker, client);
                 let broker = match restarts {
                     false => broker,
@@ -268,7 +268,7 @@ fn message_is_delivered_once_wherever_the_connection_breaks() {
             let mut broker = TestBroker::start_at(folder.path(), Setup::default());
             let mut client = come(&broker, version);
             subscribe(&mut client);
-            let mut again = |broker: TestBroker, client: TestClient| {
+            let again = |broker: TestBroker, client: TestClient| {
                 break_off(&broker, client);
                 let broker = match restarts {
                     false => broker,

@@ -13,6 +13,7 @@ mod degraded;
 mod ending;
 #[cfg(test)]
 mod exactly_once;
+#[cfg(test)]
 mod lingering;
 #[cfg(test)]
 mod publishing;
@@ -20,6 +21,7 @@ mod publishing;
 mod retaining;
 #[cfg(test)]
 mod sessions;
+#[cfg(test)]
 mod slow_subscribers;
 #[cfg(test)]
 mod subscribing;

@@ -243,6 +243,7 @@ fn broker(out: &mut Exposition, state: &AdminState) -> fmt::Result {
     let mut metric = out.metric(name, Kind::Counter, help)?;
     metric.sample(&[("qos", "0")], counters.received_qos0.get())?;
     metric.sample(&[("qos", "1")], counters.received_qos1.get())?;
+    metric.sample(&[("qos", "2")], counters.received_qos2.get())?;
     let name = "tidegate_broker_messages_delivered_total";
     let mut metric = out.metric(
         name,
@@ -251,6 +252,7 @@ fn broker(out: &mut Exposition, state: &AdminState) -> fmt::Result {
     )?;
     metric.sample(&[("qos", "0")], counters.delivered_qos0.get())?;
     metric.sample(&[("qos", "1")], counters.delivered_qos1.get())?;
+    metric.sample(&[("qos", "2")], counters.delivered_qos2.get())?;
     by_reason(out, counters)
 }
 
