@@ -60,6 +60,7 @@ fn each_of_many_sessions_gets_exactly_its_messages_when_all_return_after_kills()
     let options = many::Options {
         sessions: 200,
         messages: 2_000,
+        qos_max: 2,
         seed: 5,
         program: None,
     };

@@ -32,8 +32,8 @@ pub(crate) struct Arguments {
     /// Messages in a second that are published meanwhile
     #[arg(long, default_value_t = 1_000, requires = "slow")]
     rate: u32,
-    /// QoS of these
-    #[arg(long, default_value_t = 1, requires = "slow", value_parser = clap::value_parser!(u8).range(1..=2))]
+    /// Highest QoS of the messages
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
     qos: u8,
     /// Instead of that, random steps of subscribers and publishers
     #[arg(long, conflicts_with = "slow")]
@@ -81,6 +81,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let options = many::Options {
         sessions: arguments.sessions,
         messages: arguments.messages,
+        qos_max: arguments.qos,
         seed,
         program,
     };

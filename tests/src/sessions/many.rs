@@ -23,6 +23,10 @@ const FEW: usize = 100;
 const PUBLISHERS: usize = 4;
 /// Sessions that come at a time while they are made.
 const WAVE: usize = 500;
+/// Nothing is written for so long after the sessions were made, before it is measured.
+const CALM: Duration = Duration::from_millis(1_500);
+/// One message of so many is not measured.
+const WARM_UP_OF: u32 = 4;
 /// Messages share commits by number and not by chance, so that figures can be compared.
 const TABLES: &str =
     "[[log]]\nname = \"default\"\nfilters = [\"#\"]\npartitions = 4\nlinger = \"50ms\"\n";
@@ -37,6 +41,8 @@ pub struct Options {
     pub sessions: usize,
     /// Messages.
     pub messages: u32,
+    /// 1, or 2 for messages of QoS 1 and 2.
+    pub qos_max: u8,
     /// Decides about topics and times.
     pub seed: u64,
     /// The product; by default that of the tests.
@@ -149,6 +155,21 @@ impl Run {
         Ok(())
     }
 
+    /// Publishes the first messages; what the later ones of them cost, when nothing is left to be
+    /// written of the making of the sessions.
+    fn publish_first(&mut self, end: u32, qos_max: u8) -> Result<Cost> {
+        let (mut commits, mut since) = (f64::NAN, Instant::now());
+        self.stage.until("calm", &mut self.books, |stage, _| {
+            let now = stage.metric(COMMITS)?;
+            if now != commits {
+                (commits, since) = (now, Instant::now());
+            }
+            Ok(since.elapsed() > CALM)
+        })?;
+        self.publish(0..end / WARM_UP_OF, qos_max)?;
+        self.publish(end / WARM_UP_OF..end, qos_max)
+    }
+
     /// Publishes these messages; what it cost.
     fn publish(&mut self, numbers: std::ops::Range<u32>, qos_max: u8) -> Result<Cost> {
         let seed = self.seed;
@@ -241,15 +262,15 @@ impl Run {
 pub fn run(options: &Options, mut say: impl FnMut(&str)) -> Result<Report> {
     let begin = Instant::now();
     let mut say = |text: &str| say(&format!("{:6.1} s  {text}", begin.elapsed().as_secs_f64()));
-    let qos_max = Stage::set(options.program.clone(), 1, TABLES)?.maximum_qos()?;
+    let qos_max = options.qos_max;
     let half = options.messages / 2;
     let (mut few, _) = Run::begin(options, FEW.min(options.sessions))?;
-    let cost_of_few = few.publish(0..half, qos_max)?;
+    let cost_of_few = few.publish_first(half, qos_max)?;
     drop(few);
     say("published the first half with few sessions");
     let (mut run, [resident_before, resident_offline]) = Run::begin(options, options.sessions)?;
     say("made all sessions; they are away");
-    let costs = [cost_of_few, run.publish(0..half, qos_max)?];
+    let costs = [cost_of_few, run.publish_first(half, qos_max)?];
     say("published the first half with all sessions");
     run.publish_with_kills(half..options.messages, qos_max)?;
     say("published the second half, killed within it and behind it");
@@ -334,15 +355,17 @@ impl fmt::Display for Report {
             )?;
         }
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let grown = self.resident_offline.saturating_sub(self.resident_before);
+        let count = (*sessions).max(1) as f64;
+        let each = |bytes: u64| bytes.saturating_sub(self.resident_before) as f64 / count;
         writeln!(
             f,
             "memory: {:.1} MiB without sessions, {:.1} with them away ({:.0} bytes each), {:.1} after \
-             a start, {:.1} after the return",
+             a start ({:.0} bytes each), {:.1} after the return",
             mib(self.resident_before),
             mib(self.resident_offline),
-            grown as f64 / (*sessions).max(1) as f64,
+            each(self.resident_offline),
             mib(self.resident_started),
+            each(self.resident_started),
             mib(self.resident_returned),
         )?;
         write!(

@@ -4,14 +4,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::books::Books;
 use crate::broker_process::{BrokerProcess, Options};
 use crate::deadline::PATIENCE;
+use crate::mqtt::Version;
 use crate::mqtt::crowd::{Crowd, allow_connections};
 use crate::mqtt::kept::Kept;
-use crate::mqtt::{Client, Connect, Packet, Version};
 
 /// How long to wait for sockets before looking around.
 const NAP: Duration = Duration::from_millis(10);
@@ -19,7 +19,6 @@ const NAP: Duration = Duration::from_millis(10);
 pub(super) const WINDOW: u16 = 64;
 /// Sessions and connections beside those of a run.
 const OTHERS: usize = 100;
-const MAXIMUM_QOS: u8 = 0x24;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -43,17 +42,6 @@ impl Stage {
         })?;
         let crowd = Crowd::new(broker.mqtt())?;
         Ok(Self { broker, crowd })
-    }
-
-    /// The highest QoS that the product has.
-    pub(super) fn maximum_qos(&self) -> Result<u8> {
-        let connect = Connect::new(Version::V5, "asks");
-        let (_, connack) = Client::try_connect(self.broker.mqtt(), &connect)?;
-        let Packet::Connack { properties, .. } = connack else {
-            bail!("{connack:?} in the place of CONNACK");
-        };
-        let qos = properties.find_number(MAXIMUM_QOS).unwrap_or(2);
-        u8::try_from(qos).context("Maximum QoS")
     }
 
     /// Lets the clients do what they can do at once.
