@@ -28,6 +28,8 @@ const LAG_TOLD_WITHIN: Duration = Duration::from_millis(300);
 pub struct Options {
     /// Top-level keys of the configuration beside `data_dir`, as TOML lines.
     pub keys: String,
+    /// Further keys of the MQTT listener, as TOML lines.
+    pub listener: String,
     /// Further tables of the configuration, as TOML; the MQTT listener and `[admin]` stand already.
     pub tables: String,
     /// Arguments after `run --config FILE`.
@@ -337,10 +339,15 @@ impl BrokerProcess {
             options,
             ..
         } = self;
-        let Options { keys, tables, .. } = options;
+        let Options {
+            keys,
+            listener,
+            tables,
+            ..
+        } = options;
         format!(
             "data_dir = {data_dir:?}\n{keys}\n\n[[listener]]\nkind = \"mqtt\"\nbind = \"{mqtt}\"\n\
-             allow_anonymous = true\n\n[admin]\nbind = \"{admin}\"\n\n{tables}\n"
+             allow_anonymous = true\n{listener}\n\n[admin]\nbind = \"{admin}\"\n\n{tables}\n"
         )
     }
 }

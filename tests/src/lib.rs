@@ -26,5 +26,6 @@ pub mod ports;
 pub mod program;
 pub mod proxy;
 pub mod python;
+pub mod sessions;
 pub mod skip;
 pub mod supervised;

@@ -18,6 +18,7 @@ mod kill_loop;
 mod newcomer;
 mod power_cut;
 mod report;
+mod sessions;
 mod setup;
 mod soak;
 mod tidy;
@@ -54,6 +55,8 @@ enum Task {
     Chaos(chaos::Arguments),
     /// Kill the product under load and while it starts, and look at its logs after each kill
     KillLoop(kill_loop::Arguments),
+    /// Many sessions away and back over kills of the product; slow subscribers; random steps
+    Sessions(sessions::Arguments),
     /// Recover the store from simulated power cuts and look for what it had acknowledged
     PowerCut(power_cut::Arguments),
     /// Long measurements of the log: `turnover`, `scan`, `plot` (see docs/bench.md)
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Chaos(arguments) => chaos::run(&arguments),
         Task::KillLoop(arguments) => kill_loop::run(&arguments),
+        Task::Sessions(arguments) => sessions::run(&arguments),
         Task::PowerCut(arguments) => power_cut::run(&arguments),
         Task::Soak { arguments } => soak::run(&arguments),
         Task::Kafka(task) => kafka::run(task),

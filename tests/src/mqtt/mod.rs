@@ -1,8 +1,11 @@
 //! An MQTT client that sends what it is told, right or wrong.
 //!
 //! Written by hand, apart from the product's codec, so that the product is not judged by itself. It
-//! blocks, knows QoS 0 and 1, and answers nothing on its own.
+//! blocks and answers nothing on its own. A client that keeps its session and holds the server to the
+//! standard is [`kept`], many of them on one thread are a [`crowd`].
 
+pub mod crowd;
+pub mod kept;
 pub mod packet;
 
 use std::io::{ErrorKind, Read, Write};

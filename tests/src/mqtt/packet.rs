@@ -189,7 +189,7 @@ pub struct Will {
     pub retain: bool,
 }
 
-/// CONNECT with a clean start.
+/// CONNECT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connect {
     /// Protocol version.
@@ -202,10 +202,12 @@ pub struct Connect {
     pub properties: Properties,
     /// The will.
     pub will: Option<Will>,
+    /// Whether an earlier session goes on, if there is one; Clean Start is the opposite.
+    pub goes_on: bool,
 }
 
 impl Connect {
-    /// Without keep alive, properties and will.
+    /// With a clean start, without keep alive, properties and will.
     #[must_use]
     pub fn new(version: Version, client_id: &str) -> Self {
         Self {
@@ -214,6 +216,7 @@ impl Connect {
             keep_alive_seconds: 0,
             properties: Properties::default(),
             will: None,
+            goes_on: false,
         }
     }
 
@@ -227,7 +230,8 @@ impl Connect {
             .map_or(0, |will| 0b1100 | (u8::from(will.retain) << 5));
         let mut body = string(b"MQTT");
         body.push(self.version.level());
-        body.push(CLEAN_START | will_flags);
+        let clean_start = if self.goes_on { 0 } else { CLEAN_START };
+        body.push(clean_start | will_flags);
         body.extend(self.keep_alive_seconds.to_be_bytes());
         if self.version == Version::V5 {
             body.extend(self.properties.encode());
@@ -251,8 +255,10 @@ pub struct Publish {
     pub topic: String,
     /// Payload.
     pub payload: Vec<u8>,
-    /// With one it has QoS 1, without QoS 0.
+    /// With one it has QoS 1 or 2, without QoS 0.
     pub packet_id: Option<u16>,
+    /// With a packet identifier: QoS 2 and not 1.
+    pub exactly_once: bool,
     /// The RETAIN flag.
     pub retain: bool,
     /// The DUP flag.
@@ -284,7 +290,7 @@ impl Publish {
     /// The packet.
     #[must_use]
     pub fn encode(&self, version: Version) -> Vec<u8> {
-        let qos = u8::from(self.packet_id.is_some());
+        let qos = self.qos();
         let first = 0x30 | (u8::from(self.dup) << 3) | (qos << 1) | u8::from(self.retain);
         let mut body = string(self.topic.as_bytes());
         body.extend(self.packet_id.map(u16::to_be_bytes).into_iter().flatten());
@@ -295,12 +301,18 @@ impl Publish {
         packet(first, &body)
     }
 
+    /// 0, 1 or 2.
+    #[must_use]
+    pub fn qos(&self) -> u8 {
+        u8::from(self.packet_id.is_some()) + u8::from(self.exactly_once)
+    }
+
     fn decode(first: u8, reader: &mut Reader<'_>, version: Version) -> Result<Self> {
         let qos = (first >> 1) & 0b11;
         let topic = String::from_utf8(reader.string()?.to_vec()).context("topic name")?;
         let packet_id = match qos {
             0 => None,
-            1 => Some(reader.two()?),
+            1 | 2 => Some(reader.two()?),
             _ => bail!("PUBLISH of QoS {qos} from the broker"),
         };
         let properties = match version {
@@ -311,6 +323,7 @@ impl Publish {
             topic,
             payload: reader.bytes.to_vec(),
             packet_id,
+            exactly_once: qos == 2,
             retain: first & 1 == 1,
             dup: first & 8 == 8,
             properties,
@@ -356,10 +369,39 @@ impl Subscribe {
     }
 }
 
+/// UNSUBSCRIBE from one filter.
+#[must_use]
+pub fn unsubscribe(packet_id: u16, filter: &str, version: Version) -> Vec<u8> {
+    let mut body = packet_id.to_be_bytes().to_vec();
+    if version == Version::V5 {
+        body.push(0);
+    }
+    body.extend(string(filter.as_bytes()));
+    packet(0xa2, &body)
+}
+
 /// PUBACK with success.
 #[must_use]
 pub fn puback(packet_id: u16) -> Vec<u8> {
     packet(0x40, &packet_id.to_be_bytes())
+}
+
+/// PUBREC with success.
+#[must_use]
+pub fn pubrec(packet_id: u16) -> Vec<u8> {
+    packet(0x50, &packet_id.to_be_bytes())
+}
+
+/// PUBREL with success.
+#[must_use]
+pub fn pubrel(packet_id: u16) -> Vec<u8> {
+    packet(0x62, &packet_id.to_be_bytes())
+}
+
+/// PUBCOMP with success.
+#[must_use]
+pub fn pubcomp(packet_id: u16) -> Vec<u8> {
+    packet(0x70, &packet_id.to_be_bytes())
 }
 
 /// A packet of any first byte and body.
@@ -402,6 +444,8 @@ pub enum Packet {
     Connack {
         /// Reason code, or return code of MQTT 3.1.1.
         code: u8,
+        /// Whether an earlier session goes on.
+        session_present: bool,
         /// Its properties.
         properties: Properties,
     },
@@ -419,6 +463,27 @@ pub enum Packet {
         /// Reason code; 0 in MQTT 3.1.1.
         code: u8,
     },
+    /// PUBREC.
+    Pubrec {
+        /// Packet identifier.
+        packet_id: u16,
+        /// Reason code; 0 in MQTT 3.1.1.
+        code: u8,
+    },
+    /// PUBREL.
+    Pubrel {
+        /// Packet identifier.
+        packet_id: u16,
+        /// Reason code; 0 in MQTT 3.1.1.
+        code: u8,
+    },
+    /// PUBCOMP.
+    Pubcomp {
+        /// Packet identifier.
+        packet_id: u16,
+        /// Reason code; 0 in MQTT 3.1.1.
+        code: u8,
+    },
     /// PUBLISH.
     Publish(Publish),
     /// SUBACK.
@@ -427,6 +492,11 @@ pub enum Packet {
         packet_id: u16,
         /// A reason code for each filter.
         codes: Vec<u8>,
+    },
+    /// UNSUBACK.
+    Unsuback {
+        /// Packet identifier.
+        packet_id: u16,
     },
     /// Any other.
     Other {
@@ -447,19 +517,31 @@ impl Packet {
         let is_v5 = version == Version::V5;
         Ok(match first {
             0x20 => {
-                reader.byte()?; // session present
+                let session_present = reader.byte()? & 1 == 1;
                 let code = reader.byte()?;
                 let properties = match is_v5 {
                     true => Properties::decode(&mut reader)?,
                     false => Properties::default(),
                 };
-                Self::Connack { code, properties }
+                Self::Connack {
+                    code,
+                    session_present,
+                    properties,
+                }
             }
-            0x40 => {
+            0x40 | 0x50 | 0x62 | 0x70 => {
                 let packet_id = reader.two()?;
                 let code = reader.bytes.first().copied().unwrap_or(0);
-                Self::Puback { packet_id, code }
+                match first {
+                    0x40 => Self::Puback { packet_id, code },
+                    0x50 => Self::Pubrec { packet_id, code },
+                    0x62 => Self::Pubrel { packet_id, code },
+                    _ => Self::Pubcomp { packet_id, code },
+                }
             }
+            0xb0 => Self::Unsuback {
+                packet_id: reader.two()?,
+            },
             0x90 => {
                 let packet_id = reader.two()?;
                 if is_v5 {

@@ -28,6 +28,7 @@ fn connack(gateway: &Gateway, keep_alive_seconds: u16) -> (Client, Properties) {
         Packet::Connack {
             code: SUCCESS,
             properties,
+            ..
         } => (client, properties),
         other => panic!("{other:?}"),
     }
@@ -81,7 +82,9 @@ fn come(gateway: &Gateway, client_id: &str, seconds: u32) -> (Client, u8, Proper
     };
     let (client, connack) = Client::try_connect(gateway.mqtt().unwrap(), &connect).unwrap();
     match connack {
-        Packet::Connack { code, properties } => (client, code, properties),
+        Packet::Connack {
+            code, properties, ..
+        } => (client, code, properties),
         other => panic!("{other:?}"),
     }
 }

@@ -1,0 +1,278 @@
+//! Messages from the server, and whether it may send them as it does (4.3, 4.4, 4.6).
+//!
+//! On a connection on which the session goes on, first what was not answered comes again, in its order
+//! and with DUP, then what is new. What the server had sent and the client never saw comes behind what
+//! it saw, with DUP, too.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+use anyhow::{Result, bail, ensure};
+
+use super::{Event, Loss};
+use crate::mqtt::packet::{self, Publish};
+
+/// So many answered messages are remembered: more than any server has in flight to us.
+const ANSWERED_MAX: usize = 256;
+
+/// How far a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Not answered.
+    Received,
+    /// PUBREC was sent.
+    Recorded,
+    /// PUBACK or PUBCOMP was sent. Whether the server got it shows when it uses the identifier again.
+    Done,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    packet_id: u16,
+    exactly_once: bool,
+    /// Stands for topic and payload.
+    content: u64,
+    stage: Stage,
+    /// Whether it came (again) on this connection.
+    is_of_now: bool,
+    /// The server must not have forgotten it.
+    is_known: bool,
+}
+
+impl Held {
+    /// Whether its identifier belongs to it.
+    fn is_open(&self) -> bool {
+        self.stage != Stage::Done && (self.is_known || self.is_of_now)
+    }
+
+    /// Whether it must come again before anything new.
+    fn is_due(&self) -> bool {
+        self.is_open() && !self.is_of_now && self.stage == Stage::Received
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    /// So many messages may be unanswered.
+    pub(super) maximum: Option<u16>,
+    pub(super) at_once: bool,
+    /// In the order of their first arrival.
+    held: VecDeque<Held>,
+    /// Packet identifiers of messages that are to be answered.
+    owed: VecDeque<u16>,
+    /// Whether resends may come still.
+    may_resend: bool,
+    /// Whether the order of resends and new messages can be relied on.
+    is_after_crash: bool,
+}
+
+impl Receiving {
+    pub(super) fn new(maximum: Option<u16>) -> Self {
+        Self {
+            maximum,
+            at_once: true,
+            held: VecDeque::new(),
+            owed: VecDeque::new(),
+            may_resend: false,
+            is_after_crash: false,
+        }
+    }
+
+    pub(super) fn lost(&mut self, loss: Loss, was_open: bool) {
+        self.owed.clear();
+        for held in &mut self.held {
+            held.is_of_now = false;
+            if loss == Loss::OfServer && !held.exactly_once {
+                held.is_known = false;
+            }
+        }
+        self.is_after_crash = loss == Loss::OfServer || (self.is_after_crash && !was_open);
+    }
+
+    /// The session is gone.
+    pub(super) fn forget(&mut self) {
+        self.held.clear();
+        self.owed.clear();
+    }
+
+    pub(super) fn begin(&mut self, session_present: bool) {
+        self.may_resend = session_present;
+        self.is_after_crash &= session_present;
+    }
+
+    pub(super) fn check_finished(&self) -> Result<()> {
+        let open = self.held.iter().find(|held| held.is_open());
+        match open {
+            Some(held) => bail!("the server has not finished {held:?}"),
+            None => Ok(()),
+        }
+    }
+
+    /// Answers so many; how many are left.
+    pub(super) fn answer(&mut self, count: usize, output: &mut Vec<u8>) -> usize {
+        for _ in 0..count.min(self.owed.len()) {
+            let Some(packet_id) = self.owed.pop_front() else {
+                break;
+            };
+            let is_it = |held: &&mut Held| held.packet_id == packet_id;
+            let Some(held) = self.held.iter_mut().rev().find(is_it) else {
+                continue;
+            };
+            if !held.exactly_once {
+                held.stage = Stage::Done;
+                output.extend(packet::puback(packet_id));
+                continue;
+            }
+            if held.stage == Stage::Received {
+                held.stage = Stage::Recorded;
+            }
+            output.extend(packet::pubrec(packet_id));
+        }
+        while self.held.len() > ANSWERED_MAX {
+            let done = self.held.iter().position(|held| held.stage == Stage::Done);
+            let Some(index) = done else { break };
+            self.held.remove(index);
+        }
+        self.owed.len()
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        publish: Publish,
+        output: &mut Vec<u8>,
+    ) -> Result<Option<Event>> {
+        let Some(packet_id) = publish.packet_id else {
+            ensure!(!publish.dup, "DUP with QoS 0");
+            let is_repeated = false;
+            return Ok(Some(Event::Message {
+                publish,
+                is_repeated,
+            }));
+        };
+        ensure!(packet_id != 0, "packet identifier 0");
+        let content = content_of(&publish);
+        let came_before = self.came_before(&publish, packet_id, content)?;
+        if came_before.is_none() {
+            self.note_new(&publish, packet_id, content)?;
+        }
+        self.owed.push_back(packet_id);
+        let unanswered = self.held.iter().filter(|h| h.is_open() && h.is_of_now);
+        if let Some(maximum) = self.maximum {
+            let count = unanswered.count();
+            ensure!(
+                count <= maximum.into(),
+                "{count} messages, and Receive Maximum is {maximum}"
+            );
+        }
+        if self.at_once {
+            self.answer(usize::MAX, output);
+        }
+        let is_repeated = came_before.is_some();
+        let is_delivered = !(is_repeated && publish.exactly_once);
+        Ok(is_delivered.then_some(Event::Message {
+            publish,
+            is_repeated,
+        }))
+    }
+
+    /// Whether it is a resend of a message that had come. What is of no use any more is forgotten.
+    fn came_before(
+        &mut self,
+        publish: &Publish,
+        packet_id: u16,
+        content: u64,
+    ) -> Result<Option<()>> {
+        let is_it = |held: &Held| held.packet_id == packet_id;
+        let Some(index) = self.held.iter().position(is_it) else {
+            return Ok(None);
+        };
+        // Order is promised for messages of the same QoS: after a kill those of QoS 2, whose
+        // identifiers are durable, come before older ones of QoS 1.
+        let is_due = |held: &&Held| held.is_due() && held.exactly_once == publish.exactly_once;
+        let due_before = self.held.iter().take(index).find(is_due);
+        let due_before = due_before.map(|held| held.packet_id);
+        let Some(held) = self.held.get_mut(index) else {
+            return Ok(None);
+        };
+        let is_same = (held.content, held.exactly_once) == (content, publish.exactly_once);
+        ensure!(
+            !(held.is_of_now && held.is_open()),
+            "packet identifier {packet_id} is used again while in use"
+        );
+        if held.is_of_now && publish.dup {
+            bail!("packet identifier {packet_id} comes with DUP, and was answered just now");
+        }
+        if !publish.dup || !is_same {
+            ensure!(
+                !held.is_open(),
+                "message with the packet identifier {packet_id} of {held:?}, which was not \
+                 answered; DUP: {}, same content: {is_same}",
+                publish.dup
+            );
+            self.held.remove(index);
+            return Ok(None);
+        }
+        ensure!(
+            !(held.exactly_once && held.stage == Stage::Done),
+            "message {packet_id} of QoS 2 comes again after its PUBREL"
+        );
+        ensure!(
+            due_before.is_none() || self.is_after_crash,
+            "packet identifier {packet_id} comes again before {due_before:?}"
+        );
+        ensure!(
+            self.may_resend || self.is_after_crash,
+            "packet identifier {packet_id} comes again after a new message"
+        );
+        held.is_of_now = true;
+        held.is_known = true;
+        if !held.exactly_once {
+            held.stage = Stage::Received;
+        }
+        Ok(Some(()))
+    }
+
+    fn note_new(&mut self, publish: &Publish, packet_id: u16, content: u64) -> Result<()> {
+        let due = self.held.iter().find(|held| held.is_due());
+        ensure!(
+            due.is_none() || self.is_after_crash,
+            "message {packet_id} comes before {due:?}, which was not answered"
+        );
+        ensure!(
+            !publish.dup || self.may_resend || self.is_after_crash,
+            "packet identifier {packet_id} comes for the first time, and with DUP"
+        );
+        self.may_resend &= publish.dup;
+        self.held.push_back(Held {
+            packet_id,
+            exactly_once: publish.exactly_once,
+            content,
+            stage: Stage::Received,
+            is_of_now: true,
+            is_known: true,
+        });
+        Ok(())
+    }
+
+    pub(super) fn pubrel(&mut self, packet_id: u16, output: &mut Vec<u8>) -> Result<()> {
+        let is_it = |held: &&mut Held| held.packet_id == packet_id && held.exactly_once;
+        let Some(held) = self.held.iter_mut().find(is_it) else {
+            bail!("PUBREL {packet_id} for nothing");
+        };
+        match held.stage {
+            Stage::Received => bail!("PUBREL {packet_id} before its PUBREC"),
+            Stage::Done if held.is_of_now => bail!("PUBREL {packet_id} twice"),
+            Stage::Recorded | Stage::Done => {}
+        }
+        held.stage = Stage::Done;
+        held.is_of_now = true;
+        output.extend(packet::pubcomp(packet_id));
+        Ok(())
+    }
+}
+
+fn content_of(publish: &Publish) -> u64 {
+    let hasher = BuildHasherDefault::<DefaultHasher>::default();
+    hasher.hash_one((&publish.topic, &publish.payload))
+}

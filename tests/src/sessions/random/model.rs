@@ -1,0 +1,356 @@
+//! What each subscriber must get, may get and must not get, from what was asked for, granted, published
+//! and acknowledged when.
+//!
+//! Time is counted in what happens. A message is one that a subscriber **must** get if it was first
+//! sent after SUBACK for a filter that matches, and that subscription is still there at the end. It **may**
+//! get it if a subscription can have been there at some time between its first sending and its
+//! acknowledgement or the end of the subscription. It must not get another, and none twice, unless the
+//! product was killed in between or the publisher had sent it again, and never with QoS 2.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::mqtt::crowd::Happened;
+use crate::mqtt::kept::{Event, Kept};
+use crate::mqtt::packet::Publish;
+use crate::sessions::books::{Books, number_of};
+
+/// Filters that subscribers use; they overlap.
+pub(super) const FILTERS: [&str; 6] = ["c/#", "c/+/0", "c/3/+", "c/1/0", "+/2/#", "c/4/1"];
+/// How many topics there are.
+pub(super) const TOPICS: usize = 12;
+
+/// The name of a topic.
+pub(super) fn topic_name(topic: u32) -> String {
+    format!("c/{}/{}", topic / 2, topic % 2)
+}
+
+/// A topic by a random number.
+pub(super) fn topic(random: u64) -> u32 {
+    u32::try_from(random % TOPICS as u64).unwrap_or(0)
+}
+
+fn matches(filter: usize, topic: u32) -> bool {
+    let (first, second) = (topic / 2, topic % 2);
+    match filter {
+        0 => true,
+        1 => second == 0,
+        2 => first == 3,
+        3 => first == 1 && second == 0,
+        4 => first == 2,
+        _ => first == 4 && second == 1,
+    }
+}
+
+/// A message, named by its number.
+#[derive(Debug)]
+pub(super) struct Message {
+    topic: u32,
+    pub(super) qos: u8,
+    sent_at: u64,
+    acknowledged_at: Option<u64>,
+    /// With QoS 1 it may be in the log twice then.
+    is_sent_again: bool,
+}
+
+/// A subscription.
+#[derive(Debug)]
+struct Window {
+    filter: usize,
+    qos: u8,
+    asked_at: u64,
+    granted_at: Option<u64>,
+    /// When it was taken back, or a clean start was asked for.
+    unasked_at: Option<u64>,
+    ended_at: Option<u64>,
+    /// A clean start was asked for since.
+    is_of_earlier: bool,
+    /// The server has said that the session is another one. It is so for good when something of that
+    /// is on flash.
+    is_gone: bool,
+}
+
+#[derive(Debug, Default)]
+struct Subscriber {
+    windows: Vec<Window>,
+    /// When each message came first, and the lowest QoS with which it came.
+    seen: BTreeMap<u32, (u64, u8)>,
+    /// The last new message of each topic and QoS: more is not promised.
+    last: BTreeMap<(u32, u8), u32>,
+    repeats: u64,
+    pongs: u32,
+    /// A request that is not answered.
+    is_waiting: bool,
+}
+
+/// What is to be asked for again on a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    Subscribe(usize, u8),
+    Unsubscribe(usize),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Model {
+    now: u64,
+    crashed_at: u64,
+    pub(super) messages: Vec<Message>,
+    subscribers: Vec<Subscriber>,
+}
+
+impl Model {
+    /// With so many clients; some of them publish only.
+    pub(super) fn new(clients: usize) -> Self {
+        Self {
+            now: 0,
+            crashed_at: 0,
+            messages: Vec::new(),
+            subscribers: (0..clients).map(|_| Subscriber::default()).collect(),
+        }
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.now += 1;
+        self.now
+    }
+
+    fn subscriber(&mut self, client: usize) -> Result<&mut Subscriber> {
+        let subscriber = self.subscribers.get_mut(client);
+        subscriber.context("a client of this run")
+    }
+
+    /// The product was killed.
+    pub(super) fn server_is_dead(&mut self) {
+        self.crashed_at = self.tick();
+    }
+
+    /// A message is sent for the first time; its number.
+    pub(super) fn sent(&mut self, topic: u32, qos: u8) -> Result<u32> {
+        let sent_at = self.tick();
+        self.messages.push(Message {
+            topic,
+            qos,
+            sent_at,
+            acknowledged_at: None,
+            is_sent_again: false,
+        });
+        u32::try_from(self.messages.len() - 1).context("a number")
+    }
+
+    /// The publisher's connection is gone: these are sent again.
+    pub(super) fn sent_again(&mut self, numbers: impl Iterator<Item = u64>) {
+        for number in numbers {
+            let message = usize::try_from(number).ok();
+            if let Some(message) = message.and_then(|number| self.messages.get_mut(number)) {
+                message.is_sent_again |= message.qos == 1;
+            }
+        }
+    }
+
+    /// Whether a client waits for SUBACK or UNSUBACK.
+    pub(super) fn is_waiting(&self, client: usize) -> bool {
+        self.subscribers.get(client).is_some_and(|s| s.is_waiting)
+    }
+
+    /// SUBSCRIBE is sent.
+    pub(super) fn subscribing(&mut self, client: usize, filter: usize, qos: u8) -> Result<()> {
+        let asked_at = self.tick();
+        let subscriber = self.subscriber(client)?;
+        subscriber.is_waiting = true;
+        let is_there = |w: &Window| w.filter == filter && w.unasked_at.is_none();
+        if !subscriber.windows.iter().any(is_there) {
+            subscriber.windows.push(Window {
+                filter,
+                qos,
+                asked_at,
+                granted_at: None,
+                unasked_at: None,
+                ended_at: None,
+                is_of_earlier: false,
+                is_gone: false,
+            });
+        }
+        Ok(())
+    }
+
+    /// UNSUBSCRIBE is sent.
+    pub(super) fn unsubscribing(&mut self, client: usize, filter: usize) -> Result<()> {
+        let now = self.tick();
+        let subscriber = self.subscriber(client)?;
+        subscriber.is_waiting = true;
+        for window in &mut subscriber.windows {
+            if window.filter == filter {
+                window.unasked_at.get_or_insert(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// CONNECT is sent; what is then to be asked for again.
+    pub(super) fn connecting(&mut self, client: usize, clean_start: bool) -> Result<Option<Again>> {
+        let now = self.tick();
+        let subscriber = self.subscriber(client)?;
+        subscriber.is_waiting = false;
+        if clean_start {
+            for window in &mut subscriber.windows {
+                window.unasked_at.get_or_insert(now);
+                window.is_of_earlier = true;
+            }
+            return Ok(None);
+        }
+        let windows = subscriber.windows.iter().rev();
+        let mut windows = windows.filter(|window| !window.is_of_earlier);
+        Ok(windows.find_map(|window| match window {
+            Window {
+                ended_at: Some(_), ..
+            } => None,
+            Window {
+                unasked_at: Some(_),
+                ..
+            } => Some(Again::Unsubscribe(window.filter)),
+            Window {
+                granted_at: None, ..
+            } => Some(Again::Subscribe(window.filter, window.qos)),
+            Window { .. } => None,
+        }))
+    }
+
+    fn connected(&mut self, client: usize, session_present: bool) -> Result<()> {
+        for window in &mut self.subscriber(client)?.windows {
+            window.is_gone = window.is_of_earlier && !session_present;
+        }
+        Ok(())
+    }
+
+    /// A message came, and not as a resend on the next connection.
+    fn came(&mut self, client: usize, publish: &Publish) -> Result<()> {
+        let now = self.tick();
+        let number = number_of(&publish.payload).context("it was never sent")?;
+        let message = self.messages.get(number as usize);
+        let message = message.context("it was not sent yet")?;
+        ensure!(
+            publish.topic == topic_name(message.topic) && publish.qos() <= message.qos,
+            "{number}: {publish:?} of {message:?}"
+        );
+        let crashed_at = self.crashed_at;
+        let subscriber = self.subscribers.get_mut(client).context("a client")?;
+        let may_be = |window: &Window| {
+            matches(window.filter, message.topic)
+                && (message.acknowledged_at).is_none_or(|at| at > window.asked_at)
+                && window.ended_at.is_none_or(|at| at > message.sent_at)
+        };
+        ensure!(
+            subscriber.windows.iter().any(may_be),
+            "message {number} is none of its own: {message:?}; {:?}",
+            subscriber.windows
+        );
+        let qos = publish.qos();
+        if let Some((seen_at, lowest)) = subscriber.seen.get_mut(&number) {
+            let is_right = qos.min(*lowest) < 2 && (*seen_at < crashed_at || message.is_sent_again);
+            ensure!(
+                is_right,
+                "message {number} came twice, with QoS {qos} and {lowest}: {message:?}; first at \
+                 {seen_at}, now it is {now}, last kill at {crashed_at}"
+            );
+            *lowest = qos.min(*lowest);
+            subscriber.repeats += 1;
+            return Ok(());
+        }
+        subscriber.seen.insert(number, (now, qos));
+        let before = subscriber.last.insert((message.topic, qos), number);
+        ensure!(
+            message.is_sent_again || before.is_none_or(|before| before < number),
+            "message {number} came behind {before:?} of the same topic and QoS"
+        );
+        Ok(())
+    }
+
+    fn subscribed(&mut self, client: usize, filter: &str, code: u8) -> Result<()> {
+        let now = self.tick();
+        let subscriber = self.subscriber(client)?;
+        subscriber.is_waiting = false;
+        let mut qos = None;
+        for window in &mut subscriber.windows {
+            let is_it = FILTERS.get(window.filter).is_some_and(|f| *f == filter);
+            if is_it && window.unasked_at.is_none() {
+                window.granted_at.get_or_insert(now);
+                qos = Some(window.qos);
+            } else if window.is_gone {
+                window.ended_at.get_or_insert(now);
+            }
+        }
+        ensure!(
+            Some(code) == qos,
+            "{filter}: QoS {code} in the place of {qos:?}"
+        );
+        Ok(())
+    }
+
+    fn unsubscribed(&mut self, client: usize, filter: &str) -> Result<()> {
+        let now = self.tick();
+        let subscriber = self.subscriber(client)?;
+        subscriber.is_waiting = false;
+        for window in &mut subscriber.windows {
+            let is_it = FILTERS.get(window.filter).is_some_and(|f| *f == filter);
+            if is_it && window.unasked_at.is_some() {
+                window.ended_at.get_or_insert(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Messages that a client must have and has not.
+    pub(super) fn missing(&self, client: usize) -> BTreeSet<u32> {
+        let Some(subscriber) = self.subscribers.get(client) else {
+            return BTreeSet::new();
+        };
+        let must_be = |message: &Message| {
+            subscriber.windows.iter().any(|window| {
+                matches(window.filter, message.topic)
+                    && window.unasked_at.is_none()
+                    && window.granted_at.is_some_and(|at| at < message.sent_at)
+            })
+        };
+        let numbers = (0..).zip(&self.messages);
+        numbers
+            .filter(|(number, message)| !subscriber.seen.contains_key(number) && must_be(message))
+            .map(|(number, _)| number)
+            .collect()
+    }
+
+    /// Messages that came, and those of them that came again.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let seen = self.subscribers.iter().map(|s| s.seen.len() as u64).sum();
+        (seen, self.subscribers.iter().map(|s| s.repeats).sum())
+    }
+}
+
+impl Books for Model {
+    fn note(&mut self, kept: &mut Kept, client: usize, happened: Happened) -> Result<()> {
+        let Happened::Event(event) = happened else {
+            return Ok(());
+        };
+        let noted = match event {
+            Event::Message { is_repeated, .. } if is_repeated => Ok(()),
+            Event::Message { publish, .. } => self.came(client, &publish),
+            Event::Published { tag } => {
+                let now = self.tick();
+                let number = usize::try_from(tag).context("a number")?;
+                let message = self.messages.get_mut(number).context("a message")?;
+                message.acknowledged_at = Some(now);
+                Ok(())
+            }
+            Event::Subscribed { filter, code } => self.subscribed(client, &filter, code),
+            Event::Unsubscribed { filter } => self.unsubscribed(client, &filter),
+            Event::Pong => self.subscriber(client).map(|s| s.pongs += 1),
+            Event::Connected { session_present } => self.connected(client, session_present),
+        };
+        noted.with_context(|| kept.client_id().to_owned())
+    }
+
+    fn pongs(&self, client: usize) -> u32 {
+        self.subscribers.get(client).map_or(0, |s| s.pongs)
+    }
+}

@@ -1,0 +1,90 @@
+//! `cargo xtask sessions`: persistent sessions of the product at full length. The tests run short forms
+//! of it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ::tests::sessions::{many, random, slow};
+use anyhow::Result;
+use clap::Args;
+
+use crate::chaos::{product, seed_of_the_moment};
+
+const SECONDS_OF_A_MINUTE: u64 = 60;
+/// Clients of the random steps.
+const SUBSCRIBERS: usize = 12;
+const PUBLISHERS: usize = 4;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Sessions that are away while messages come
+    #[arg(long, default_value_t = 10_000)]
+    sessions: usize,
+    /// Messages
+    #[arg(long, default_value_t = 100_000)]
+    messages: u32,
+    /// Instead of that, subscribers at a tenth of the publish rate
+    #[arg(long)]
+    slow: bool,
+    /// How long these are slow
+    #[arg(long, default_value_t = 5, requires = "slow")]
+    minutes: u64,
+    /// Messages in a second that are published meanwhile
+    #[arg(long, default_value_t = 1_000, requires = "slow")]
+    rate: u32,
+    /// Highest QoS of the messages
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+    qos: u8,
+    /// Instead of that, random steps of subscribers and publishers
+    #[arg(long, conflicts_with = "slow")]
+    chaos: bool,
+    /// How many
+    #[arg(long, default_value_t = 20_000, requires = "chaos")]
+    steps: u32,
+    /// One of so many is a kill
+    #[arg(long, default_value_t = 300, requires = "chaos",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    kill_every: u64,
+    /// Decides about topics and times; another one each time by default
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Builds the product as it ships (or takes what `TIDEGATE_BIN` names) and looks at its sessions.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let program = Some(product()?);
+    let say = |line: &str| println!("{line}");
+    if arguments.slow {
+        let options = slow::Options {
+            time: Duration::from_secs(arguments.minutes * SECONDS_OF_A_MINUTE),
+            rate: arguments.rate,
+            qos: arguments.qos,
+            program,
+        };
+        println!("{}", slow::run(&options, say)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let seed = arguments.seed.map_or_else(seed_of_the_moment, Ok)?;
+    println!("seed {seed}");
+    if arguments.chaos {
+        let options = random::Options {
+            steps: arguments.steps,
+            subscribers: SUBSCRIBERS,
+            publishers: PUBLISHERS,
+            steps_of_a_kill: arguments.kill_every,
+            seed,
+            program,
+        };
+        println!("{}", random::run(&options, say)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = many::Options {
+        sessions: arguments.sessions,
+        messages: arguments.messages,
+        qos_max: arguments.qos,
+        seed,
+        program,
+    };
+    println!("{}", many::run(&options, say)?);
+    Ok(ExitCode::SUCCESS)
+}
