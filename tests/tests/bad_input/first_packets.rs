@@ -134,12 +134,7 @@ fn connects_5() -> Vec<Case> {
             V5(0x81),
             "is not allowed in CONNECT",
         ),
-        // Wills: of QoS 2, and to a topic filter.
-        (
-            b"\x10\x15\x00\x04MQTT\x05\x16\x00\x00\x00\x00\x01c\x00\x00\x01w\x00\x01x",
-            V5(0x9b),
-            "CONNECT with a will of QoS 2, which is not served",
-        ),
+        // A will to a topic filter.
         (
             b"\x10\x15\x00\x04MQTT\x05\x06\x00\x00\x00\x00\x01c\x00\x00\x01#\x00\x01x",
             V5(0x81),

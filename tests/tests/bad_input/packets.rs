@@ -112,11 +112,6 @@ const IN_311: &[Case] = &[
     (b"\xb0\x02\x00\x01", 0, "UNSUBACK from a client"),
     (b"\xf0\x00", 0, "packet type 15 is reserved"),
     (b"\x30\x02\x00\x00", 0, "topic name is empty"),
-    (
-        b"\x34\x05\x00\x01a\x00\x01",
-        0,
-        "PUBLISH with QoS 2, which is not served",
-    ),
     (b"\x82\x02\x00\x01", 0, "SUBSCRIBE: no topic filter at all"),
     (b"\x82\x06\x00\x01\x00\x01a\x03", 0, "SUBSCRIBE: "),
     (
@@ -162,11 +157,6 @@ const IN_5: &[Case] = &[
         b"\x30\x03\x00\x00\x00",
         PROTOCOL_ERROR,
         "empty topic name without topic alias",
-    ),
-    (
-        b"\x34\x06\x00\x01a\x00\x01\x00",
-        0x9b,
-        "PUBLISH with QoS 2, which is not served",
     ),
     (
         b"\x82\x03\x00\x01\x00",

@@ -262,7 +262,9 @@ impl Model {
         let before = subscriber.last.insert((message.topic, qos), number);
         ensure!(
             message.is_sent_again || before.is_none_or(|before| before < number),
-            "message {number} came behind {before:?} of the same topic and QoS"
+            "message {number} came behind {before:?} of the same topic and QoS: {publish:?} of {message:?}, \
+             behind {:?}",
+            before.and_then(|before| self.messages.get(before as usize))
         );
         Ok(())
     }
