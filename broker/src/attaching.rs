@@ -128,9 +128,6 @@ impl Router {
         *state.attached.borrow_mut() = Some(Rc::clone(session));
         self.write_session(state);
         let filters = state.filters.borrow();
-        if filters.is_empty() && state.outbound.borrow().has_nothing() {
-            return;
-        }
         let mut subscriptions = self.subscriptions.borrow_mut();
         for (filter, subscribed) in filters.iter() {
             let entry = Entry {
@@ -141,8 +138,11 @@ impl Router {
             };
             subscriptions.insert(filter, entry);
         }
-        drop((subscriptions, filters));
-        self.forget_routes();
+        drop(subscriptions);
+        if !filters.is_empty() {
+            self.forget_routes();
+        }
+        drop(filters);
         self.go_on(now, session);
     }
 
@@ -151,6 +151,9 @@ impl Router {
         let state = &session.state;
         let mut outbound = state.outbound.borrow_mut();
         let gone = outbound.attach(self.newest_appended.get());
+        if state.filters.borrow().is_empty() && outbound.left().is_empty() {
+            outbound.begin_live(self.worked_off.get());
+        }
         let ids = |state| {
             let bindings = outbound.bindings().1.filter(|sent| sent.state == state);
             bindings.map(|sent| sent.packet_id).collect::<Vec<_>>()
@@ -186,9 +189,12 @@ impl Router {
 
     /// The client said with its good-bye how long its session is to live.
     pub(crate) fn change_lifetime(&self, session: &Session, seconds: u32) {
-        let max = self.options.limits.session_expiry_max;
-        let lifetime = Lifetime::of_seconds(seconds).at_most(max);
-        session.state.lifetime.set(lifetime);
+        // One that is to end with its connection cannot be prolonged, and without a store all are.
+        if session.state.is_persistent() {
+            let max = self.options.limits.session_expiry_max;
+            let lifetime = Lifetime::of_seconds(seconds).at_most(max);
+            session.state.lifetime.set(lifetime);
+        }
     }
 
     /// Ends the connection of a session whose client has come again. Its task does the rest.
@@ -238,7 +244,7 @@ impl Router {
     }
 
     /// Ends a session that has no connection: nothing is left of it.
-    fn end_session(&self, now: Instant, state: &Rc<SessionState>) {
+    pub(crate) fn end_session(&self, now: Instant, state: &Rc<SessionState>) {
         self.sessions.borrow_mut().remove(state);
         state.has_ended.set(true);
         self.publish_delayed_will(now, state, true);
@@ -269,7 +275,12 @@ impl Router {
         let is_over =
             |state: &&Rc<SessionState>| state.expires_at.get().is_some_and(|at| at <= now);
         let expired: Vec<_> = sessions.iter().filter(is_over).cloned().collect();
+        let has_will = |state: &&Rc<SessionState>| state.will.borrow().is_some();
+        let with_will: Vec<_> = sessions.iter().filter(has_will).cloned().collect();
         drop(sessions);
+        for state in &with_will {
+            self.publish_delayed_will(now, state, false);
+        }
         for state in &expired {
             let client_id = state.client_id();
             tracing::debug!(client_id, "Session has expired.");

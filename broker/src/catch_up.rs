@@ -228,7 +228,7 @@ impl Router {
         again: &[Rc<Session>],
     ) {
         for session in again {
-            if !session.state.outbound.borrow().wants_again(place) {
+            if !session.state.outbound.borrow_mut().wants_again(place) {
                 continue;
             }
             let publication = match Publication::stored(now, store, commit.era(), stored) {

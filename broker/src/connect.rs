@@ -123,8 +123,13 @@ impl Client {
         };
         state.lifetime.set(lifetime);
         let accepted = self.connection.machine.borrow_mut().accept(now, accept);
+        let is_accepted = accepted.is_ok();
         self.expect_awaited(accepted);
-        self.begin_session(now, state, identity, connect);
+        if is_accepted {
+            self.begin_session(now, state, identity, connect);
+        } else if !state.outlives_its_connection() {
+            self.router.end_session(now, &state);
+        }
     }
 
     fn begin_session(

@@ -214,6 +214,7 @@ impl Pumping<'_> {
                 self.router.counters.dropped.add(DropCause::Expired, 1);
                 if let Some(packet_id) = item.again {
                     self.machine.forget(self.now, packet_id);
+                    self.outbound.forgotten(packet_id);
                     self.has_sent = true;
                 }
                 continue;

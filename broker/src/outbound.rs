@@ -118,13 +118,22 @@ pub(crate) struct Outbound {
     /// The flow is not live before the log was read up to this commit: messages of it may have come
     /// when nobody was there to push them to.
     live_behind: CommitNumber,
+    /// What an earlier connection sent: before everything in the mailbox.
+    resends: VecDeque<Item>,
     mailbox: VecDeque<Item>,
+    /// Bytes of both.
     mailbox_bytes: usize,
     bytes_max: usize,
+    /// There was no room for a message that was read: nothing is read before some waits no more.
+    awaits_room: bool,
     pub(crate) bound: VecDeque<Bound>,
     in_flight: VecDeque<InFlight>,
     /// Places of what is in flight since an earlier connection and was not sent again, ascending.
     again: VecDeque<(Place, PacketId)>,
+    /// What of that is not there any more.
+    gone: Vec<PacketId>,
+    /// What is in flight and in no log.
+    unplaced: VecDeque<(PacketId, Item)>,
     /// Messages of QoS 2 before it were bound, or are none of the session's business.
     bound_before: Place,
     scan: Option<Scan>,
@@ -150,12 +159,16 @@ impl Outbound {
             flow: Flow::Live,
             next: Place::beginning_of(worked_off.next()),
             live_behind: CommitNumber(0),
+            resends: VecDeque::new(),
             mailbox: VecDeque::new(),
             mailbox_bytes: 0,
             bytes_max,
+            awaits_room: false,
             bound: VecDeque::new(),
             in_flight: VecDeque::new(),
             again: VecDeque::new(),
+            gone: Vec::new(),
+            unplaced: VecDeque::new(),
             bound_before: Place::beginning_of(CommitNumber(0)),
             scan: None,
         }
@@ -182,7 +195,7 @@ impl Outbound {
     }
 
     pub(crate) fn mailbox_messages(&self) -> usize {
-        self.mailbox.len() + self.bound.len()
+        self.resends.len() + self.mailbox.len() + self.bound.len()
     }
 
     pub(crate) fn mailbox_bytes(&self) -> usize {
@@ -191,13 +204,15 @@ impl Outbound {
 
     /// The message that is sent next.
     pub(crate) fn front(&self) -> Option<&Item> {
-        self.mailbox.front()
+        self.resends.front().or_else(|| self.mailbox.front())
     }
 
     /// Takes it out.
     pub(crate) fn pop(&mut self) -> Option<Item> {
-        let item = self.mailbox.pop_front()?;
+        let again = self.resends.pop_front();
+        let item = again.or_else(|| self.mailbox.pop_front())?;
         self.mailbox_bytes -= item.size_bytes();
+        self.awaits_room = false;
         if self.mailbox.is_empty() {
             // Its memory was for a burst; an idle session is to be small.
             self.mailbox = VecDeque::new();
@@ -208,7 +223,10 @@ impl Outbound {
     /// Puts back what was taken out last: there was no room for it.
     pub(crate) fn put_back(&mut self, item: Item) {
         self.mailbox_bytes += item.size_bytes();
-        self.mailbox.push_front(item);
+        match item.again {
+            Some(_) => self.resends.push_front(item),
+            None => self.mailbox.push_front(item),
+        }
     }
 
     /// It was sent, or is bound, with this identifier.
@@ -219,6 +237,9 @@ impl Outbound {
         };
         if let (InflightState::AwaitsPubrec, Some(place)) = (state, item.place) {
             self.bound_before = self.bound_before.max(place.behind());
+        }
+        if item.place.is_none() {
+            self.unplaced.push_back((packet_id, item.clone()));
         }
         self.in_flight.push_back(InFlight {
             packet_id,
@@ -233,6 +254,7 @@ impl Outbound {
         let found = in_flight.find(|sent| sent.packet_id == packet_id);
         let is_there = found.map(|sent| sent.state = InflightState::OwesPubrel);
         self.again.retain(|(_, again)| *again != packet_id);
+        self.unplaced.retain(|(unplaced, _)| *unplaced != packet_id);
         is_there.is_some()
     }
 
@@ -243,6 +265,7 @@ impl Outbound {
         let index = in_flight.position(|sent| sent.packet_id == packet_id);
         let over = index.and_then(|index| self.in_flight.remove(index));
         self.again.retain(|(_, again)| *again != packet_id);
+        self.unplaced.retain(|(unplaced, _)| *unplaced != packet_id);
         if self.in_flight.is_empty() {
             self.in_flight = VecDeque::new();
         }
@@ -259,11 +282,6 @@ impl Outbound {
                 self.acknowledged(packet_id);
             }
         }
-    }
-
-    /// Whether nothing waits and nothing is in flight.
-    pub(crate) fn has_nothing(&self) -> bool {
-        self.mailbox.is_empty() && self.in_flight.is_empty()
     }
 
     /// Deliveries of QoS 2 that are not over, and the place before which all are known.
@@ -288,7 +306,7 @@ impl Outbound {
     }
 
     fn fits(&self, item: &Item) -> bool {
-        self.mailbox.is_empty()
+        self.mailbox_bytes == 0
             || self.mailbox_bytes.saturating_add(item.size_bytes()) <= self.bytes_max
     }
 
@@ -322,19 +340,24 @@ impl Outbound {
         self.flow = Flow::Behind;
         let mut next = place;
         self.mailbox.retain(|item| {
-            if let (Some(place), None) = (item.place, item.again) {
+            if let Some(place) = item.place {
                 next = next.min(place);
             }
-            // Nothing new is sent before what is sent again.
-            item.place.is_none() || item.again.is_some()
+            item.place.is_none()
         });
-        self.mailbox_bytes = self.mailbox.iter().map(Item::size_bytes).sum();
+        self.weigh();
         self.next = next;
+    }
+
+    fn weigh(&mut self) {
+        let items = self.resends.iter().chain(&self.mailbox);
+        self.mailbox_bytes = items.map(Item::size_bytes).sum();
+        self.awaits_room = false;
     }
 
     /// From which commit on the log is to be read, if the session is behind and has room.
     pub(crate) fn reads_from(&self) -> Option<CommitNumber> {
-        let has_room = self.mailbox_bytes <= self.bytes_max / 2;
+        let has_room = self.mailbox_bytes <= self.bytes_max / 2 && !self.awaits_room;
         (self.flow == Flow::Behind && has_room).then(|| {
             let again = self.again.front();
             again.map_or(self.next, |(place, _)| *place).commit
@@ -348,10 +371,20 @@ impl Outbound {
         is_again
     }
 
-    /// Whether what is at this place is to be sent again.
-    pub(crate) fn wants_again(&self, place: Place) -> bool {
-        let next = self.again.front().map(|(again, _)| *again);
-        self.scan == Some(Scan::Again) && next == Some(place)
+    /// Whether what is at this place, to which the scan has come, is to be sent again.
+    pub(crate) fn wants_again(&mut self, place: Place) -> bool {
+        if self.scan != Some(Scan::Again) {
+            return false;
+        }
+        self.miss_before(place);
+        self.again.front().is_some_and(|(again, _)| *again == place)
+    }
+
+    /// What is to be sent again from before this place is not there.
+    fn miss_before(&mut self, place: Place) {
+        while self.again.front().is_some_and(|(again, _)| *again < place) {
+            self.gone.extend(self.again.pop_front().map(|(_, id)| id));
+        }
     }
 
     /// Whether what is at this place is wanted from the scan as something new. `qos`: what it would be delivered with.
@@ -375,30 +408,29 @@ impl Outbound {
             if self.scan == Some(Scan::New) {
                 self.next = self.next.max(place);
             }
+            self.awaits_room = true;
             self.scan = None;
             return;
         }
-        match self.scan {
-            Some(Scan::Again) => item.again = self.again.pop_front().map(|(_, id)| id),
-            _ => self.next = self.next.max(place.behind()),
+        if self.scan == Some(Scan::Again) {
+            item.again = self.again.pop_front().map(|(_, id)| id);
+            self.mailbox_bytes += item.size_bytes();
+            self.resends.push_back(item);
+        } else {
+            self.next = self.next.max(place.behind());
+            self.push(item);
         }
-        self.push(item);
     }
 
     /// The scan has come to this place. Identifiers of messages that were to be sent again and are
     /// not there any more.
     pub(crate) fn end_scan(&mut self, place: Place) -> Vec<PacketId> {
-        let mut gone = Vec::new();
         match self.scan.take() {
             None => {}
             Some(Scan::New) => self.next = self.next.max(place),
-            Some(Scan::Again) => {
-                while self.again.front().is_some_and(|(again, _)| *again < place) {
-                    gone.extend(self.again.pop_front().map(|(_, id)| id));
-                }
-            }
+            Some(Scan::Again) => self.miss_before(place),
         }
-        gone
+        std::mem::take(&mut self.gone)
     }
 
     /// Becomes live if everything was read that was worked off, and that nobody pushed.
@@ -421,9 +453,10 @@ impl Outbound {
             Flow::Behind => self.next,
         };
         self.fall_behind(next);
-        self.mailbox.retain(|item| item.again.is_none());
-        self.mailbox_bytes = self.mailbox.iter().map(Item::size_bytes).sum();
+        self.resends = VecDeque::new();
+        self.weigh();
         self.scan = None;
+        self.gone = Vec::new();
         self.bound = VecDeque::new();
         self.again = VecDeque::new();
         let known = std::mem::take(&mut self.in_flight);
@@ -434,18 +467,34 @@ impl Outbound {
             place: place_of(entry.packet_id),
         });
         let mut lost = 0;
-        let stays = left.filter(|sent| {
-            let stays = sent.place.is_some() || sent.is_qos2();
-            lost += usize::from(!stays);
-            stays
-        });
-        self.in_flight = stays.collect();
-        while self.mailbox_bytes > OFFLINE_BYTES_MAX
+        let mut kept_bytes: usize = self
+            .unplaced
+            .iter()
+            .map(|(_, item)| item.size_bytes())
+            .sum();
+        while self.mailbox_bytes + kept_bytes > OFFLINE_BYTES_MAX
             && let Some(item) = self.mailbox.pop_back()
         {
             self.mailbox_bytes -= item.size_bytes();
             lost += 1;
         }
+        while kept_bytes > OFFLINE_BYTES_MAX
+            && let Some((_, item)) = self.unplaced.pop_back()
+        {
+            kept_bytes -= item.size_bytes();
+            lost += 1;
+        }
+        let kept = &self.unplaced;
+        let is_kept = |sent: &InFlight| kept.iter().any(|(id, _)| *id == sent.packet_id);
+        let left = left.filter(|sent| sent.place.is_some() || sent.is_qos2() || is_kept(sent));
+        self.in_flight = left.collect();
+        let in_flight = &self.in_flight;
+        let is_left = |id| {
+            in_flight
+                .iter()
+                .any(|sent| sent.packet_id == id && sent.is_published())
+        };
+        self.unplaced.retain(|(id, _)| is_left(*id));
         self.mailbox.shrink_to_fit();
         lost
     }
@@ -463,6 +512,12 @@ impl Outbound {
         entries.collect()
     }
 
+    /// There is nothing to read for it: nothing is in flight, and it asks for nothing.
+    pub(crate) fn begin_live(&mut self, worked_off: CommitNumber) {
+        self.flow = Flow::Live;
+        self.next = self.next.max(Place::beginning_of(worked_off.next()));
+    }
+
     /// A client is there again. `newest`: the newest commit that something was appended to.
     /// Identifiers of messages that cannot be sent again.
     pub(crate) fn attach(&mut self, newest: CommitNumber) -> Vec<PacketId> {
@@ -471,13 +526,20 @@ impl Outbound {
         let published = self.in_flight.iter().filter(|sent| sent.is_published());
         let (mut again, mut gone) = (Vec::new(), Vec::new());
         for sent in published {
-            match sent.place {
-                Some(place) => again.push((place, sent.packet_id)),
-                None => gone.push(sent.packet_id),
+            let mut unplaced = self.unplaced.iter();
+            let unplaced = unplaced.find(|(id, _)| *id == sent.packet_id);
+            match (sent.place, unplaced) {
+                (Some(place), _) => again.push((place, sent.packet_id)),
+                (None, Some((id, item))) => self.resends.push_back(Item {
+                    again: Some(*id),
+                    ..item.clone()
+                }),
+                (None, None) => gone.push(sent.packet_id),
             }
         }
         again.sort_unstable();
         self.again = again.into();
+        self.weigh();
         gone
     }
 

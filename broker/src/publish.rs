@@ -198,13 +198,14 @@ impl Router {
         let mut buffer = self.key.borrow_mut();
         let key = log.key.key(session.client_id(), topic, &mut buffer);
         let state = &session.state;
-        let received = publish.received.filter(|_| state.is_persistent());
+        let received = publish.received.filter(|_| state.outlives_its_connection());
         let entries = received.map(|id| (received_key(state, id), Some(RECEIVED.to_vec())));
+        let is_written = received.is_some();
         match store.append_with(log.log, key, &record, entries.into_iter().collect()) {
             Ok(appended) => {
                 if let Some(packet_id) = publish.received {
                     let mut received = state.received.borrow_mut();
-                    received.insert(packet_id, appended.commit);
+                    received.insert(packet_id, appended.commit, is_written);
                 }
                 self.counters.published.increment();
                 self.newest_appended.set(appended.commit);

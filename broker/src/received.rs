@@ -36,25 +36,49 @@ const WITHIN: Duration = Duration::from_secs(1);
 /// What stands under [`received_key`]: a version, and nothing else.
 pub(crate) const RECEIVED: &[u8] = &[1];
 
-/// Packet identifiers, each with the commit with which its message is durable.
+/// Packet identifiers of messages that were not released.
 #[derive(Debug, Default)]
-pub(crate) struct Received(HashMap<PacketId, CommitNumber>);
+pub(crate) struct Received(HashMap<PacketId, Taken>);
+
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    /// The commit with which the message is durable.
+    commit: CommitNumber,
+    /// There is a journal entry.
+    is_written: bool,
+    /// It was released, which is durable with this commit.
+    released: Option<CommitNumber>,
+}
 
 impl Received {
     pub(crate) fn get(&self, packet_id: PacketId) -> Option<CommitNumber> {
-        self.0.get(&packet_id).copied()
+        let taken = self.0.get(&packet_id)?;
+        taken.released.is_none().then_some(taken.commit)
     }
 
-    pub(crate) fn insert(&mut self, packet_id: PacketId, commit: CommitNumber) {
-        self.0.insert(packet_id, commit);
+    pub(crate) fn insert(&mut self, packet_id: PacketId, commit: CommitNumber, is_written: bool) {
+        let taken = Taken {
+            commit,
+            is_written,
+            released: None,
+        };
+        self.0.insert(packet_id, taken);
     }
 
-    fn remove(&mut self, packet_id: PacketId) -> bool {
-        let was_there = self.0.remove(&packet_id).is_some();
+    fn remove(&mut self, packet_id: PacketId) {
+        self.0.remove(&packet_id);
         if self.0.is_empty() {
             self.0 = HashMap::new();
         }
-        was_there
+    }
+
+    /// Forgets those whose release is durable.
+    pub(crate) fn forget_released(&mut self, durable: CommitNumber) {
+        let is_over = |taken: &Taken| taken.released.is_some_and(|commit| commit <= durable);
+        self.0.retain(|_, taken| !is_over(taken));
+        if self.0.is_empty() {
+            self.0 = HashMap::new();
+        }
     }
 
     /// Whether one more is too many.
@@ -62,8 +86,10 @@ impl Received {
         self.0.len() >= UNRELEASED_MAX
     }
 
-    pub(crate) fn ids(&self) -> impl Iterator<Item = PacketId> {
-        self.0.keys().copied()
+    /// Those that are on flash.
+    fn written(&self) -> impl Iterator<Item = PacketId> {
+        let written = self.0.iter().filter(|(_, taken)| taken.is_written);
+        written.map(|(id, _)| *id)
     }
 }
 
@@ -96,9 +122,13 @@ impl Router {
         let Some(packet_id) = packet_id.filter(|id| received.get(*id).is_none()) else {
             return;
         };
-        received.insert(packet_id, CommitNumber(0));
+        let store = self
+            .store
+            .as_ref()
+            .filter(|_| state.outlives_its_connection());
+        received.insert(packet_id, CommitNumber(0), store.is_some());
         // Nobody waits for it: what is in no log does not outlive a crash either.
-        if let Some(store) = self.store.as_ref().filter(|_| state.is_persistent()) {
+        if let Some(store) = store {
             let (key, value) = (received_key(state, packet_id), RECEIVED.to_vec());
             let put = store.put_journal_entry(key, Some(value), WITHIN);
             if let Err(error) = put {
@@ -132,7 +162,7 @@ impl Router {
         };
         let received = state.received.take();
         let removals: Vec<_> = received
-            .ids()
+            .written()
             .map(|id| (received_key(state, id), None))
             .collect();
         if !removals.is_empty() {
@@ -151,25 +181,44 @@ impl Client {
             return;
         };
         let state = &session.state;
-        let was_known = state.received.borrow_mut().remove(id);
-        let connection = Rc::clone(&self.connection);
-        let code = match was_known {
-            true => ReasonCode::Success,
-            false => ReasonCode::PacketIdentifierNotFound,
+        let mut received = state.received.borrow_mut();
+        let durable = self.router.durable();
+        received.forget_released(durable);
+        let taken = received.0.get(&id).copied();
+        let code = match taken {
+            Some(_) => ReasonCode::Success,
+            None => ReasonCode::PacketIdentifierNotFound,
         };
-        let then = AfterCommit::Released(connection, ticket, code);
+        let then = AfterCommit::Released(Rc::clone(&self.connection), ticket, code);
         let store = self.router.store.as_ref();
-        match store.filter(|_| was_known && state.is_persistent()) {
-            None => self.router.after_commit(now, then),
-            Some(store) => {
-                let key = received_key(state, id);
-                match store.put_journal_entry(key, None, Duration::ZERO) {
-                    Ok(commit) => self.router.when_durable(now, commit, then),
-                    // The broker is about to end; the client sends it again.
-                    Err(error) => tracing::debug!(%error, "Message is not released."),
-                }
-            }
+        let commit = match (taken, store) {
+            // It came before, and the answer to it goes with the same commit.
+            (
+                Some(Taken {
+                    released: Some(commit),
+                    ..
+                }),
+                _,
+            ) => Ok(commit),
+            (
+                Some(Taken {
+                    is_written: true, ..
+                }),
+                Some(store),
+            ) => store.put_journal_entry(received_key(state, id), None, Duration::ZERO),
+            _ => Ok(CommitNumber(0)),
+        };
+        let commit = match commit {
+            Ok(commit) => commit,
+            // The broker is about to end; the client sends it again.
+            Err(error) => return tracing::debug!(%error, "Message is not released."),
+        };
+        match received.0.get_mut(&id) {
+            Some(taken) if commit > durable => taken.released = Some(commit),
+            _ => received.remove(id),
         }
+        drop(received);
+        self.router.when_durable(now, commit, then);
     }
 }
 
@@ -195,10 +244,23 @@ mod tests {
     fn identifier_is_known_until_it_is_released() {
         let mut received = Received::default();
         let id = PacketId::MIN;
-        received.insert(id, CommitNumber(7));
+        received.insert(id, CommitNumber(7), true);
         assert_eq!(received.get(id), Some(CommitNumber(7)));
-        assert!(received.remove(id));
+        assert_eq!(received.written().collect::<Vec<_>>(), [id]);
+        received.remove(id);
         assert_eq!(received.get(id), None);
-        assert!(!received.remove(id));
+        received.insert(id, CommitNumber(7), true);
+        if let Some(taken) = received.0.get_mut(&id) {
+            taken.released = Some(CommitNumber(9));
+        }
+        assert_eq!(
+            received.get(id),
+            None,
+            "the next message with it is a new one"
+        );
+        received.forget_released(CommitNumber(8));
+        assert_eq!(received.0.len(), 1);
+        received.forget_released(CommitNumber(9));
+        assert_eq!(received.0.len(), 0);
     }
 }

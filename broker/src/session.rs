@@ -142,6 +142,11 @@ impl SessionState {
         self.lifetime.get() != Lifetime::Connection
     }
 
+    /// Whether anything of it is to be written down.
+    pub(crate) fn outlives_its_connection(&self) -> bool {
+        self.is_persistent() && !self.has_ended.get()
+    }
+
     pub(crate) fn is_attached(&self) -> bool {
         self.attached.borrow().is_some()
     }

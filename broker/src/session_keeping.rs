@@ -109,15 +109,16 @@ impl Router {
 
     fn write_session_within(&self, state: &SessionState, within: Duration) -> Option<CommitNumber> {
         let store = self.store.as_ref()?;
-        let is_kept = state.is_persistent() && !state.has_ended.get();
+        let is_kept = state.outlives_its_connection();
         let was_kept = state.is_written.replace(is_kept);
         if !is_kept && !was_kept {
             return None;
         }
         let record = is_kept.then(|| self.record_of(store, state).to_stored());
         let mut entries = vec![(key_of(state), record)];
-        // Of what is not over the journal must say the same.
-        if state.has_bindings.get() && !(is_kept && state.is_attached()) {
+        let is_attached = is_kept && state.is_attached();
+        let writes_bindings = state.has_bindings.get() && !is_attached;
+        if writes_bindings {
             let outbound = state.outbound.borrow();
             let has_any = is_kept && !outbound.needs_no_bindings(outbound.rest().0);
             drop(outbound);
@@ -125,8 +126,14 @@ impl Router {
             entries.push((delivery_key(state), bindings));
             state.has_bindings.set(has_any);
         }
+        // The next connection waits for these.
+        let within = if writes_bindings {
+            Duration::ZERO
+        } else {
+            within
+        };
         let put = store.put_journal_entries(entries, within);
-        if let Ok(commit) = &put {
+        if let Some(commit) = put.as_ref().ok().filter(|_| writes_bindings) {
             state.bindings_commit.set(*commit);
         }
         put.inspect_err(|error| tracing::debug!(%error, "Session is not written down."))
@@ -167,7 +174,9 @@ impl Router {
     pub(crate) fn when_written(&self, now: Instant, state: &SessionState, then: AfterCommit) {
         match self.write_session_within(state, Duration::ZERO) {
             Some(commit) => self.when_durable(now, commit, then),
-            None => self.after_commit(now, then),
+            None if !state.outlives_its_connection() => self.after_commit(now, then),
+            // It could not be written: the broker ends, and nothing was promised.
+            None => {}
         }
     }
 
@@ -390,13 +399,14 @@ impl Router {
                 .collect();
         }
         self.checkpoints.borrow_mut().number = number;
-        let mut count = 0_usize;
+        let (mut count, mut is_complete) = (0_usize, true);
         for entry in store.cold_entries(JournalKind::Session) {
             let (client_id, value) = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
                     tracing::error!(error, "Some sessions cannot be read; they are left out.");
+                    is_complete = false;
                     break;
                 }
             };
@@ -405,6 +415,7 @@ impl Router {
                 Err(error) => {
                     let client_id = client_id.escape_ascii();
                     tracing::error!(%client_id, %error, "Session cannot be read; it is left out.");
+                    is_complete = false;
                     continue;
                 }
             };
@@ -422,7 +433,7 @@ impl Router {
             count += 1;
         }
         self.counters.sessions_offline.set(count);
-        self.restore_received(store);
+        self.restore_received(store, is_complete);
         if count > 0 {
             tracing::info!(count, "Sessions go on.");
         }
@@ -461,13 +472,18 @@ impl Router {
         }
         state.is_offline.set(true);
         state.is_written.set(true);
+        if matches!(record.connection, LastConnection::Open { .. }) {
+            // The next checkpoint does not speak of it.
+            self.write_session(&state);
+        }
         self.sessions.borrow_mut().insert(&Rc::new(state));
     }
 }
 
 impl Router {
-    /// Takes up the messages of QoS 2 that were not released; those of sessions that are gone go.
-    fn restore_received(&self, store: &Store) {
+    /// Takes up the messages of QoS 2 that were not released; those of sessions that are gone go, if all
+    /// others are known.
+    fn restore_received(&self, store: &Store, is_complete: bool) {
         let sessions = self.sessions.borrow();
         let mut removals = Vec::new();
         for (key, _) in store.journal_entries(JournalKind::Received) {
@@ -478,7 +494,7 @@ impl Router {
             match known {
                 Some((state, packet_id)) => {
                     let mut received = state.received.borrow_mut();
-                    received.insert(packet_id, CommitNumber(0));
+                    received.insert(packet_id, CommitNumber(0), true);
                 }
                 None => removals.push((key, None)),
             }
@@ -489,7 +505,7 @@ impl Router {
                 removals.push((key, None));
             }
         }
-        if !removals.is_empty() {
+        if is_complete && !removals.is_empty() {
             let put = store.put_journal_entries(removals, RECORD_WITHIN);
             if let Err(error) = put {
                 tracing::debug!(%error, "Leftovers of sessions stay.");

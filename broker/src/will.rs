@@ -52,8 +52,12 @@ impl Router {
     pub(crate) fn publish_will_in_time(&self, now: Instant, session: &Rc<Session>, will: Will) {
         let delay = Duration::from_secs(will.delay_interval.unwrap_or(0).into());
         let state = &session.state;
-        if delay.is_zero() || state.has_ended.get() || state.is_attached() {
+        if delay.is_zero() || state.has_ended.get() {
             return self.publish_will(now, session, will);
+        }
+        if state.is_attached() {
+            // Its client is back already.
+            return;
         }
         let at = [now.checked_add(delay), state.expires_at.get()];
         let delayed = DelayedWill {

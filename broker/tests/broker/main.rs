@@ -20,6 +20,10 @@ mod publishing;
 #[cfg(test)]
 mod retaining;
 #[cfg(test)]
+mod session_resends;
+#[cfg(test)]
+mod session_states;
+#[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod slow_subscribers;

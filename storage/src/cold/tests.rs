@@ -1,3 +1,5 @@
+//! The home of cold entries, whole and damaged, and what recovery makes of it.
+
 use super::*;
 use crate::database::{Purpose, create};
 

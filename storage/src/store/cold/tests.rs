@@ -1,3 +1,5 @@
+//! When cold entries move, what leaves the journal, and what stays because it changed meanwhile.
+
 use super::*;
 use crate::ids::LogId;
 use crate::logs::LogOptions;

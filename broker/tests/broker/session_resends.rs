@@ -1,0 +1,161 @@
+//! What is sent again when a client is back: beside messages that are in no log, and after a crash.
+
+use std::num::NonZeroU16;
+use std::path::Path;
+use std::time::Duration;
+
+use mqtt::ProtocolVersion::V5;
+use mqtt::{Acknowledgement, Connect, Disconnect, Packet, ReasonCode, Subscribe, Subscription};
+
+use crate::support::{Setup, TestBroker, TestClient, connect, id, qos1, text, wait_for};
+
+fn staying(client_id: &str, receive_maximum: u16) -> Connect {
+    let mut connect = Connect {
+        clean_start: false,
+        ..connect(V5, client_id)
+    };
+    connect.properties.session_expiry_interval = Some(3_600);
+    connect.properties.receive_maximum = NonZeroU16::new(receive_maximum);
+    connect
+}
+
+fn come(broker: &TestBroker, client_id: &str, receive_maximum: u16) -> (TestClient, bool) {
+    let (client, connack) =
+        TestClient::try_connect(broker.address(), staying(client_id, receive_maximum));
+    assert_eq!(connack.reason_code, ReasonCode::Success);
+    (client, connack.session_present)
+}
+
+fn go(broker: &TestBroker, mut client: TestClient) {
+    let before = broker.probe.status().sessions_offline;
+    client.send(Packet::Disconnect(Disconnect::default()));
+    while client.try_receive().is_some() {}
+    wait_for("the end of the connection", || {
+        broker.probe.status().sessions_offline > before
+    });
+}
+
+/// Payloads that come within a while; every message is acknowledged.
+fn payloads(client: &mut TestClient) -> Vec<String> {
+    let mut all = Vec::new();
+    for _ in 0..20 {
+        for packet in client.ping() {
+            if let Packet::Publish(publish) = packet {
+                all.push(text(&publish.payload));
+                if let Some(packet_id) = publish.delivery.packet_id() {
+                    let puback = Acknowledgement::new(packet_id, ReasonCode::Success);
+                    client.send(Packet::Puback(puback));
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    all
+}
+
+fn subscribe(client: &mut TestClient, filter: &str) {
+    client.send(Packet::Subscribe(Subscribe {
+        packet_id: id(77),
+        subscriptions: vec![Subscription {
+            filter: filter.parse().unwrap(),
+            options: qos1(),
+        }],
+        subscription_identifier: None,
+        user_properties: Vec::new(),
+    }));
+}
+
+/// A message that is in no log waits for a place in the window when the connection ends.
+#[test]
+fn message_that_is_in_no_log_does_not_stop_what_is_sent_again() {
+    let broker = TestBroker::start(Setup {
+        memory: &["live"],
+        ..Setup::default()
+    });
+    let (mut client, _) = come(&broker, "client", 1);
+    subscribe(&mut client, "#");
+    client.ping();
+    let mut publisher = broker.client(V5, "publisher");
+    publisher.publish_acknowledged("a", "in flight");
+    publisher.publish_acknowledged("live", "waits");
+    client.ping();
+    go(&broker, client);
+    let (mut client, _) = come(&broker, "client", 1);
+    assert_eq!(payloads(&mut client), ["in flight", "waits"]);
+}
+
+/// As most clients do: they subscribe again whenever they connect.
+#[test]
+fn retained_message_does_not_stop_what_is_sent_again() {
+    let broker = TestBroker::start(Setup::default());
+    let mut publisher = broker.client(V5, "publisher");
+    publisher.retain_acknowledged("kept", "retained");
+    let (mut client, _) = come(&broker, "client", 10);
+    subscribe(&mut client, "a");
+    client.ping();
+    publisher.publish_acknowledged("a", "in flight");
+    client.ping();
+    for _ in 0..5 {
+        go(&broker, client);
+        // In one go.
+        client = TestClient::open(broker.address(), V5);
+        client.send(Packet::Connect(Box::new(staying("client", 10))));
+        subscribe(&mut client, "kept");
+        let mut packets = client.ping();
+        for _ in 0..20 {
+            packets.extend(client.ping());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let came = packets
+            .iter()
+            .any(|packet| matches!(packet, Packet::Publish(p) if text(&p.payload) == "in flight"));
+        assert!(came, "{packets:?}");
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), &to).unwrap()),
+        }
+    }
+}
+
+/// A crash while the client is there; it does not come back before others are checkpointed.
+#[test]
+fn checkpoint_does_not_speak_of_a_session_whose_client_did_not_come_back_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let broker = TestBroker::start_at(&path, Setup::default());
+    let (mut client, _) = come(&broker, "client", 10);
+    subscribe(&mut client, "a");
+    client.ping();
+    // What a SIGKILL leaves.
+    let after_crash = folder.path().join("after");
+    copy(&path, &after_crash);
+    drop(client);
+    broker.stop();
+
+    let broker = TestBroker::start_at(&after_crash, Setup::default());
+    assert_eq!(broker.probe.status().sessions_offline, 1);
+    let (_other, _) = come(&broker, "other", 10);
+    let mut publisher = broker.client(V5, "publisher");
+    for number in 0..10 {
+        publisher.publish_acknowledged("a", number.to_string());
+        publisher.publish_acknowledged("b", "x".repeat(10_000));
+    }
+    std::thread::sleep(Duration::from_millis(2_500));
+    publisher.publish_acknowledged("b", "with it goes the checkpoint");
+    broker.stop();
+
+    let broker = TestBroker::start_at(&after_crash, Setup::default());
+    let (mut client, is_present) = come(&broker, "client", 10);
+    assert!(is_present);
+    let expected: Vec<_> = (0..10).map(|number| number.to_string()).collect();
+    assert_eq!(payloads(&mut client), expected);
+    broker.stop();
+}
