@@ -114,18 +114,22 @@ impl Router {
         if !is_kept && !was_kept {
             return None;
         }
-        let record = is_kept.then(|| self.record_of(store, state).to_stored());
-        let mut entries = vec![(key_of(state), record)];
-        let is_attached = is_kept && state.is_attached();
-        let writes_bindings = state.has_bindings.get() && !is_attached;
-        if writes_bindings {
-            let outbound = state.outbound.borrow();
-            let has_any = is_kept && !outbound.needs_no_bindings(outbound.rest().0);
-            drop(outbound);
-            let bindings = has_any.then(|| self.bindings_of(state));
-            entries.push((delivery_key(state), bindings));
-            state.has_bindings.set(has_any);
+        let record = is_kept.then(|| self.record_of(store, state));
+        // The place that is written may be one that deliveries of QoS 2 have passed.
+        let outbound = state.outbound.borrow();
+        let needs_bindings = record
+            .as_ref()
+            .is_some_and(|record| !outbound.needs_no_bindings(record.next));
+        drop(outbound);
+        let has_bindings = state.has_bindings.replace(needs_bindings);
+        let is_up_to_date = has_bindings && is_kept && state.is_attached();
+        let mut entries = vec![(key_of(state), record.map(|record| record.to_stored()))];
+        if needs_bindings && !is_up_to_date {
+            entries.push((delivery_key(state), Some(self.bindings_of(state))));
+        } else if has_bindings && !needs_bindings {
+            entries.push((delivery_key(state), None));
         }
+        let writes_bindings = entries.len() > 1;
         // The next connection waits for these.
         let within = if writes_bindings {
             Duration::ZERO

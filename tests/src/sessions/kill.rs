@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::books::{Plain, Seen};
 use super::load::{Load, Planned};
-use super::stage::Stage;
+use super::stage::{QUIET, Stage};
 use super::verdict;
 use crate::chaos::seeded::Seeded;
 use crate::mqtt::Version;
@@ -214,7 +214,7 @@ fn receive_rest(
     messages: u32,
 ) -> Result<()> {
     stage.connect(clients.iter().copied(), books)?;
-    stage.until("the last message", books, |_, books| {
+    stage.until_quiet(QUIET, books, |_, books| {
         let has_last = |seen: &Seen| seen.received.contains(&(messages - 1));
         Ok(books.all(clients.iter().copied(), has_last))
     })?;

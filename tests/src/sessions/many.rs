@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use super::books::Plain;
 use super::load::{Load, Planned};
-use super::stage::Stage;
+use super::stage::{QUIET, Stage};
 use super::verdict;
 use super::world::{FILTERS, Topic, filter, message};
 use crate::chaos::seeded::Seeded;
@@ -220,7 +220,7 @@ impl Run {
         stage.connect(sessions.iter().copied(), books)?;
         let returned_in = begin.elapsed();
         let wanted: usize = expected.iter().map(Vec::len).sum();
-        stage.until("the messages of all sessions", books, |_, books| {
+        stage.until_quiet(QUIET, books, |_, books| {
             let has_all = |(client, expected): (&usize, &Vec<u32>)| {
                 let seen = books.seen.get(*client);
                 seen.is_some_and(|seen| seen.received.len() >= expected.len())

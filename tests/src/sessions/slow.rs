@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::books::{Plain, Seen};
 use super::load::{Load, Planned};
-use super::stage::Stage;
+use super::stage::{QUIET, Stage};
 use super::verdict;
 use crate::mqtt::Version;
 
@@ -158,7 +158,7 @@ impl Run {
             self.stage.crowd.set_reading(client, true)?;
         }
         let (stage, books) = (&mut self.stage, &mut self.books);
-        stage.until("all messages", books, |_, books| {
+        stage.until_quiet(QUIET, books, |_, books| {
             Ok(books.all(clients, |seen| seen.received.len() >= messages as usize))
         })?;
         stage.settle(books, &clients)

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use super::books::Books;
 use crate::broker_process::{BrokerProcess, Options};
@@ -17,6 +17,8 @@ use crate::mqtt::kept::Kept;
 const NAP: Duration = Duration::from_millis(10);
 /// Messages on their way from and to a client.
 pub(super) const WINDOW: u16 = 64;
+/// Nothing comes any more when nothing has come for so long.
+pub(super) const QUIET: Duration = Duration::from_secs(20);
 /// Sessions and connections beside those of a run.
 const OTHERS: usize = 100;
 
@@ -60,20 +62,34 @@ impl Stage {
         &mut self,
         what: &str,
         books: &mut B,
-        mut is_so: impl FnMut(&mut Self, &mut B) -> Result<bool>,
+        is_so: impl FnMut(&mut Self, &mut B) -> Result<bool>,
     ) -> Result<()> {
+        if self.until_quiet(PATIENCE, books, is_so)? {
+            return Ok(());
+        }
+        let seconds = PATIENCE.as_secs();
+        let error = anyhow!("nothing happened for {seconds} s before {what}");
+        Err(self.explained(error))
+    }
+
+    /// Lets the clients go on until they must have everything, or nothing comes any more: what is
+    /// missing then is told by whoever knows it.
+    pub(super) fn until_quiet<B: Books>(
+        &mut self,
+        limit: Duration,
+        books: &mut B,
+        mut is_so: impl FnMut(&mut Self, &mut B) -> Result<bool>,
+    ) -> Result<bool> {
         let mut last = Instant::now();
         while !is_so(self, books)? {
             if self.turn(NAP, books)? > 0 {
                 last = Instant::now();
             }
-            if last.elapsed() > PATIENCE {
-                let seconds = PATIENCE.as_secs();
-                let error = anyhow::anyhow!("nothing happened for {seconds} s before {what}");
-                return Err(self.explained(error));
+            if last.elapsed() > limit {
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn explained(&self, error: anyhow::Error) -> anyhow::Error {

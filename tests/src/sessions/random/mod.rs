@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::books::payload;
-use super::stage::Stage;
+use super::stage::{QUIET, Stage};
 use crate::chaos::seeded::Seeded;
 use crate::mqtt::Version;
 use crate::mqtt::kept::Loss;
@@ -277,6 +277,10 @@ impl Run {
             Ok(!subscribers.iter().any(|client| model.is_waiting(*client)))
         })?;
         stage.settle(model, subscribers)?;
+        stage.until_quiet(QUIET, model, |_, model| {
+            let mut clients = subscribers.iter();
+            Ok(clients.all(|client| model.missing(*client).is_empty()))
+        })?;
         for client in subscribers {
             let missing = model.missing(*client);
             if let Some(first) = missing.first() {

@@ -7,7 +7,7 @@
 //! acknowledgement or the end of the subscription. It must not get another, and none twice, unless the
 //! product was killed in between or the publisher had sent it again, and never with QoS 2.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anyhow::{Context, Result, ensure};
 
@@ -18,6 +18,8 @@ use crate::sessions::books::{Books, number_of};
 
 /// Filters that subscribers use; they overlap.
 pub(super) const FILTERS: [&str; 6] = ["c/#", "c/+/0", "c/3/+", "c/1/0", "+/2/#", "c/4/1"];
+/// So much is told of a client that got what it must not.
+const HISTORY_MAX: usize = 30;
 /// How many topics there are.
 pub(super) const TOPICS: usize = 12;
 
@@ -82,6 +84,8 @@ struct Subscriber {
     pongs: u32,
     /// A request that is not answered.
     is_waiting: bool,
+    /// What it did and what was done to it, when, newest last.
+    history: VecDeque<(u64, String)>,
 }
 
 /// What is to be asked for again on a new connection.
@@ -116,6 +120,16 @@ impl Model {
         self.now
     }
 
+    fn remember(&mut self, client: usize, what: String) {
+        let now = self.now;
+        if let Some(subscriber) = self.subscribers.get_mut(client) {
+            subscriber.history.push_back((now, what));
+            if subscriber.history.len() > HISTORY_MAX {
+                subscriber.history.pop_front();
+            }
+        }
+    }
+
     fn subscriber(&mut self, client: usize) -> Result<&mut Subscriber> {
         let subscriber = self.subscribers.get_mut(client);
         subscriber.context("a client of this run")
@@ -124,6 +138,7 @@ impl Model {
     /// The product was killed.
     pub(super) fn server_is_dead(&mut self) {
         self.crashed_at = self.tick();
+        (0..self.subscribers.len()).for_each(|client| self.remember(client, "kill".to_owned()));
     }
 
     /// A message is sent for the first time; its number.
@@ -157,6 +172,7 @@ impl Model {
     /// SUBSCRIBE is sent.
     pub(super) fn subscribing(&mut self, client: usize, filter: usize, qos: u8) -> Result<()> {
         let asked_at = self.tick();
+        self.remember(client, format!("SUBSCRIBE {filter} QoS {qos}"));
         let subscriber = self.subscriber(client)?;
         subscriber.is_waiting = true;
         let is_there = |w: &Window| w.filter == filter && w.unasked_at.is_none();
@@ -178,6 +194,7 @@ impl Model {
     /// UNSUBSCRIBE is sent.
     pub(super) fn unsubscribing(&mut self, client: usize, filter: usize) -> Result<()> {
         let now = self.tick();
+        self.remember(client, format!("UNSUBSCRIBE {filter}"));
         let subscriber = self.subscriber(client)?;
         subscriber.is_waiting = true;
         for window in &mut subscriber.windows {
@@ -191,6 +208,7 @@ impl Model {
     /// CONNECT is sent; what is then to be asked for again.
     pub(super) fn connecting(&mut self, client: usize, clean_start: bool) -> Result<Option<Again>> {
         let now = self.tick();
+        self.remember(client, format!("CONNECT, clean start: {clean_start}"));
         let subscriber = self.subscriber(client)?;
         subscriber.is_waiting = false;
         if clean_start {
@@ -218,6 +236,7 @@ impl Model {
     }
 
     fn connected(&mut self, client: usize, session_present: bool) -> Result<()> {
+        self.remember(client, format!("CONNACK, present: {session_present}"));
         for window in &mut self.subscriber(client)?.windows {
             window.is_gone = window.is_of_earlier && !session_present;
         }
@@ -262,15 +281,14 @@ impl Model {
         let before = subscriber.last.insert((message.topic, qos), number);
         ensure!(
             message.is_sent_again || before.is_none_or(|before| before < number),
-            "message {number} came behind {before:?} of the same topic and QoS: {publish:?} of {message:?}, \
-             behind {:?}",
-            before.and_then(|before| self.messages.get(before as usize))
+            "message {number} came behind {before:?} of the same topic and QoS {qos}: {message:?}"
         );
         Ok(())
     }
 
     fn subscribed(&mut self, client: usize, filter: &str, code: u8) -> Result<()> {
         let now = self.tick();
+        self.remember(client, format!("SUBACK {filter}"));
         let subscriber = self.subscriber(client)?;
         subscriber.is_waiting = false;
         let mut qos = None;
@@ -349,7 +367,10 @@ impl Books for Model {
             Event::Pong => self.subscriber(client).map(|s| s.pongs += 1),
             Event::Connected { session_present } => self.connected(client, session_present),
         };
-        noted.with_context(|| kept.client_id().to_owned())
+        noted.with_context(|| {
+            let history = self.subscribers.get(client).map(|s| &s.history);
+            format!("{}: {history:?}", kept.client_id())
+        })
     }
 
     fn pongs(&self, client: usize) -> u32 {
