@@ -230,9 +230,14 @@ impl Receiving {
             "packet identifier {packet_id} comes again after a new message"
         );
         held.is_of_now = true;
-        held.is_known = true;
         if !held.exactly_once {
             held.stage = Stage::Received;
+        }
+        // The server had forgotten it, and has sent it in the order of its new life.
+        if !std::mem::replace(&mut held.is_known, true)
+            && let Some(held) = self.held.remove(index)
+        {
+            self.held.push_back(held);
         }
         Ok(Some(()))
     }
