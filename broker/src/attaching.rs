@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 
 use mqtt::server::InflightState;
 use mqtt::{Connect, PacketId, ProtocolVersion, ReasonCode};
+use storage::CommitNumber;
 
 use crate::client::SessionCount;
 use crate::outbound::Outbound;
 use crate::probe::DropCause;
 use crate::router::{Router, Stage, now};
 use crate::session::{Lifetime, Session, SessionState};
-use crate::session_keeping::AfterCommit;
+use crate::session_keeping::{AfterCommit, RECORD_WITHIN};
 use crate::subscriptions::Entry;
 
 /// How often it is looked whether a session's time has come.
@@ -28,6 +29,14 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Stands for no limit in a Session Expiry Interval (MQTT 5, 3.1.2.11.2).
 const UNLIMITED: u32 = u32::MAX;
+
+/// What there is of an earlier session of a client.
+pub(crate) enum Earlier {
+    None,
+    GoesOn(Rc<SessionState>),
+    /// It has ended, and is gone for good with this commit.
+    GoneWith(CommitNumber),
+}
 
 impl Lifetime {
     /// So many seconds of a Session Expiry Interval.
@@ -83,29 +92,26 @@ impl Router {
         }
     }
 
-    /// What there is of an earlier session of this client, if it is to go on. Otherwise it ends.
-    pub(crate) fn end_earlier(
-        &self,
-        now: Instant,
-        client_id: &str,
-        clean_start: bool,
-    ) -> Option<Rc<SessionState>> {
+    /// The earlier session of this client: it goes on, or ends.
+    pub(crate) fn earlier(&self, now: Instant, client_id: &str, clean_start: bool) -> Earlier {
         let find = || self.sessions.borrow().get(client_id);
-        if let Some(older) = find()?.session() {
+        if let Some(older) = find().and_then(|earlier| earlier.session()) {
             self.take_over(now, &older);
         }
-        let earlier = find()?;
-        if clean_start {
-            self.end_session(now, &earlier);
-            return None;
+        match find() {
+            None => Earlier::None,
+            Some(earlier) if !clean_start => Earlier::GoesOn(earlier),
+            Some(earlier) => match self.end_session(now, &earlier, Duration::ZERO) {
+                Some(commit) => Earlier::GoneWith(commit),
+                None => Earlier::None,
+            },
         }
-        Some(earlier)
     }
 
     /// Whether one more session may be kept.
     pub(crate) fn has_room_for_session(&self, lifetime: Lifetime) -> bool {
         lifetime == Lifetime::Connection
-            || self.sessions.borrow().len() < self.options.limits.sessions_max
+            || self.kept_sessions.get() < self.options.limits.sessions_max
     }
 
     /// A session that has never had a connection.
@@ -126,7 +132,7 @@ impl Router {
             self.counters.sessions_offline.replace(1, 0);
         }
         *state.attached.borrow_mut() = Some(Rc::clone(session));
-        self.write_session(state);
+        self.write_session(state, RECORD_WITHIN);
         let filters = state.filters.borrow();
         let mut subscriptions = self.subscriptions.borrow_mut();
         for (filter, subscribed) in filters.iter() {
@@ -232,28 +238,36 @@ impl Router {
             .borrow_mut()
             .detach(self.worked_off.get(), &left);
         let Some(time) = state.lifetime.get().time() else {
-            return self.end_session(now, state);
+            self.end_session(now, state, RECORD_WITHIN);
+            return;
         };
         self.counters
             .dropped
             .add(DropCause::MailboxFull, lost as u64);
         state.expires_at.set(now.checked_add(time));
         state.is_offline.set(true);
-        self.write_session(state);
+        self.write_session(state, RECORD_WITHIN);
         self.counters.sessions_offline.replace(0, 1);
     }
 
-    /// Ends a session that has no connection: nothing is left of it.
-    pub(crate) fn end_session(&self, now: Instant, state: &Rc<SessionState>) {
+    /// Ends a session that has no connection: nothing is left of it, on flash after a commit that
+    /// comes `within` this time. The commit, if there was anything.
+    pub(crate) fn end_session(
+        &self,
+        now: Instant,
+        state: &Rc<SessionState>,
+        within: Duration,
+    ) -> Option<CommitNumber> {
         self.sessions.borrow_mut().remove(state);
         state.has_ended.set(true);
         self.publish_delayed_will(now, state, true);
         self.forget_received(state);
-        self.write_session(state);
+        let gone = self.write_session(state, within);
         state.expires_at.set(None);
         if state.is_offline.take() {
             self.counters.sessions_offline.replace(1, 0);
         }
+        gone
     }
 
     /// Looks after sessions without a connection until the broker ends.
@@ -284,7 +298,7 @@ impl Router {
         for state in &expired {
             let client_id = state.client_id();
             tracing::debug!(client_id, "Session has expired.");
-            self.end_session(now, state);
+            self.end_session(now, state, RECORD_WITHIN);
         }
     }
 }

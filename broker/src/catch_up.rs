@@ -47,6 +47,16 @@ impl Router {
         self.behind_changed.notify_one();
     }
 
+    /// The session has subscribed: messages that nobody had wanted when they were published, and that
+    /// it would get were they pushed, are read from the log.
+    pub(crate) fn read_unwanted(&self, state: &Rc<SessionState>) {
+        let (worked_off, unwanted) = (self.worked_off.get(), self.newest_unwanted.get());
+        if unwanted > worked_off {
+            state.outbound.borrow_mut().read_up_to(worked_off, unwanted);
+            self.read_for(state);
+        }
+    }
+
     /// Serves sessions that are behind until the broker ends.
     pub(crate) async fn serve_behind(self: Rc<Self>) {
         let Some(store) = self.store.clone() else {

@@ -6,22 +6,26 @@
 //! - A client without an identifier gets one; MQTT 5 clients are told. A 3.1.1 client must want a
 //!   clean session then, which the state machine sees to.
 //! - A keep alive above the limit is replaced, for MQTT 5 clients, who are told.
+//! - A clean start is answered when the earlier session is gone for good: it must not be back after a
+//!   crash.
 //! - Enhanced authentication (AUTH) is refused.
 
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mqtt::server::{Accept, AcceptError, Reason};
 use mqtt::{Connect, ProtocolVersion, ReasonCode, Utf8String, Will};
 
+use crate::attaching::Earlier;
 use crate::authorizer::{Authentication, ConnectAttempt, Identity};
 use crate::client::{Client, Progress, SessionCount};
 use crate::options::CLIENT_ID_BYTES_MAX;
 use crate::session::{Lifetime, Session, SessionState};
 
-/// A CONNECT that the authorizer still thinks about.
+/// A CONNECT that the authorizer still thinks about, or that waits for its earlier session to be gone
+/// from flash.
 pub(crate) struct Authenticating {
     answer: Pin<Box<dyn Future<Output = Result<Identity, ReasonCode>>>>,
     connect: Box<Connect>,
@@ -52,14 +56,23 @@ impl Client {
         match self.router.authorizer.authenticate(&attempt) {
             Authentication::Done(answer) => self.handle_authenticated(now, *connect, answer),
             Authentication::Pending(answer) => {
-                let timeout = self.router.options.limits.connect_timeout;
-                self.progress = Progress::Authenticating(Box::new(Authenticating {
-                    answer,
-                    connect,
-                    deadline: now.checked_add(timeout),
-                }));
+                self.await_answer(now, connect, answer);
             }
         }
+    }
+
+    fn await_answer(
+        &mut self,
+        now: Instant,
+        connect: Box<Connect>,
+        answer: Pin<Box<dyn Future<Output = Result<Identity, ReasonCode>>>>,
+    ) {
+        let timeout = self.router.options.limits.connect_timeout;
+        self.progress = Progress::Authenticating(Box::new(Authenticating {
+            answer,
+            connect,
+            deadline: now.checked_add(timeout),
+        }));
     }
 
     /// Whether the authorizer has come to an end, or its time has.
@@ -100,7 +113,18 @@ impl Client {
         tracing::Span::current().record("client_id", client_id);
 
         let lifetime = self.router.lifetime_of(&connect);
-        let earlier = self.router.end_earlier(now, client_id, connect.clean_start);
+        let earlier = match self.router.earlier(now, client_id, connect.clean_start) {
+            Earlier::None => None,
+            Earlier::GoesOn(state) => Some(state),
+            Earlier::GoneWith(commit) => {
+                let router = Rc::clone(&self.router);
+                let gone = async move {
+                    router.committed(commit).await;
+                    Ok(identity)
+                };
+                return self.await_answer(now, Box::new(connect), Box::pin(gone));
+            }
+        };
         if earlier.is_none() && !self.router.has_room_for_session(lifetime) {
             let code = match connect.version {
                 ProtocolVersion::V5 => ReasonCode::QuotaExceeded,
@@ -128,7 +152,7 @@ impl Client {
         if is_accepted {
             self.begin_session(now, state, identity, connect);
         } else if !state.outlives_its_connection() {
-            self.router.end_session(now, &state);
+            self.router.end_session(now, &state, Duration::ZERO);
         }
     }
 

@@ -222,7 +222,7 @@ impl Pumping<'_> {
             let goes_on = match (item.again, item.qos) {
                 (Some(packet_id), _) => self.resend(packet_id, item, remaining),
                 (None, QoS::ExactlyOnce) => self.bind(item),
-                (None, _) => self.send(&item, remaining),
+                (None, _) => self.send(item, remaining),
             };
             if !goes_on {
                 return;
@@ -237,22 +237,26 @@ impl Pumping<'_> {
         waiting == 0 || waiting.saturating_add(bytes) <= max
     }
 
-    fn send(&mut self, item: &Item, remaining: Option<u32>) -> bool {
+    fn send(&mut self, item: Item, remaining: Option<u32>) -> bool {
         let outcome = self.machine.publish(self.now, item.outgoing(remaining));
         self.count(QoS::AtLeastOnce, outcome);
         match outcome {
             PublishOutcome::Sent {
                 packet_id: Some(packet_id),
-            } => self.outbound.sent(packet_id, item),
+            } => self.outbound.sent(packet_id, &item),
             PublishOutcome::DroppedTooLarge => {}
-            // The connection has ended: what was taken out is read again, or was never promised.
-            _ => return false,
+            // The connection has ended.
+            _ => {
+                self.outbound.put_back(item);
+                return false;
+            }
         }
         true
     }
 
     fn bind(&mut self, item: Item) -> bool {
         let Some(packet_id) = self.machine.reserve() else {
+            self.outbound.put_back(item);
             return false;
         };
         self.outbound.sent(packet_id, &item);

@@ -134,6 +134,8 @@ pub(crate) struct Outbound {
     gone: Vec<PacketId>,
     /// What is in flight and in no log.
     unplaced: VecDeque<(PacketId, Item)>,
+    /// Places at or behind `next` whose deliveries of QoS 2 are over: a crash had taken `next` back.
+    over: Vec<Place>,
     /// Messages of QoS 2 before it were bound, or are none of the session's business.
     bound_before: Place,
     scan: Option<Scan>,
@@ -169,6 +171,7 @@ impl Outbound {
             again: VecDeque::new(),
             gone: Vec::new(),
             unplaced: VecDeque::new(),
+            over: Vec::new(),
             bound_before: Place::beginning_of(CommitNumber(0)),
             scan: None,
         }
@@ -185,7 +188,8 @@ impl Outbound {
             flow: Flow::Behind,
             next,
             in_flight: in_flight.into(),
-            bound_before,
+            // What is in flight may lie before `next`, and delivery go on there after another crash.
+            bound_before: bound_before.max(next),
             ..Self::new(CommitNumber(0), bytes_max)
         }
     }
@@ -269,7 +273,16 @@ impl Outbound {
         if self.in_flight.is_empty() {
             self.in_flight = VecDeque::new();
         }
-        over.is_some_and(|over| over.is_qos2())
+        let Some(over) = over.filter(InFlight::is_qos2) else {
+            return false;
+        };
+        if let Some(place) = over.place
+            && self.flow == Flow::Behind
+            && place >= self.next
+        {
+            self.over.push(place);
+        }
+        true
     }
 
     /// It cannot be sent again: of QoS 1 it is over, of QoS 2 the client is asked to let it go.
@@ -349,6 +362,16 @@ impl Outbound {
         self.next = next;
     }
 
+    /// What comes after `worked_off` is read from the log, up to this commit at least. What waits goes
+    /// on waiting.
+    pub(crate) fn read_up_to(&mut self, worked_off: CommitNumber, commit: CommitNumber) {
+        if self.flow == Flow::Live {
+            self.flow = Flow::Behind;
+            self.next = self.next.max(Place::beginning_of(worked_off.next()));
+        }
+        self.live_behind = self.live_behind.max(commit);
+    }
+
     fn weigh(&mut self) {
         let items = self.resends.iter().chain(&self.mailbox);
         self.mailbox_bytes = items.map(Item::size_bytes).sum();
@@ -393,7 +416,9 @@ impl Outbound {
             None | Some(Scan::Again) => false,
             // A message of QoS 2 that was bound and is over, as a crash did not let the position say.
             Some(Scan::New) if qos == QoS::ExactlyOnce && place < self.bound_before => false,
-            Some(Scan::New) => place >= self.next && !self.is_in_flight(place),
+            Some(Scan::New) => {
+                place >= self.next && !self.is_in_flight(place) && !self.over.contains(&place)
+            }
         }
     }
 
@@ -427,7 +452,11 @@ impl Outbound {
     pub(crate) fn end_scan(&mut self, place: Place) -> Vec<PacketId> {
         match self.scan.take() {
             None => {}
-            Some(Scan::New) => self.next = self.next.max(place),
+            Some(Scan::New) => {
+                self.next = self.next.max(place);
+                let next = self.next;
+                self.over.retain(|over| *over >= next);
+            }
             Some(Scan::Again) => self.miss_before(place),
         }
         std::mem::take(&mut self.gone)
@@ -440,6 +469,7 @@ impl Outbound {
             && self.next >= Place::beginning_of(worked_off.max(self.live_behind).next());
         if is_behind && has_all {
             self.flow = Flow::Live;
+            self.over = Vec::new();
         }
         is_behind && has_all
     }
@@ -554,5 +584,66 @@ impl Outbound {
             Flow::Behind => self.next,
         };
         sent.chain(bound).chain(waiting).fold(next, Place::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::{LogId, LogPartition, Offset, PartitionId};
+
+    use super::*;
+
+    const BYTES_MAX: usize = 10_000;
+
+    fn place(commit: u64) -> Place {
+        Place {
+            commit: CommitNumber(commit),
+            partition: LogPartition {
+                log: LogId(1),
+                partition: PartitionId(0),
+            },
+            offset: Offset(commit),
+        }
+    }
+
+    fn in_flight(packet_id: u16, state: InflightState, commit: u64) -> InFlight {
+        InFlight {
+            packet_id: PacketId::new(packet_id).unwrap(),
+            state,
+            place: Some(place(commit)),
+        }
+    }
+
+    /// A message of QoS 1 is in flight, those of QoS 2 behind it are over, and the broker crashes
+    /// twice: the second time it is only known that nothing is done behind the first message.
+    #[test]
+    fn deliveries_of_qos_2_that_were_over_before_a_restart_are_known_after_another_crash() {
+        let sent = vec![in_flight(1, InflightState::AwaitsPuback, 5)];
+        let outbound = Outbound::restored(place(9), sent, Place::beginning_of(CommitNumber(0)), 1);
+        let position = outbound.position(CommitNumber(20));
+        assert_eq!(position, place(5));
+        assert!(!outbound.needs_no_bindings(position));
+        assert_eq!(outbound.bindings().0, place(9));
+        let crashed = Outbound::restored(position, Vec::new(), outbound.bindings().0, BYTES_MAX);
+        let mut crashed = crashed;
+        crashed.attach(CommitNumber(20));
+        crashed.begin_scan();
+        assert!(crashed.wants(place(5), QoS::AtLeastOnce));
+        assert!(!crashed.wants(place(6), QoS::ExactlyOnce));
+        assert!(crashed.wants(place(9), QoS::ExactlyOnce));
+    }
+
+    /// The subscription that gave QoS 2 is gone, another one with QoS 1 matches.
+    #[test]
+    fn delivery_of_qos_2_that_ended_does_not_begin_again_with_qos_1() {
+        let bound = vec![in_flight(1, InflightState::AwaitsPubcomp, 7)];
+        let mut outbound = Outbound::restored(place(5), bound, place(8), BYTES_MAX);
+        outbound.attach(CommitNumber(20));
+        assert!(outbound.acknowledged(PacketId::MIN));
+        outbound.begin_scan();
+        assert!(outbound.wants(place(6), QoS::AtLeastOnce));
+        assert!(!outbound.wants(place(7), QoS::AtLeastOnce));
+        outbound.end_scan(place(8));
+        assert_eq!(outbound.over, []);
     }
 }

@@ -9,8 +9,9 @@
 //! - What goes at once never overtakes a retained message of the same client under the same topic
 //!   name: it rides with that one's commit (MQTT 5, 4.6, Message Ordering).
 //!
-//! A message that nobody subscribes to when it is published is not kept for delivery, unless it is
-//! retained. Otherwise the subscribers are those of the moment of its delivery.
+//! The subscribers of a message are those of the moment of its delivery. One that is logged, not
+//! retained, and that nobody subscribes to when it is published is not kept for that moment: who
+//! subscribes before its commit reads it from the log.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -247,6 +248,9 @@ impl Router {
             None => Outcome::Taken,
         };
         let publication = publish.publication_for_later();
+        if publication.is_none() {
+            self.newest_unwanted.set(appended.commit);
+        }
         if acknowledge.is_some() || publication.is_some() {
             let mut pending = self.pending.borrow_mut();
             pending.push(appended, acknowledge, publication);

@@ -41,6 +41,8 @@ pub(crate) struct Router {
     pub(crate) counters: Arc<Counters>,
     pub(crate) log_limits: LogLimits,
     pub(crate) sessions: RefCell<Sessions>,
+    /// How many of them outlive their connection.
+    pub(crate) kept_sessions: Cell<usize>,
     pub(crate) subscriptions: RefCell<Subscriptions<Rc<Session>>>,
     pub(crate) routes: RefCell<RouteCache>,
     pub(crate) retained: RefCell<RetainedMessages>,
@@ -55,6 +57,9 @@ pub(crate) struct Router {
     pub(crate) worked_off: Cell<CommitNumber>,
     /// The newest commit that something was appended to.
     pub(crate) newest_appended: Cell<CommitNumber>,
+    /// The newest commit with a message that nobody subscribed to when it was published: it is not
+    /// pushed to anybody.
+    pub(crate) newest_unwanted: Cell<CommitNumber>,
     /// What waits for commits that nobody publishes with.
     pub(crate) after_commit: RefCell<VecDeque<(CommitNumber, AfterCommit)>>,
     pub(crate) checkpoints: RefCell<Checkpoints>,
@@ -116,6 +121,7 @@ impl Router {
             machine_options: Arc::new(limits.machine_options()),
             worked_off: Cell::new(durable.unwrap_or_default()),
             newest_appended: Cell::new(durable.unwrap_or_default()),
+            newest_unwanted: Cell::default(),
             after_commit: RefCell::default(),
             checkpoints: RefCell::default(),
             behind: RefCell::default(),
@@ -128,6 +134,7 @@ impl Router {
             counters,
             log_limits: LogLimits::default(),
             sessions: RefCell::default(),
+            kept_sessions: Cell::new(0),
             subscriptions: RefCell::default(),
             routes: RefCell::default(),
             pending: RefCell::new(PendingPublishes::new(window)),

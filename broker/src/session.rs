@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mqtt::{ProtocolVersion, SubscriptionIdentifier, SubscriptionOptions, TopicFilter, TopicName};
+use mqtt::{
+    ProtocolVersion, QoS, SubscriptionIdentifier, SubscriptionOptions, TopicFilter, TopicName,
+};
 use storage::CommitNumber;
 
 use crate::ahead::Ahead;
@@ -165,6 +167,17 @@ pub(crate) struct Subscribed {
     pub(crate) identifier: Option<SubscriptionIdentifier>,
     /// The first commit whose messages it asks for.
     pub(crate) from: CommitNumber,
+    /// Messages of commits before this one come with this QoS: the client has subscribed again since,
+    /// and they may be under way already.
+    pub(crate) earlier: Option<(CommitNumber, QoS)>,
+}
+
+impl Subscribed {
+    /// With what QoS it asks for messages of this commit.
+    pub(crate) fn qos_at(&self, commit: CommitNumber) -> QoS {
+        let earlier = self.earlier.filter(|(until, _)| commit < *until);
+        earlier.map_or(self.options.qos, |(_, qos)| qos)
+    }
 }
 
 /// The subscriptions of one client.
@@ -172,7 +185,7 @@ pub(crate) struct Subscribed {
 pub(crate) struct Filters {
     filters: HashMap<TopicFilter, Subscribed>,
     bytes: usize,
-    /// No subscription begins later.
+    /// No subscription begins or was changed later.
     newest: CommitNumber,
 }
 
@@ -189,10 +202,21 @@ impl Filters {
     /// Makes a subscription, or replaces the one with the same filter, which keeps its beginning.
     pub(crate) fn insert(&mut self, filter: TopicFilter, subscribed: Subscribed) {
         let bytes = filter.as_str().len();
-        self.newest = self.newest.max(subscribed.from);
-        let from = self.filters.get(&filter).map(|earlier| earlier.from);
-        let from = from.unwrap_or(subscribed.from);
-        let subscribed = Subscribed { from, ..subscribed };
+        let changed = subscribed
+            .earlier
+            .map_or(subscribed.from, |(until, _)| until);
+        self.newest = self.newest.max(changed);
+        let subscribed = match self.filters.get(&filter) {
+            None => subscribed,
+            Some(before) => Subscribed {
+                from: before.from,
+                earlier: match before.options.qos == subscribed.options.qos {
+                    true => before.earlier,
+                    false => Some((subscribed.from, before.options.qos)),
+                },
+                ..subscribed
+            },
+        };
         if self.filters.insert(filter, subscribed).is_none() {
             self.bytes += bytes;
         }
@@ -233,7 +257,14 @@ impl Filters {
                 && !(is_own && subscribed.options.no_local)
                 && filter.matches(topic)
         });
-        Grant::of(asking.map(|(_, subscribed)| (subscribed.options, subscribed.identifier)))
+        Grant::of(asking.map(|(_, subscribed)| {
+            let qos = subscribed.qos_at(commit);
+            let options = subscribed.options;
+            (
+                SubscriptionOptions { qos, ..options },
+                subscribed.identifier,
+            )
+        }))
     }
 }
 
@@ -262,8 +293,40 @@ impl Sessions {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Rc<SessionState>> {
         self.0.values()
     }
+}
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscribed(qos: QoS, from: u64) -> Subscribed {
+        Subscribed {
+            options: SubscriptionOptions {
+                qos,
+                ..SubscriptionOptions::default()
+            },
+            identifier: None,
+            from: CommitNumber(from),
+            earlier: None,
+        }
+    }
+
+    /// What is under way comes as it was asked for: of a message of QoS 1 that a crash has taken back,
+    /// nobody knows that it was delivered; of one of QoS 2 it is known.
+    #[test]
+    fn subscription_that_is_made_again_changes_the_qos_of_what_comes_later() {
+        let filter: TopicFilter = "a".parse().unwrap();
+        let mut filters = Filters::default();
+        filters.insert(filter.clone(), subscribed(QoS::AtLeastOnce, 5));
+        filters.insert(filter.clone(), subscribed(QoS::ExactlyOnce, 9));
+        filters.insert(filter, subscribed(QoS::ExactlyOnce, 11));
+        let topic = "a".parse().unwrap();
+        let qos = |commit| Some(filters.grant(&topic, CommitNumber(commit), false)?.qos);
+        assert_eq!(qos(4), None);
+        assert_eq!(qos(5), Some(QoS::AtLeastOnce));
+        assert_eq!(qos(8), Some(QoS::AtLeastOnce));
+        assert_eq!(qos(9), Some(QoS::ExactlyOnce));
+        assert!(!filters.all_ask_for(CommitNumber(8)));
+        assert!(filters.all_ask_for(CommitNumber(11)));
     }
 }

@@ -25,14 +25,14 @@ use crate::connection::Connection;
 use crate::outbound::Outbound;
 use crate::place::Place;
 use crate::received::client_and_id;
-use crate::router::Router;
+use crate::router::{Router, Stage};
 use crate::session::{Lifetime, Session, SessionState};
 use crate::session_record::{
     LastConnection, SessionRecord, StoredDeliveries, StoredPlace, place_of, stored_place,
 };
 
 /// How long a record that nobody waits for may wait for a commit of others.
-const RECORD_WITHIN: Duration = Duration::from_secs(1);
+pub(crate) const RECORD_WITHIN: Duration = Duration::from_secs(1);
 /// The shortest time between two checkpoints, and how long one waits for a commit of others.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 /// A checkpoint is at most this part of the payload that came since the last.
@@ -103,14 +103,16 @@ fn checkpoint_key() -> JournalKey {
 impl Router {
     /// Writes down how a session is, if it outlives its connection; forgets it on flash if not any
     /// more. The commit with which that is durable, if anything is to be written.
-    pub(crate) fn write_session(&self, state: &SessionState) -> Option<CommitNumber> {
-        self.write_session_within(state, RECORD_WITHIN)
-    }
-
-    fn write_session_within(&self, state: &SessionState, within: Duration) -> Option<CommitNumber> {
+    pub(crate) fn write_session(
+        &self,
+        state: &SessionState,
+        within: Duration,
+    ) -> Option<CommitNumber> {
         let store = self.store.as_ref()?;
         let is_kept = state.outlives_its_connection();
         let was_kept = state.is_written.replace(is_kept);
+        let kept = self.kept_sessions.get() + usize::from(is_kept) - usize::from(was_kept);
+        self.kept_sessions.set(kept);
         if !is_kept && !was_kept {
             return None;
         }
@@ -176,11 +178,22 @@ impl Router {
 
     /// Does this when the subscriptions of the session, as they are now, are on flash.
     pub(crate) fn when_written(&self, now: Instant, state: &SessionState, then: AfterCommit) {
-        match self.write_session_within(state, Duration::ZERO) {
+        match self.write_session(state, Duration::ZERO) {
             Some(commit) => self.when_durable(now, commit, then),
             None if !state.outlives_its_connection() => self.after_commit(now, then),
             // It could not be written: the broker ends, and nothing was promised.
             None => {}
+        }
+    }
+
+    /// Waits until a commit is durable, or the broker ends.
+    pub(crate) async fn committed(&self, commit: CommitNumber) {
+        loop {
+            let progress = self.progress.notified();
+            if commit <= self.durable() || self.stage() >= Stage::Closing {
+                return;
+            }
+            progress.await;
         }
     }
 
@@ -312,7 +325,9 @@ impl Router {
         state.has_bindings.set(true);
         state.bindings_changed.set(false);
         let put = store.put_journal_entry(delivery_key(state), Some(value), within);
-        if let Ok(commit) = &put {
+        if let Ok(commit) = &put
+            && within.is_zero()
+        {
             state.bindings_commit.set(*commit);
         }
         put.inspect_err(|error| tracing::debug!(%error, "Deliveries are not written down."))
@@ -476,9 +491,10 @@ impl Router {
         }
         state.is_offline.set(true);
         state.is_written.set(true);
+        self.kept_sessions.set(self.kept_sessions.get() + 1);
         if matches!(record.connection, LastConnection::Open { .. }) {
             // The next checkpoint does not speak of it.
-            self.write_session(&state);
+            self.write_session(&state, RECORD_WITHIN);
         }
         self.sessions.borrow_mut().insert(&Rc::new(state));
     }

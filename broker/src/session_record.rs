@@ -100,6 +100,8 @@ struct StoredSubscription {
     /// 0 for none.
     identifier: u32,
     from: u64,
+    /// Commit and QoS.
+    earlier: Option<(u64, u8)>,
 }
 
 impl SessionRecord {
@@ -123,6 +125,7 @@ impl SessionRecord {
                     options: bits_of(subscribed.options),
                     identifier: subscribed.identifier.map_or(0, SubscriptionIdentifier::get),
                     from: subscribed.from.0,
+                    earlier: subscribed.earlier.map(|(until, qos)| (until.0, qos as u8)),
                 })
                 .collect(),
         };
@@ -157,6 +160,13 @@ impl SessionRecord {
                     .ok_or_else(|| content("unknown options"))?,
                 identifier: SubscriptionIdentifier::new(subscription.identifier),
                 from: CommitNumber(subscription.from),
+                earlier: match subscription.earlier {
+                    None => None,
+                    Some((until, qos)) => Some((
+                        CommitNumber(until),
+                        QoS::from_bits(qos).ok_or_else(|| content("an unknown QoS"))?,
+                    )),
+                },
             };
             Ok((
                 filter.ok_or_else(|| content("an invalid topic filter"))?,
@@ -290,6 +300,7 @@ mod tests {
             },
             identifier: SubscriptionIdentifier::new(identifier),
             from: CommitNumber(9),
+            earlier: (qos == QoS::ExactlyOnce).then_some((CommitNumber(11), QoS::AtLeastOnce)),
         };
         SessionRecord {
             lifetime: Lifetime::Unlimited,
@@ -327,7 +338,7 @@ mod tests {
             stored,
             [
                 1, 255, 255, 255, 255, 15, 1, 9, 3, 7, 2, 3, 40, 1, 1, 5, 2, 3, 40, 2, 3, b'a',
-                b'/', b'+', 0b10_0101, 0, 9, 1, b'#', 0b10_0110, 77, 9
+                b'/', b'+', 0b10_0101, 0, 9, 0, 1, b'#', 0b10_0110, 77, 9, 1, 11, 1
             ]
         );
     }

@@ -89,11 +89,13 @@ impl Client {
         let subscribed = Subscribed {
             options,
             identifier,
-            from: self.router.durable().next(),
+            from: self.router.worked_off.get().next(),
+            earlier: None,
         };
         let mut filters = session.state.filters.borrow_mut();
         filters.insert(filter.clone(), subscribed);
         drop(filters);
+        self.router.read_unwanted(&session.state);
         let wants_retained = match options.retain_handling {
             RetainHandling::Send => true,
             RetainHandling::SendIfNew => is_new,

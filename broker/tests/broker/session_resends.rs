@@ -125,6 +125,31 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// What CONNACK says of the earlier session is so for good.
+#[test]
+fn session_that_a_clean_start_ended_is_not_back_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let broker = TestBroker::start_at(&path, Setup::default());
+    let (mut client, _) = come(&broker, "client", 10);
+    subscribe(&mut client, "a");
+    go(&broker, client);
+    let clean = Connect {
+        clean_start: true,
+        ..staying("client", 10)
+    };
+    let (_client, connack) = TestClient::try_connect(broker.address(), clean);
+    assert!(!connack.session_present);
+    let after_crash = folder.path().join("after");
+    copy(&path, &after_crash);
+    broker.stop();
+
+    let broker = TestBroker::start_at(&after_crash, Setup::default());
+    let (_client, is_present) = come(&broker, "client", 10);
+    assert!(!is_present);
+    broker.stop();
+}
+
 /// A crash while the client is there; it does not come back before others are checkpointed.
 #[test]
 fn checkpoint_does_not_speak_of_a_session_whose_client_did_not_come_back_after_a_crash() {

@@ -314,6 +314,33 @@ fn message_on_its_way_to_flash_reaches_a_client_that_comes_back_meanwhile() {
     }
 }
 
+/// The same for whoever subscribes in between: whether it gets such a message does not depend on
+/// whether others had wanted it, and a crash does not bring it behind later ones.
+#[test]
+fn message_on_its_way_to_flash_reaches_a_client_that_subscribes_meanwhile() {
+    let broker = TestBroker::start(Setup::with_logs(&[
+        TestLog::held("held", &["held/#"]),
+        TestLog::new("all", &["#"]),
+    ]));
+    for version in BOTH {
+        let mut publisher = broker.client(version, "publisher");
+        let mut client = broker.client(version, "client");
+        publisher.publish(publish(7, "held/a", "first"));
+        assert_eq!(publisher.ping(), []);
+        client.subscribe("held/#");
+        client.expect_nothing();
+        publisher.publish(publish(8, "held/a", "second"));
+        assert_eq!(publisher.ping(), []);
+        broker.commit();
+        assert_eq!(client.receive_payloads(2), ["first", "second"]);
+        publisher.publish(publish(9, "held/a", "third"));
+        assert_eq!(publisher.ping().len(), 2);
+        broker.commit();
+        assert_eq!(client.receive_payloads(1), ["third"]);
+        client.expect_nothing();
+    }
+}
+
 /// A folder with a broker that is started anew, gracefully or as after a crash.
 fn restarted(path: &std::path::Path, broker: TestBroker) -> TestBroker {
     broker.stop();

@@ -157,7 +157,8 @@ impl Stage {
                 (clients.iter()).try_for_each(|client| stage.crowd.kept(*client)?.check_finished());
             Ok(unfinished.is_ok())
         });
-        finished.and(unfinished)
+        unfinished?;
+        finished
     }
 
     /// A counter or gauge of the product, 0 when there is none.

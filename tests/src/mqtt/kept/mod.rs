@@ -96,6 +96,8 @@ pub struct Kept {
     client_id: String,
     at_server: AtServer,
     is_clean: bool,
+    /// A clean start was asked for, and it is not known whether the server has heard of it.
+    owes_clean_start: bool,
     is_open: bool,
     /// CONNECT is to be sent or was sent on this connection.
     is_begun: bool,
@@ -117,6 +119,7 @@ impl Kept {
             client_id: client_id.to_owned(),
             at_server: AtServer::Absent,
             is_clean: false,
+            owes_clean_start: false,
             is_open: false,
             is_begun: false,
             is_leaving: false,
@@ -164,6 +167,13 @@ impl Kept {
         self.receiving.answer(count, &mut self.output)
     }
 
+    /// Whether a clean start was asked for and not answered: it must be asked for again, since nobody
+    /// can say whether what the server has is the session of before.
+    #[must_use]
+    pub fn owes_clean_start(&self) -> bool {
+        self.owes_clean_start
+    }
+
     /// Begins a connection.
     pub fn connect(&mut self, clean_start: bool) {
         let mut connect = Connect {
@@ -179,6 +189,7 @@ impl Kept {
             };
         }
         self.is_clean = clean_start;
+        self.owes_clean_start = clean_start;
         self.is_leaving = false;
         self.is_begun = true;
         self.output = connect.encode();
@@ -367,6 +378,7 @@ impl Kept {
             self.is_clean
         );
         self.is_open = true;
+        self.owes_clean_start = false;
         if session_present {
             self.sending.send_again(self.version, &mut self.output);
         } else {

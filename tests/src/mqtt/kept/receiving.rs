@@ -243,7 +243,11 @@ impl Receiving {
     }
 
     fn note_new(&mut self, publish: &Publish, packet_id: u16, content: u64) -> Result<()> {
-        let due = self.held.iter().find(|held| held.is_due());
+        // After a kill those of QoS 1 may be sent again in their order, and those of QoS 2 in theirs.
+        let is_due = |held: &&Held| {
+            held.is_due() && (!self.has_crashed || held.exactly_once == publish.exactly_once)
+        };
+        let due = self.held.iter().find(is_due);
         ensure!(
             due.is_none() || self.is_after_crash,
             "message {packet_id} of QoS {} comes before {due:?}, which was not answered",

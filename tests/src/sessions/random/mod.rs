@@ -200,6 +200,7 @@ impl Run {
     }
 
     fn connect(&mut self, client: usize, clean_start: bool) -> Result<()> {
+        let clean_start = clean_start || self.stage.crowd.kept(client)?.owes_clean_start();
         let again = self.model.connecting(client, clean_start)?;
         if let Some(older) = self.stage.crowd.connect(client, clean_start)? {
             if self.older.len() >= OLDER_MAX {
