@@ -113,6 +113,22 @@ impl Connection {
         ticket: SubscribeTicket,
         reason_codes: Vec<ReasonCode>,
     ) -> Result<(), CompleteError> {
+        let problem = ProblemInformation::default();
+        self.complete_subscribe_with(now, ticket, reason_codes, problem)
+    }
+
+    /// As [`complete_subscribe`](Self::complete_subscribe), with something to read about it: left
+    /// out where the client does not want it or has no room for it, and in MQTT 3.1.1.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn complete_subscribe_with(
+        &mut self,
+        now: Instant,
+        ticket: SubscribeTicket,
+        reason_codes: Vec<ReasonCode>,
+        problem: ProblemInformation,
+    ) -> Result<(), CompleteError> {
         let Phase::Connected(client) = self.phase else {
             return Ok(());
         };
@@ -120,7 +136,6 @@ impl Connection {
         let packet_id = self
             .requests
             .complete_subscribe(ticket, reason_codes.len())?;
-        let problem = ProblemInformation::default();
         self.answer(
             client,
             Packet::Suback(Suback {
