@@ -6,6 +6,7 @@
 //! Invariant: a reader gives every record from where it began up to the high watermark, in order,
 //! or says which it cannot give.
 
+mod by_time;
 mod lookup;
 #[cfg(test)]
 mod tests;
