@@ -171,6 +171,7 @@ impl Router {
         self.after_commit(now, AfterCommit::Release(Rc::clone(session), written));
         self.release_when_written(now, session, owed);
         self.read_for(state);
+        self.replay_for(state);
         let bound = AfterCommit::Bound(Rc::clone(session));
         self.when_durable(now, state.bindings_commit.get(), bound);
     }

@@ -23,6 +23,10 @@ pub trait Authorizer {
     /// May this client subscribe to this? Asked once for each subscription.
     fn may_subscribe(&self, client: Client<'_>, filter: &TopicFilter) -> bool;
 
+    /// May this client have what was published to this before it subscribed (a replay)? Asked once
+    /// for each replay, after [`may_subscribe`](Self::may_subscribe).
+    fn may_replay(&self, client: Client<'_>, filter: &TopicFilter) -> bool;
+
     /// May this client have messages with this topic name, whatever it subscribed to? The answer
     /// is kept until [`generation`](Self::generation) changes.
     fn may_receive(&self, client: Client<'_>, topic: &TopicName) -> bool;
@@ -120,6 +124,10 @@ impl Authorizer for AllowAll {
     }
 
     fn may_subscribe(&self, _: Client<'_>, _: &TopicFilter) -> bool {
+        true
+    }
+
+    fn may_replay(&self, _: Client<'_>, _: &TopicFilter) -> bool {
         true
     }
 

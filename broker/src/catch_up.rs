@@ -238,26 +238,27 @@ impl Router {
         again: &[Rc<Session>],
     ) {
         for session in again {
-            if !session.state.outbound.borrow_mut().wants_again(place) {
-                continue;
+            // The main cursor and a replay may have sent it.
+            while session.state.outbound.borrow_mut().wants_again(place) {
+                let publication = match Publication::stored(now, store, commit.era(), stored) {
+                    Ok(Some(publication)) => publication,
+                    // It has expired, or is none: the scan passes over it.
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::error!(error, "Message cannot be sent.");
+                        return;
+                    }
+                };
+                let is_own = session.client_id() == &stored.client_id;
+                let filters = session.state.filters.borrow();
+                let grant = filters.grant(&publication.message.topic, commit.number(), is_own);
+                let replayed = || session.grant_of_replayed(&filters, &publication.message.topic);
+                let grant = grant.or_else(replayed).unwrap_or_default();
+                drop(filters);
+                let item = publication.item(&grant, publication.message.qos, Some(place));
+                session.state.outbound.borrow_mut().offer_read(item, place);
+                self.pump(now, session);
             }
-            let publication = match Publication::stored(now, store, commit.era(), stored) {
-                Ok(Some(publication)) => publication,
-                // It has expired, or is none: the scan passes over it.
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::error!(error, "Message cannot be sent.");
-                    return;
-                }
-            };
-            let is_own = session.client_id() == &stored.client_id;
-            let filters = session.state.filters.borrow();
-            let grant = filters.grant(&publication.message.topic, commit.number(), is_own);
-            drop(filters);
-            let grant = grant.unwrap_or_default();
-            let item = publication.item(&grant, publication.message.qos, Some(place));
-            session.state.outbound.borrow_mut().offer_read(item, place);
-            self.pump(now, session);
         }
     }
 

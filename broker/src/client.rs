@@ -14,6 +14,7 @@ use crate::connect::Authenticating;
 use crate::connection::Connection;
 use crate::held::HeldPublishes;
 use crate::probe::{DropCause, EndCause};
+use crate::replay_subscribe::replay_from;
 use crate::retained_delivery::RetainedCursors;
 use crate::router::{Router, Stage, now};
 use crate::session::Session;
@@ -99,9 +100,12 @@ impl Client {
             Event::Subscribe {
                 ticket,
                 subscriptions,
-                subscription_identifier,
-                ..
-            } => self.handle_subscribe(now, ticket, &subscriptions, subscription_identifier),
+                subscription_identifier: identifier,
+                user_properties,
+            } => {
+                let from = replay_from(&user_properties);
+                self.handle_subscribe(now, ticket, &subscriptions, identifier, from);
+            }
             Event::Unsubscribe {
                 ticket, filters, ..
             } => self.handle_unsubscribe(now, ticket, &filters),

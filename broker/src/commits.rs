@@ -25,6 +25,7 @@ impl Router {
             self.work_off_after(now(), store.durable());
             self.announcements.set(self.announcements.get() + 1);
             self.behind_changed.notify_one();
+            self.replays_changed.notify_one();
             match store.health() {
                 Health::Poisoned(problem) => self.fail(RunError::StoreFailed { problem }),
                 Health::Closing => self.fail(RunError::StoreClosed),

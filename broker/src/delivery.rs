@@ -107,12 +107,16 @@ impl Router {
         drop(machine);
         let has_room = outbound.reads_from().is_some();
         let is_unwritten = outbound.bound.iter().any(|bound| bound.commit.is_none());
+        let has_replays = !outbound.replays.is_empty();
         drop(outbound);
         if is_unwritten {
             self.write_bindings(now, session);
         }
         if has_room {
             self.behind_changed.notify_one();
+        }
+        if has_replays {
+            self.replays_changed.notify_one();
         }
         if has_sent {
             connection.signal.notify();
@@ -202,6 +206,7 @@ impl Pumping<'_> {
             let is_next = item.qos == QoS::ExactlyOnce || self.outbound.bound.is_empty();
             let may_be_sent = match item.again {
                 Some(_) => self.may_resend,
+                None if item.qos == QoS::AtMostOnce => is_next,
                 None => self.machine.free_places() > 0 && is_next,
             };
             if !may_be_sent || !self.has_room(item) {
@@ -239,12 +244,12 @@ impl Pumping<'_> {
 
     fn send(&mut self, item: Item, remaining: Option<u32>) -> bool {
         let outcome = self.machine.publish(self.now, item.outgoing(remaining));
-        self.count(QoS::AtLeastOnce, outcome);
+        self.count(item.qos, outcome);
         match outcome {
             PublishOutcome::Sent {
                 packet_id: Some(packet_id),
             } => self.outbound.sent(packet_id, &item),
-            PublishOutcome::DroppedTooLarge => {}
+            PublishOutcome::Sent { packet_id: None } | PublishOutcome::DroppedTooLarge => {}
             // The connection has ended.
             _ => {
                 self.outbound.put_back(item);
@@ -295,7 +300,8 @@ impl Pumping<'_> {
                 self.has_sent = true;
                 match qos {
                     QoS::ExactlyOnce => counters.delivered_qos2.increment(),
-                    _ => counters.delivered_qos1.increment(),
+                    QoS::AtLeastOnce => counters.delivered_qos1.increment(),
+                    QoS::AtMostOnce => counters.delivered_qos0.increment(),
                 }
             }
             PublishOutcome::DroppedTooLarge => counters.dropped.add(DropCause::PacketTooLarge, 1),
@@ -327,6 +333,7 @@ impl Publication {
             identifiers: grant.identifiers.as_slice().into(),
             place,
             again: None,
+            replay: None,
         }
     }
 }

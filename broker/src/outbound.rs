@@ -9,7 +9,7 @@
 //!          in flight │ bound │ mailbox │ next ▸ what the log is read for
 //! ```
 //!
-//! Messages of QoS 0 never come here. Of QoS 2, the packet identifier of a message is on flash before
+//! Messages of QoS 0 never come here, but for those of [`replays`](crate::replays). Of QoS 2, the packet identifier of a message is on flash before
 //! the client hears of it ("bound"), so that it comes once, also after a crash.
 //!
 //! Invariants: what is before `next` was put in here or is none of the session's business, what is
@@ -27,6 +27,7 @@ use storage::CommitNumber;
 
 use crate::place::Place;
 use crate::publication::size_bytes;
+use crate::replays::{ReplayNumber, Replays};
 
 /// What a message in a mailbox costs beside its packet.
 const ITEM_BYTES: usize = 128;
@@ -39,7 +40,7 @@ const OFFLINE_BYTES_MAX: usize = 4_096;
 pub(crate) struct Item {
     pub(crate) message: Arc<Message>,
     pub(crate) expires_at: Option<Instant>,
-    /// 1 or 2.
+    /// 1 or 2; 0 from a replay alone.
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) identifiers: Box<[SubscriptionIdentifier]>,
@@ -47,6 +48,8 @@ pub(crate) struct Item {
     pub(crate) place: Option<Place>,
     /// The identifier with which an earlier connection sent it.
     pub(crate) again: Option<PacketId>,
+    /// The replay that has read it.
+    pub(crate) replay: Option<ReplayNumber>,
 }
 
 impl Item {
@@ -80,6 +83,8 @@ pub(crate) struct InFlight {
     pub(crate) packet_id: PacketId,
     pub(crate) state: InflightState,
     pub(crate) place: Option<Place>,
+    /// The replay that it is of: the main cursor knows nothing of it.
+    pub(crate) replay: Option<ReplayNumber>,
 }
 
 impl InFlight {
@@ -139,6 +144,7 @@ pub(crate) struct Outbound {
     /// Messages of QoS 2 before it were bound, or are none of the session's business.
     bound_before: Place,
     scan: Option<Scan>,
+    pub(crate) replays: Replays,
 }
 
 /// What became of a message that was offered.
@@ -174,6 +180,7 @@ impl Outbound {
             over: Vec::new(),
             bound_before: Place::beginning_of(CommitNumber(0)),
             scan: None,
+            replays: Replays::new(bytes_max),
         }
     }
 
@@ -199,22 +206,31 @@ impl Outbound {
     }
 
     pub(crate) fn mailbox_messages(&self) -> usize {
-        self.resends.len() + self.mailbox.len() + self.bound.len()
+        let waiting = self.mailbox.len() + self.replays.waiting_messages();
+        self.resends.len() + waiting + self.bound.len()
     }
 
     pub(crate) fn mailbox_bytes(&self) -> usize {
-        self.mailbox_bytes
+        self.mailbox_bytes + self.replays.waiting_bytes()
     }
 
     /// The message that is sent next.
     pub(crate) fn front(&self) -> Option<&Item> {
-        self.resends.front().or_else(|| self.mailbox.front())
+        let replayed = self.replays.front(!self.mailbox.is_empty());
+        let others = replayed.or_else(|| self.mailbox.front());
+        self.resends.front().or(others)
     }
 
     /// Takes it out.
     pub(crate) fn pop(&mut self) -> Option<Item> {
+        if self.resends.is_empty()
+            && let Some(item) = self.replays.pop(!self.mailbox.is_empty())
+        {
+            return Some(item);
+        }
         let again = self.resends.pop_front();
         let item = again.or_else(|| self.mailbox.pop_front())?;
+        self.replays.wait_no_more();
         self.mailbox_bytes -= item.size_bytes();
         self.awaits_room = false;
         if self.mailbox.is_empty() {
@@ -226,6 +242,9 @@ impl Outbound {
 
     /// Puts back what was taken out last: there was no room for it.
     pub(crate) fn put_back(&mut self, item: Item) {
+        if item.replay.is_some() && item.again.is_none() {
+            return self.replays.put_back(item);
+        }
         self.mailbox_bytes += item.size_bytes();
         match item.again {
             Some(_) => self.resends.push_front(item),
@@ -240,7 +259,10 @@ impl Outbound {
             _ => InflightState::AwaitsPuback,
         };
         if let (InflightState::AwaitsPubrec, Some(place)) = (state, item.place) {
-            self.bound_before = self.bound_before.max(place.behind());
+            match item.replay {
+                Some(replay) => self.replays.bound(replay, place),
+                None => self.bound_before = self.bound_before.max(place.behind()),
+            }
         }
         if item.place.is_none() {
             self.unplaced.push_back((packet_id, item.clone()));
@@ -249,6 +271,7 @@ impl Outbound {
             packet_id,
             state,
             place: item.place,
+            replay: item.replay,
         });
     }
 
@@ -276,7 +299,7 @@ impl Outbound {
         let Some(over) = over.filter(InFlight::is_qos2) else {
             return false;
         };
-        if let Some(place) = over.place
+        if let (Some(place), None) = (over.place, over.replay)
             && self.flow == Flow::Behind
             && place >= self.next
         {
@@ -305,7 +328,9 @@ impl Outbound {
 
     /// Whether a session whose position is here needs nothing on flash about deliveries of QoS 2.
     pub(crate) fn needs_no_bindings(&self, position: Place) -> bool {
-        position >= self.bound_before && self.bindings().1.next().is_none()
+        position >= self.bound_before
+            && self.bindings().1.next().is_none()
+            && !self.replays.needs_bindings()
     }
 
     /// Deliveries of QoS 1 that are not over, and where delivery goes on.
@@ -381,6 +406,7 @@ impl Outbound {
     /// From which commit on the log is to be read, if the session is behind and has room.
     pub(crate) fn reads_from(&self) -> Option<CommitNumber> {
         let has_room = self.mailbox_bytes <= self.bytes_max / 2 && !self.awaits_room;
+        let has_room = has_room && !(self.again.is_empty() && self.replays.holds_up());
         (self.flow == Flow::Behind && has_room).then(|| {
             let again = self.again.front();
             again.map_or(self.next, |(place, _)| *place).commit
@@ -423,7 +449,19 @@ impl Outbound {
     }
 
     fn is_in_flight(&self, place: Place) -> bool {
-        self.in_flight.iter().any(|sent| sent.place == Some(place))
+        let mut in_flight = self.in_flight.iter();
+        in_flight.any(|sent| sent.place == Some(place) && sent.replay.is_none())
+    }
+
+    /// What an earlier connection sent was sent again: replays may go on.
+    pub(crate) fn may_replay(&self) -> bool {
+        self.again.is_empty() && self.resends.is_empty()
+    }
+
+    /// Deliveries of QoS 1 of replays that are not over.
+    pub(crate) fn replayed_qos1(&self) -> Vec<InFlight> {
+        let of_qos1 = self.rest().1;
+        of_qos1.filter(|sent| sent.replay.is_some()).collect()
     }
 
     /// A message that was read for this session. If there is no room for it, the session does not
@@ -466,6 +504,7 @@ impl Outbound {
     pub(crate) fn catch_up(&mut self, worked_off: CommitNumber) -> bool {
         let is_behind = self.flow == Flow::Behind;
         let has_all = self.again.is_empty()
+            && !self.replays.holds_up()
             && self.next >= Place::beginning_of(worked_off.max(self.live_behind).next());
         if is_behind && has_all {
             self.flow = Flow::Live;
@@ -485,16 +524,18 @@ impl Outbound {
         self.fall_behind(next);
         self.resends = VecDeque::new();
         self.weigh();
+        self.replays.detach();
         self.scan = None;
         self.gone = Vec::new();
         self.bound = VecDeque::new();
         self.again = VecDeque::new();
         let known = std::mem::take(&mut self.in_flight);
-        let place_of = |id| known.iter().find(|sent| sent.packet_id == id)?.place;
+        let known = |id| known.iter().find(|sent| sent.packet_id == id);
         let left = left.iter().map(|entry| InFlight {
             packet_id: entry.packet_id,
             state: entry.state,
-            place: place_of(entry.packet_id),
+            place: known(entry.packet_id).and_then(|sent| sent.place),
+            replay: known(entry.packet_id).and_then(|sent| sent.replay),
         });
         let mut lost = 0;
         let mut kept_bytes: usize = self
@@ -533,7 +574,8 @@ impl Outbound {
     pub(crate) fn left(&self) -> Vec<InflightEntry> {
         // What is sent again is found in the log in its order, and sent in the order of this list.
         let mut published: Vec<_> = self.in_flight.iter().filter(|s| s.is_published()).collect();
-        published.sort_by_key(|sent| sent.place);
+        // The main cursor and replays may have sent what lies at one place.
+        published.sort_by_key(|sent| (sent.place, sent.place.map(|_| sent.packet_id)));
         let others = self.in_flight.iter().filter(|sent| !sent.is_published());
         let entries = others.chain(published).map(|sent| InflightEntry {
             packet_id: sent.packet_id,
@@ -576,8 +618,11 @@ impl Outbound {
     /// Everything before this place is done with, but for deliveries of QoS 2 that are not over.
     pub(crate) fn position(&self, worked_off: CommitNumber) -> Place {
         let sent = self.in_flight.iter().filter(|sent| !sent.is_qos2());
+        let sent = sent.filter(|sent| sent.replay.is_none());
         let sent = sent.filter_map(|sent| sent.place);
-        let bound = self.bound.iter().filter_map(|bound| bound.item.place);
+        let bound = self.bound.iter().map(|bound| &bound.item);
+        let bound = bound.filter(|item| item.replay.is_none());
+        let bound = bound.filter_map(|item| item.place);
         let waiting = self.mailbox.iter().filter_map(|item| item.place);
         let next = match self.flow {
             Flow::Live => self.next.max(Place::beginning_of(worked_off.next())),
@@ -611,6 +656,7 @@ mod tests {
             packet_id: PacketId::new(packet_id).unwrap(),
             state,
             place: Some(place(commit)),
+            replay: None,
         }
     }
 
@@ -645,5 +691,121 @@ mod tests {
         assert!(!outbound.wants(place(7), QoS::AtLeastOnce));
         outbound.end_scan(place(8));
         assert_eq!(outbound.over, []);
+    }
+
+    fn item(commit: u64, qos: QoS, replay: Option<ReplayNumber>) -> Item {
+        Item {
+            message: Arc::new(Message {
+                topic: "a".parse().unwrap(),
+                payload: bytes::Bytes::new(),
+                qos,
+                retain: false,
+                properties: mqtt::MessageProperties::default(),
+            }),
+            expires_at: None,
+            qos,
+            retain: false,
+            identifiers: Box::new([]),
+            place: Some(place(commit)),
+            again: None,
+            replay,
+        }
+    }
+
+    /// What a replay has sent, bound and read says nothing of the main cursor, nor of its messages.
+    #[test]
+    fn deliveries_of_replays_do_not_count_for_the_main_cursor() {
+        let mut outbound = Outbound::new(CommitNumber(9), BYTES_MAX);
+        let beginning = crate::replays::ReplayAt::Place(place(1));
+        let options = mqtt::SubscriptionOptions::default();
+        let at = (beginning, place(9));
+        outbound
+            .replays
+            .begin("a".parse().unwrap(), options, None, at);
+        outbound.sent(PacketId::MIN, &item(1, QoS::AtLeastOnce, Some(0)));
+        let second = PacketId::new(2).unwrap();
+        outbound.sent(second, &item(2, QoS::ExactlyOnce, Some(0)));
+        outbound.bound.push_back(Bound {
+            packet_id: second,
+            item: item(2, QoS::ExactlyOnce, Some(0)),
+            commit: None,
+        });
+        assert!(
+            outbound
+                .replays
+                .offer(0, item(3, QoS::AtLeastOnce, None), place(3))
+        );
+        let live = Place::beginning_of(CommitNumber(10));
+        assert_eq!(outbound.position(CommitNumber(9)), live);
+        let before = Place::beginning_of(CommitNumber(0));
+        assert_eq!(outbound.bindings().0, before);
+        let positions = outbound.replays.positions(&outbound.replayed_qos1());
+        assert_eq!(positions[0].at, beginning);
+        // A crash takes the main cursor back: what it reads then is its own.
+        outbound.read_up_to(CommitNumber(0), CommitNumber(9));
+        outbound.next = place(1);
+        outbound.begin_scan();
+        assert!(outbound.wants(place(1), QoS::AtLeastOnce));
+        assert!(outbound.wants(place(2), QoS::ExactlyOnce));
+        assert!(outbound.acknowledged(second));
+        assert_eq!(outbound.over, []);
+        outbound.fall_behind(place(5));
+        assert_eq!(outbound.mailbox_messages(), 2);
+        let left = [InflightEntry {
+            packet_id: PacketId::MIN,
+            state: InflightState::AwaitsPuback,
+        }];
+        outbound.detach(CommitNumber(9), &left);
+        assert_eq!(outbound.in_flight[0].replay, Some(0));
+        let behind = crate::replays::ReplayAt::Place(place(3));
+        assert_eq!(outbound.replays.get(0).unwrap().at, behind);
+    }
+
+    #[test]
+    fn mailbox_and_replays_are_served_in_turn() {
+        let mut outbound = Outbound::new(CommitNumber(0), BYTES_MAX);
+        let options = mqtt::SubscriptionOptions::default();
+        let at = (crate::replays::ReplayAt::Place(place(1)), place(9));
+        outbound
+            .replays
+            .begin("a".parse().unwrap(), options, None, at);
+        for commit in 1..5 {
+            let item = item(commit, QoS::AtLeastOnce, None);
+            assert!(outbound.replays.offer(0, item.clone(), place(commit)));
+            assert_eq!(outbound.offer_live(item), Offered::Taken);
+        }
+        let mut of_replay = Vec::new();
+        while let Some(item) = outbound.pop() {
+            of_replay.push(item.replay.is_some());
+        }
+        let in_turn = [false, true, false, true, false, true, false, true];
+        assert_eq!(of_replay, in_turn);
+    }
+
+    /// Both are found at one place.
+    #[test]
+    fn what_a_replay_and_the_main_cursor_sent_is_sent_again_by_both() {
+        let sent = [(7, None), (3, Some(0))].map(|(id, replay)| InFlight {
+            replay,
+            ..in_flight(id, InflightState::AwaitsPuback, 4)
+        });
+        let before = Place::beginning_of(CommitNumber(0));
+        let mut outbound = Outbound::restored(place(5), sent.to_vec(), before, BYTES_MAX);
+        outbound.attach(CommitNumber(9));
+        assert!(!outbound.may_replay());
+        let left = outbound
+            .left()
+            .into_iter()
+            .map(|entry| entry.packet_id.get());
+        assert_eq!(left.collect::<Vec<_>>(), [3, 7]);
+        assert!(outbound.begin_scan());
+        for id in [3, 7] {
+            assert!(outbound.wants_again(place(4)));
+            outbound.offer_read(item(4, QoS::AtLeastOnce, None), place(4));
+            let again = outbound.resends.back().and_then(|item| item.again);
+            assert_eq!(again, PacketId::new(id));
+        }
+        assert!(!outbound.wants_again(place(4)));
+        assert_eq!(outbound.end_scan(place(9)), []);
     }
 }

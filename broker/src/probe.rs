@@ -205,6 +205,8 @@ pub struct Counters {
     pub sessions_offline: Gauge,
     /// Sessions now whose clients get from the log what they did not take when it came.
     pub sessions_behind: Gauge,
+    /// Replays now that have not come to the live messages.
+    pub replays: Gauge,
     /// Subscriptions of connected clients now.
     pub subscriptions: Gauge,
     /// Retained messages now, with those on their way to flash.
@@ -262,6 +264,7 @@ impl Counters {
             sessions_v5: Gauge::default(),
             sessions_offline: Gauge::default(),
             sessions_behind: Gauge::default(),
+            replays: Gauge::default(),
             subscriptions: Gauge::default(),
             retained_messages: Gauge::default(),
             retained_bytes: Gauge::default(),

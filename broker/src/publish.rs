@@ -132,7 +132,7 @@ impl Router {
             return Outcome::Later;
         }
         match self.append(publish, log) {
-            Ok(_) => {}
+            Ok(appended) => self.newest_at_once.set(appended.commit),
             Err(Outcome::Refused(RefusalCause::DiskFull)) => {
                 self.counters.dropped.add(DropCause::DiskFull, 1);
             }

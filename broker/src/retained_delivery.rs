@@ -149,6 +149,7 @@ impl Client {
                     identifiers: identifiers.into(),
                     place: None,
                     again: None,
+                    replay: None,
                 };
                 self.router.offer(now, session, item);
             }

@@ -67,6 +67,12 @@ pub(crate) struct Router {
     pub(crate) behind: RefCell<VecDeque<Rc<SessionState>>>,
     /// There may be something to read for one of them.
     pub(crate) behind_changed: Notify,
+    /// The newest commit with a message that went to its subscribers at once, QoS 0.
+    pub(crate) newest_at_once: Cell<CommitNumber>,
+    /// Sessions with replays.
+    pub(crate) replaying: RefCell<VecDeque<Rc<SessionState>>>,
+    /// There may be something to do for one of them.
+    pub(crate) replays_changed: Notify,
     /// How often the store had something to say.
     pub(crate) announcements: Cell<u64>,
     /// The store has something to say; from its threads.
@@ -126,6 +132,9 @@ impl Router {
             checkpoints: RefCell::default(),
             behind: RefCell::default(),
             behind_changed: Notify::new(),
+            newest_at_once: Cell::default(),
+            replaying: RefCell::default(),
+            replays_changed: Notify::new(),
             retained: RefCell::new(retained),
             store_changed,
             options,

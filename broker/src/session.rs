@@ -69,6 +69,8 @@ pub(crate) struct SessionState {
     pub(crate) is_offline: Cell<bool>,
     /// It stands in the list of those that are read for.
     pub(crate) is_read_for: Cell<bool>,
+    /// It stands in the list of those that have replays.
+    pub(crate) is_replaying: Cell<bool>,
 }
 
 /// How long a session lives without a connection.
@@ -132,6 +134,7 @@ impl SessionState {
             has_ended: Cell::new(false),
             is_offline: Cell::new(false),
             is_read_for: Cell::new(false),
+            is_replaying: Cell::new(false),
         }
     }
 
@@ -229,6 +232,11 @@ impl Filters {
             self.bytes -= filter.as_str().len();
         }
         is_there
+    }
+
+    /// With which commit the subscription with this filter begins.
+    pub(crate) fn from(&self, filter: &TopicFilter) -> Option<CommitNumber> {
+        self.filters.get(filter).map(|subscribed| subscribed.from)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&TopicFilter, &Subscribed)> {

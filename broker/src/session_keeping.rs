@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mqtt::server::{PublishTicket, ReleaseTicket, SubscribeTicket, UnsubscribeTicket};
-use mqtt::{PacketId, ReasonCode};
+use mqtt::{PacketId, ProblemInformation, ReasonCode};
 use serde::{Deserialize, Serialize};
 use storage::{CommitNumber, EraId, JournalKey, JournalKind, RELEASE_TIME_MS, Store};
 
@@ -52,8 +52,13 @@ pub(crate) struct Checkpoints {
 /// What is done when a commit is durable.
 #[derive(Debug)]
 pub(crate) enum AfterCommit {
-    /// A SUBSCRIBE is answered.
-    Subscribed(Rc<Connection>, SubscribeTicket, Vec<ReasonCode>),
+    /// A SUBSCRIBE is answered, with something to read if it is refused, and its replays begin.
+    Subscribed(
+        Rc<Session>,
+        SubscribeTicket,
+        Vec<ReasonCode>,
+        ProblemInformation,
+    ),
     /// An UNSUBSCRIBE is answered.
     Unsubscribed(Rc<Connection>, UnsubscribeTicket, Vec<ReasonCode>),
     /// A PUBLISH of QoS 2 is answered that was taken before.
@@ -163,6 +168,11 @@ impl Router {
                 (ended, next, in_flight.collect())
             }
         };
+        let under_way = match state.is_attached() {
+            true => outbound.replayed_qos1(),
+            false => Vec::new(),
+        };
+        let replays = outbound.replays.positions(&under_way);
         let filters = state.filters.borrow();
         let subscriptions = filters
             .iter()
@@ -173,6 +183,7 @@ impl Router {
             next,
             in_flight,
             subscriptions: subscriptions.collect(),
+            replays,
         }
     }
 
@@ -231,10 +242,12 @@ impl Router {
 
     pub(crate) fn after_commit(&self, now: Instant, then: AfterCommit) {
         let (connection, answered) = match then {
-            AfterCommit::Subscribed(connection, ticket, codes) => {
+            AfterCommit::Subscribed(session, ticket, codes, problem) => {
+                let connection = Rc::clone(&session.connection);
                 let mut machine = connection.machine.borrow_mut();
-                let answered = machine.complete_subscribe(now, ticket, codes);
+                let answered = machine.complete_subscribe_with(now, ticket, codes, problem);
                 drop(machine);
+                self.begin_replays(&session.state);
                 (connection, answered)
             }
             AfterCommit::Unsubscribed(connection, ticket, codes) => {
@@ -337,7 +350,7 @@ impl Router {
     fn bindings_of(&self, state: &SessionState) -> Vec<u8> {
         let outbound = state.outbound.borrow();
         let (before, bindings) = outbound.bindings();
-        StoredDeliveries::new(before, bindings).to_stored()
+        StoredDeliveries::new(before, bindings, outbound.replays.iter()).to_stored()
     }
 
     /// Writes a checkpoint, if the last one is old enough and enough came since.
@@ -475,7 +488,14 @@ impl Router {
         let mut in_flight = record.in_flight;
         in_flight.extend(deliveries.bindings());
         let bound_before = deliveries.before();
-        let outbound = Outbound::restored(next, in_flight, bound_before, mailbox_bytes_max);
+        let mut replays = record.replays;
+        let numbers = in_flight.iter().filter_map(|sent| sent.replay);
+        let numbers = numbers.chain(replays.iter().map(|replay| replay.number));
+        let newest = numbers.chain(deliveries.replays().numbers()).max();
+        deliveries.replays().restore(&mut replays);
+        let mut outbound = Outbound::restored(next, in_flight, bound_before, mailbox_bytes_max);
+        let next_replay = newest.map_or(0, |newest| newest.saturating_add(1));
+        outbound.replays.restore(replays, next_replay);
         let state = SessionState::new(client_id, record.lifetime, outbound);
         state.has_bindings.set(has_bindings);
         let mut filters = state.filters.borrow_mut();

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! version u8 = 1 | postcard of Stored
+//! version u8 = 2 | the same | postcard of what is there of replays (`crate::replay_record`)
 //! ```
 
 use mqtt::server::InflightState;
@@ -15,9 +16,13 @@ use storage::{CommitNumber, LogId, LogPartition, Offset, PartitionId};
 
 use crate::outbound::InFlight;
 use crate::place::Place;
+use crate::replay_record::{StoredReplayBindings, StoredReplays};
+use crate::replays::Replay;
 use crate::session::{Lifetime, Subscribed};
 
 const VERSION: u8 = 1;
+/// There is something of replays behind it.
+const REPLAYS_VERSION: u8 = 2;
 
 /// Bits of stored subscription options; those of SUBSCRIBE in MQTT 5 (3.8.3.1).
 const QOS: u8 = 0b11;
@@ -35,6 +40,7 @@ pub(crate) struct SessionRecord {
     /// Deliveries of QoS 1 that were not over.
     pub(crate) in_flight: Vec<InFlight>,
     pub(crate) subscriptions: Vec<(TopicFilter, Subscribed)>,
+    pub(crate) replays: Vec<Replay>,
 }
 
 /// What the session's connection was when it was written down.
@@ -58,7 +64,7 @@ pub(crate) enum LastConnection {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
     /// Of a later version, or empty.
-    #[error("the record has version {found}, this program reads {VERSION}")]
+    #[error("the record has version {found}, this program reads {REPLAYS_VERSION}")]
     Version {
         /// Its version.
         found: u8,
@@ -129,20 +135,14 @@ impl SessionRecord {
                 })
                 .collect(),
         };
-        // Nothing in it is of a kind that postcard refuses.
-        postcard::to_extend(&stored, vec![VERSION]).unwrap_or_default()
+        let replays = StoredReplays::new(&self.replays, &self.in_flight);
+        stored_with(&stored, &replays, replays.is_empty())
     }
 
     /// # Errors
     /// It is none of ours.
     pub(crate) fn from_stored(bytes: &[u8]) -> Result<Self, RecordError> {
-        let stored: Stored = match bytes.split_first() {
-            Some((&VERSION, rest)) => postcard::from_bytes(rest)?,
-            first => {
-                let found = first.map_or(0, |(version, _)| *version);
-                return Err(RecordError::Version { found });
-            }
-        };
+        let (stored, replays): (Stored, StoredReplays) = with_replays(bytes)?;
         let content = |what| RecordError::Content { what };
         let in_flight = stored.in_flight.into_iter().map(|(packet_id, place)| {
             Ok(InFlight {
@@ -150,8 +150,11 @@ impl SessionRecord {
                     .ok_or_else(|| content("packet identifier 0"))?,
                 state: InflightState::AwaitsPuback,
                 place: Some(place_of(place)),
+                replay: None,
             })
         });
+        let mut in_flight = in_flight.collect::<Result<Vec<_>, RecordError>>()?;
+        replays.mark(&mut in_flight);
         let subscriptions = stored.subscriptions.into_iter().map(|subscription| {
             let filter = Utf8String::try_from(subscription.filter).ok();
             let filter = filter.and_then(|filter| TopicFilter::new(filter).ok());
@@ -180,9 +183,36 @@ impl SessionRecord {
                 StoredConnection::Ended { at_ms, era } => LastConnection::Ended { at_ms, era },
             },
             next: place_of(stored.next),
-            in_flight: in_flight.collect::<Result<_, RecordError>>()?,
+            in_flight,
             subscriptions: subscriptions.collect::<Result<_, RecordError>>()?,
+            replays: replays.replays()?,
         })
+    }
+}
+
+/// A record, and what there is of replays behind it.
+fn stored_with(stored: &impl Serialize, replays: &impl Serialize, is_alone: bool) -> Vec<u8> {
+    // Nothing in them is of a kind that postcard refuses.
+    if is_alone {
+        return postcard::to_extend(stored, vec![VERSION]).unwrap_or_default();
+    }
+    let stored = postcard::to_extend(stored, vec![REPLAYS_VERSION]).unwrap_or_default();
+    postcard::to_extend(replays, stored).unwrap_or_default()
+}
+
+fn with_replays<'b, S: Deserialize<'b>, R: Deserialize<'b> + Default>(
+    bytes: &'b [u8],
+) -> Result<(S, R), RecordError> {
+    match bytes.split_first() {
+        Some((&VERSION, rest)) => Ok((postcard::from_bytes(rest)?, R::default())),
+        Some((&REPLAYS_VERSION, rest)) => {
+            let (stored, rest) = postcard::take_from_bytes(rest)?;
+            Ok((stored, postcard::from_bytes(rest)?))
+        }
+        first => {
+            let found = first.map_or(0, |(version, _)| *version);
+            Err(RecordError::Version { found })
+        }
     }
 }
 
@@ -195,38 +225,51 @@ pub(crate) struct StoredDeliveries {
     /// Packet identifier; whether the client has said that it has the message; the place, if it is
     /// in a log.
     bindings: Vec<(u16, bool, Option<StoredPlace>)>,
+    /// Stored behind the rest.
+    #[serde(skip)]
+    replays: StoredReplayBindings,
 }
 
 impl StoredDeliveries {
-    pub(crate) fn new(before: Place, bindings: impl Iterator<Item = InFlight>) -> Self {
-        let bindings = bindings.map(|sent| {
+    pub(crate) fn new<'r>(
+        before: Place,
+        bindings: impl Iterator<Item = InFlight>,
+        replays: impl Iterator<Item = &'r Replay>,
+    ) -> Self {
+        let in_flight: Vec<_> = bindings.collect();
+        let bindings = in_flight.iter().map(|sent| {
             let place = sent.place.map(stored_place);
             (sent.packet_id.get(), sent.is_released(), place)
         });
         Self {
             before: stored_place(before),
             bindings: bindings.collect(),
+            replays: StoredReplayBindings::new(replays, &in_flight),
         }
     }
 
     pub(crate) fn to_stored(&self) -> Vec<u8> {
-        // Nothing in it is of a kind that postcard refuses.
-        postcard::to_extend(self, vec![VERSION]).unwrap_or_default()
+        stored_with(self, &self.replays, self.replays.is_empty())
     }
 
     /// `None` if it is none of ours.
     pub(crate) fn from_stored(bytes: &[u8]) -> Option<Self> {
-        let (version, rest) = bytes.split_first()?;
-        let is_known = *version == VERSION;
-        postcard::from_bytes(rest).ok().filter(|_| is_known)
+        let (stored, replays): (Self, _) = with_replays(bytes).ok()?;
+        Some(Self { replays, ..stored })
+    }
+
+    /// What is known of replays.
+    pub(crate) fn replays(&self) -> &StoredReplayBindings {
+        &self.replays
     }
 
     pub(crate) fn before(&self) -> Place {
         place_of(self.before)
     }
 
-    pub(crate) fn bindings(&self) -> impl Iterator<Item = InFlight> + '_ {
-        self.bindings
+    pub(crate) fn bindings(&self) -> Vec<InFlight> {
+        let bindings = self
+            .bindings
             .iter()
             .filter_map(|(packet_id, is_released, place)| {
                 let state = match is_released {
@@ -237,8 +280,12 @@ impl StoredDeliveries {
                     packet_id: PacketId::new(*packet_id)?,
                     state,
                     place: place.map(place_of),
+                    replay: None,
                 })
-            })
+            });
+        let mut bindings: Vec<_> = bindings.collect();
+        self.replays.mark(&mut bindings);
+        bindings
     }
 }
 
@@ -258,7 +305,7 @@ pub(crate) fn place_of((commit, log, partition, offset): StoredPlace) -> Place {
     }
 }
 
-fn bits_of(options: SubscriptionOptions) -> u8 {
+pub(crate) fn bits_of(options: SubscriptionOptions) -> u8 {
     let set = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
     options.qos as u8
         | set(options.no_local, NO_LOCAL)
@@ -266,7 +313,7 @@ fn bits_of(options: SubscriptionOptions) -> u8 {
         | (options.retain_handling as u8) << RETAIN_HANDLING_SHIFT
 }
 
-fn options_of(bits: u8) -> Option<SubscriptionOptions> {
+pub(crate) fn options_of(bits: u8) -> Option<SubscriptionOptions> {
     Some(SubscriptionOptions {
         qos: QoS::from_bits(bits & QOS)?,
         no_local: bits & NO_LOCAL != 0,
@@ -285,6 +332,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::replays::ReplayAt;
 
     fn place(commit: u64) -> Place {
         place_of((commit, 2, 3, 40))
@@ -310,11 +358,13 @@ mod tests {
                 packet_id: PacketId::MIN,
                 state: InflightState::AwaitsPuback,
                 place: Some(place(5)),
+                replay: None,
             }],
             subscriptions: vec![
                 ("a/+".parse().unwrap(), subscribed(QoS::AtLeastOnce, 0)),
                 ("#".parse().unwrap(), subscribed(QoS::ExactlyOnce, 77)),
             ],
+            replays: Vec::new(),
         }
     }
 
@@ -345,19 +395,86 @@ mod tests {
 
     #[test]
     fn record_of_a_later_version_is_named() {
-        let error = SessionRecord::from_stored(&[2, 0]).unwrap_err();
+        let error = SessionRecord::from_stored(&[3, 0]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the record has version 2, this program reads 1"
+            "the record has version 3, this program reads 2"
         );
+    }
+
+    fn replay(number: u32, at: ReplayAt) -> Replay {
+        Replay {
+            number,
+            filter: "a/#".parse().unwrap(),
+            options: SubscriptionOptions::default(),
+            identifier: SubscriptionIdentifier::new(9),
+            at,
+            at_latest: place(6),
+            until: (number == 4).then_some(CommitNumber(12)),
+            bound_before: Place::beginning_of(CommitNumber(0)),
+            is_held: false,
+            live_by: None,
+            counted: None,
+        }
+    }
+
+    #[test]
+    fn record_with_replays_comes_back() {
+        let mut record = record();
+        record.in_flight[0].replay = Some(4);
+        record.replays = vec![
+            replay(4, ReplayAt::Place(place(1))),
+            replay(5, ReplayAt::Time { at_ms: -1 }),
+            replay(6, ReplayAt::Last { count: 300 }),
+        ];
+        let stored = record.to_stored();
+        assert_eq!(SessionRecord::from_stored(&stored).unwrap(), record);
+        // It stands in the files of every gateway.
+        let first = [
+            3, 4, 3, b'a', b'/', b'#', 0, 9, 0, 1, 2, 3, 40, 6, 2, 3, 40, 1, 12, 5, 3, b'a', b'/',
+            b'#', 0, 9, 1, 1, 6, 2, 3, 40, 0, 6, 3, b'a', b'/', b'#', 0, 9, 2, 172, 2, 6, 2, 3, 40,
+            0, 1, 1, 4,
+        ];
+        record.replays.clear();
+        record.in_flight[0].replay = None;
+        let without = record.to_stored().len();
+        assert_eq!(stored[..1], [2]);
+        assert_eq!(stored[without..], first);
+    }
+
+    #[test]
+    fn bindings_of_replays_come_back() {
+        let sent = |id, replay| InFlight {
+            packet_id: PacketId::new(id).unwrap(),
+            state: InflightState::AwaitsPubrec,
+            place: Some(place(5)),
+            replay,
+        };
+        let in_flight = [sent(1, None), sent(2, Some(7))];
+        let mut bound = replay(7, ReplayAt::Place(place(6)));
+        bound.bound_before = place(6);
+        let replays = [replay(6, ReplayAt::Place(place(0))), bound.clone()];
+        let stored = StoredDeliveries::new(place(9), in_flight.into_iter(), replays.iter());
+        let bytes = stored.to_stored();
+        assert_eq!(bytes[0], 2);
+        let read = StoredDeliveries::from_stored(&bytes).unwrap();
+        assert_eq!(read.bindings(), in_flight);
+        let mut restored = vec![replay(7, ReplayAt::Place(place(6)))];
+        read.replays().restore(&mut restored);
+        assert_eq!(restored, [bound]);
+        let alone = StoredDeliveries::new(place(9), [in_flight[0]].into_iter(), [].iter());
+        assert_eq!(alone.to_stored()[0], 1);
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let with_version = [&[VERSION], bytes.as_slice()].concat();
             let _ = SessionRecord::from_stored(&bytes);
-            let _ = SessionRecord::from_stored(&with_version);
+            for version in [VERSION, REPLAYS_VERSION] {
+                let with_version = [&[version], bytes.as_slice()].concat();
+                let _ = SessionRecord::from_stored(&with_version);
+                let _ = StoredDeliveries::from_stored(&with_version);
+            }
         }
     }
 }

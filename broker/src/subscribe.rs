@@ -4,9 +4,11 @@
 //! |---|---|---|
 //! | served | the granted QoS: what was asked for | the same |
 //! | `$share/…` | 0x9E | 0x80 |
-//! | `$replay/…`, or too many levels | 0x8F | 0x80 |
+//! | too many levels | 0x8F | 0x80 |
 //! | no permission | 0x87 | 0x80 |
 //! | one more than the client may have, or more bytes of filters | 0x97 | 0x80 |
+//!
+//! What comes from the log first: [`replay_subscribe`](crate::replay_subscribe).
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -15,12 +17,10 @@ use mqtt::server::{SubscribeTicket, UnsubscribeTicket};
 use mqtt::{ReasonCode, RetainHandling, Subscription, SubscriptionIdentifier, TopicFilter};
 
 use crate::client::Client;
+use crate::replay_subscribe::{AskedFrom, Refused, asked, named_by, reason};
 use crate::session::{Session, Subscribed};
 use crate::session_keeping::AfterCommit;
 use crate::subscriptions::Entry;
-
-/// What will be asked of the log under these filters is not there yet.
-const REPLAY_PREFIX: &str = "$replay/";
 
 impl Client {
     pub(crate) fn handle_subscribe(
@@ -29,22 +29,45 @@ impl Client {
         ticket: SubscribeTicket,
         subscriptions: &[Subscription],
         identifier: Option<SubscriptionIdentifier>,
+        from: AskedFrom,
     ) {
         let Some(session) = self.session().filter(|session| !session.has_ended.get()) else {
             return;
         };
-        let codes = subscriptions
-            .iter()
-            .map(
-                |subscription| match self.check(&session, &subscription.filter) {
-                    Ok(()) => self.subscribe(&session, subscription, identifier),
-                    Err(code) => code,
-                },
-            )
-            .collect();
+        let mut refused = Vec::new();
+        let codes = subscriptions.iter().map(|subscription| {
+            let made = self.try_subscribe(&session, subscription, identifier, &from);
+            made.unwrap_or_else(|why| {
+                let code = why.code;
+                refused.push(why);
+                code
+            })
+        });
+        let codes = codes.collect();
         self.router.forget_routes();
-        let answer = AfterCommit::Subscribed(Rc::clone(&self.connection), ticket, codes);
+        let answer = AfterCommit::Subscribed(Rc::clone(&session), ticket, codes, reason(refused));
         self.router.when_written(now, &session.state, answer);
+    }
+
+    fn try_subscribe(
+        &mut self,
+        session: &Rc<Session>,
+        subscription: &Subscription,
+        identifier: Option<SubscriptionIdentifier>,
+        from: &AskedFrom,
+    ) -> Result<ReasonCode, Refused> {
+        let (subscription, from) = asked(subscription, from)?;
+        self.check(session, &subscription.filter)?;
+        if let Some(from) = from {
+            return self.subscribe_replay(session, &subscription, identifier, from);
+        }
+        let Subscription { filter, options } = &subscription;
+        let mut outbound = session.state.outbound.borrow_mut();
+        if outbound.replays.change(filter, *options, identifier) {
+            return Ok(ReasonCode::granted(options.qos));
+        }
+        drop(outbound);
+        Ok(self.subscribe(session, &subscription, identifier))
     }
 
     /// Whether the client may have a subscription with this filter.
@@ -54,7 +77,7 @@ impl Client {
         if filter.share_name().is_some() {
             return Err(ReasonCode::SharedSubscriptionsNotSupported);
         }
-        if text.starts_with(REPLAY_PREFIX) || text.split('/').count() > limits.topic_levels() {
+        if text.split('/').count() > limits.topic_levels() {
             return Err(ReasonCode::TopicFilterInvalid);
         }
         let client = session.client();
@@ -126,12 +149,18 @@ impl Client {
     }
 
     fn unsubscribe(&mut self, session: &Session, filter: &TopicFilter) -> ReasonCode {
-        if !session.state.filters.borrow_mut().remove(filter) {
+        let Some(filter) = named_by(filter) else {
+            return ReasonCode::NoSubscriptionExisted;
+        };
+        let mut outbound = session.state.outbound.borrow_mut();
+        let was_replayed = outbound.replays.end_with_filter(&filter);
+        drop(outbound);
+        if !session.state.filters.borrow_mut().remove(&filter) && !was_replayed {
             return ReasonCode::NoSubscriptionExisted;
         }
         let mut subscriptions = self.router.subscriptions.borrow_mut();
-        subscriptions.remove(filter, self.connection.id);
-        self.retained.end(filter);
+        subscriptions.remove(&filter, self.connection.id);
+        self.retained.end(&filter);
         ReasonCode::Success
     }
 }

@@ -347,6 +347,10 @@ impl Authorizer for Thoughtful {
         true
     }
 
+    fn may_replay(&self, _: Client<'_>, _: &TopicFilter) -> bool {
+        true
+    }
+
     fn may_receive(&self, _: Client<'_>, _: &TopicName) -> bool {
         true
     }

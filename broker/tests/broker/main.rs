@@ -18,6 +18,8 @@ mod lingering;
 #[cfg(test)]
 mod publishing;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod retaining;
 #[cfg(test)]
 mod session_resends;

@@ -92,6 +92,8 @@ pub(crate) struct Setup {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) store: StoreOptions,
     pub(crate) authorizer: MakeAuthorizer,
+    /// What each log keeps.
+    pub(crate) retention_bytes: Option<u64>,
     /// Only the test has the store; the broker is started without one.
     pub(crate) is_degraded: bool,
 }
@@ -113,6 +115,7 @@ impl Default for Setup {
                 ..StoreOptions::default()
             },
             authorizer: Box::new(|| Rc::new(AllowAll)),
+            retention_bytes: None,
             is_degraded: false,
         }
     }
@@ -146,7 +149,10 @@ impl Setup {
                 ..LogOptions::new(log.name, log.partitions)
             };
             match log.pin {
-                None => options,
+                None => LogOptions {
+                    retention_bytes: self.retention_bytes.unwrap_or(options.retention_bytes),
+                    ..options
+                },
                 Some(pin) => LogOptions {
                     retention_bytes: 2 << 20,
                     on_full: OnFull::Reject {

@@ -175,6 +175,12 @@ const BROKER: &[Plain<Counters>] = &[
         |c| c.sessions_behind.get(),
     ),
     (
+        "tidegate_broker_replays",
+        Kind::Gauge,
+        "Replays that have not come to the live messages.",
+        |c| c.replays.get(),
+    ),
+    (
         "tidegate_broker_subscriptions",
         Kind::Gauge,
         "Subscriptions.",
