@@ -46,6 +46,8 @@ mod log_limit;
 mod log_routing;
 mod options;
 mod outbound;
+#[cfg(test)]
+mod outbound_search;
 mod pending;
 mod place;
 mod probe;

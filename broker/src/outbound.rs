@@ -103,6 +103,7 @@ impl InFlight {
 
 /// A message of QoS 2 that has its identifier, and is sent when that is on flash.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Bound {
     pub(crate) packet_id: PacketId,
     pub(crate) item: Item,
@@ -112,6 +113,7 @@ pub(crate) struct Bound {
 
 /// See the module's documentation.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Outbound {
     flow: Flow,
     next: Place,
