@@ -136,6 +136,7 @@ impl Router {
         if state.is_offline.take() {
             self.counters.sessions_offline.replace(1, 0);
         }
+        state.newest_connection.set(Some(session.connection.id));
         *state.attached.borrow_mut() = Some(Rc::clone(session));
         self.write_session(state, RECORD_WITHIN);
         let filters = state.filters.borrow();

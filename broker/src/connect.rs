@@ -94,11 +94,11 @@ impl Client {
         let progress = std::mem::replace(&mut self.progress, Progress::Connecting);
         if let Progress::Authenticating(authenticating) = progress {
             let client_id = authenticating.connect.client_id.as_str();
-            // The client may have come again in the meantime.
-            let session = self.router.sessions.borrow().get(client_id);
-            let session = session.and_then(|state| state.session());
+            // The client may have come again in the meantime, and may be gone again.
+            let newer = self.router.sessions.borrow().get(client_id);
+            let newer = newer.and_then(|state| state.newest_connection.get());
             let is_overtaken = authenticating.has_ended_earlier
-                && session.is_some_and(|session| session.connection.id > self.connection.id);
+                && newer.is_some_and(|newer| newer > self.connection.id);
             let answer = answer.and_then(|identity| match is_overtaken {
                 true => Err(ReasonCode::ServerBusy),
                 false => Ok(identity),

@@ -16,7 +16,7 @@ use storage::CommitNumber;
 
 use crate::ahead::Ahead;
 use crate::authorizer::{Client, Identity};
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionId};
 use crate::options::Limits;
 use crate::outbound::Outbound;
 use crate::received::{Received, UnreleasedBytes};
@@ -57,6 +57,8 @@ pub(crate) struct SessionState {
     pub(crate) bindings_changed: Cell<bool>,
     /// The will of its last connection, if that waits for it to come back.
     pub(crate) will: RefCell<Option<DelayedWill>>,
+    /// The connection that it has now, or had last.
+    pub(crate) newest_connection: Cell<Option<ConnectionId>>,
     /// The connection that it has now.
     pub(crate) attached: RefCell<Option<Rc<Session>>>,
     /// When it ends if nobody comes back.
@@ -131,6 +133,7 @@ impl SessionState {
             bindings_commit: Cell::default(),
             bindings_changed: Cell::new(false),
             will: RefCell::default(),
+            newest_connection: Cell::new(None),
             attached: RefCell::default(),
             expires_at: Cell::new(None),
             is_written: Cell::new(false),
