@@ -117,6 +117,7 @@ impl Store {
             .put_segment(writer.id(), &SegmentRecord::created())?;
         recovered.metadata.flush()?;
         let active = (writer.id(), writer.database().clone());
+        let sealed = recovered.sealed.clone();
         let segments = Segments::new(folder.segments(), recovered.sealed, active, room);
         let limits = CommitLimits {
             commit_bytes: options.commit_bytes_max,
@@ -129,6 +130,8 @@ impl Store {
             beginning.last_commit,
             beginning.eras,
         );
+        state.topics = recovered.metadata.topics()?;
+        recovered.metadata.keep_topics_of(&sealed)?;
         let urgent = beginning.urgent;
         for operation in beginning.operations {
             state.accompany(operation);
