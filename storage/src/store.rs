@@ -18,7 +18,7 @@ mod pins;
 mod retaining;
 mod shared;
 mod state;
-mod topic_keeping;
+pub(crate) mod topic_keeping;
 
 use std::fmt;
 use std::io;

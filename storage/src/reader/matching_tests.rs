@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use crate::gap::GapReason;
 use crate::ids::{CommitNumber, LogId, SegmentId};
 use crate::logs::LogOptions;
 use crate::message::Message;
-use crate::store::{AppendError, Store, StoreOptions, StoreThreads};
-use crate::topics::TopicMatch;
+use crate::store::{AppendError, Store, StoreOptions, StoreThreads, topic_keeping};
+use crate::topics::{TopicMatch, TopicNumber};
 
 /// Commits and the topics in each.
 type Content = Vec<(CommitNumber, BTreeSet<Vec<u8>>)>;
@@ -217,7 +218,7 @@ fn everything(store: &Store, from: CommitNumber) -> Content {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 20, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 4, ..ProptestConfig::default() })]
 
     #[test]
     fn no_commit_with_a_wanted_topic_is_passed_over(
@@ -296,4 +297,193 @@ fn segment_without_a_wanted_topic_is_not_opened() {
     let counters = folder.store().counters();
     assert!(counters.segments_passed_over() >= 1);
     assert!(counters.runs_passed_over() > counters.runs_read());
+}
+
+#[test]
+fn segment_of_which_nothing_is_known_is_read() {
+    let folder = filled();
+    let shared = &folder.store().shared;
+    let sealed: Vec<_> = shared.segments.index().sealed.keys().copied().collect();
+    for id in &sealed {
+        shared.metadata.remove_topics_of(*id).unwrap();
+    }
+    let (found, _) = read_rare(&folder);
+    assert_eq!(found, 1);
+    assert_eq!(folder.store().counters().segments_passed_over(), 0);
+}
+
+/// A number that the dictionary lost may be anything; one that was given out is not given again.
+#[test]
+fn topic_whose_name_was_lost_is_read_and_its_number_stays_taken() {
+    let mut folder = filled();
+    let number = {
+        let state = folder.store().shared.state();
+        let names = state.topics.names_from(TopicNumber(0), usize::MAX);
+        names.iter().find(|(_, name)| **name == *b"rare").unwrap().0
+    };
+    let shared = &folder.store().shared;
+    shared.metadata.remove_topics(&[number]).unwrap();
+    folder.step(Step::Restart);
+    let mut state = folder.store().shared.state();
+    let next = state.topics.next();
+    assert!(number < next, "{number:?} {next:?}");
+    assert_eq!(
+        state.topics.number_of(b"another", CommitNumber(1)),
+        Some(next)
+    );
+    drop(state);
+    assert_eq!(read_rare(&folder).0, 1);
+}
+
+#[test]
+fn only_names_that_are_nowhere_in_the_log_are_forgotten() {
+    let mut folder = filled();
+    let unused = {
+        let mut state = folder.store().shared.state();
+        state
+            .topics
+            .number_of(b"never sealed", CommitNumber(0))
+            .unwrap()
+    };
+    let names = |folder: &Folder| -> Vec<Vec<u8>> {
+        let state = folder.store().shared.state();
+        let names = state.topics.names_from(TopicNumber(0), usize::MAX);
+        names.iter().map(|(_, name)| name.to_vec()).collect()
+    };
+    let before = names(&folder);
+    topic_keeping::forget(&folder.store().shared).unwrap();
+    let after = names(&folder);
+    let gone: Vec<_> = before
+        .iter()
+        .filter(|name| !after.contains(*name))
+        .collect();
+    assert_eq!(gone, [b"never sealed"]);
+    // Also for whoever opens the folder.
+    folder.step(Step::Restart);
+    let mut state = folder.store().shared.state();
+    let again = state.topics.number_of(b"never sealed", CommitNumber(1));
+    assert!(again.unwrap() >= unused);
+    drop(state);
+    assert_eq!(read_rare(&folder).0, 1);
+}
+
+#[test]
+fn name_that_comes_while_it_is_read_is_asked_for() {
+    let folder = filled();
+    let store = folder.store();
+    let (mut reader, mut topics) = (store.commit_reader(CommitNumber(1)), TopicMatch::default());
+    let mut asked = Vec::new();
+    for name in ["new", "newer"] {
+        let message = Message {
+            topic: name.into(),
+            ..Message::default()
+        };
+        let log = store.log("long").unwrap().id;
+        let appended = store.append(log, b"key", &message).unwrap();
+        store.wait_durable(appended.commit).unwrap();
+        let before = asked.len();
+        while !reader.is_at_end() {
+            let wants = &mut |name: &[u8]| {
+                asked.push(name.to_vec());
+                name.starts_with(b"new")
+            };
+            reader.read_matching(1 << 20, &mut topics, wants).unwrap();
+        }
+        let asked = &asked[before..];
+        assert!(asked.contains(&name.as_bytes().to_vec()), "{asked:?}");
+    }
+    let names = asked.len();
+    asked.sort();
+    asked.dedup();
+    assert_eq!(asked.len(), names, "asked once for each");
+    // More is wanted: only what was not so far is asked for.
+    let mut asked_again = Vec::new();
+    store.widen_match(&mut topics, |name| {
+        asked_again.push(name.to_vec());
+        name == b"rare"
+    });
+    assert_eq!(asked_again.len(), names - 2);
+    let mut reader = store.commit_reader(CommitNumber(1));
+    let commits = reader
+        .read_matching(1, &mut topics, &mut |_| false)
+        .unwrap();
+    assert!(content(&commits[0]).1.contains(b"rare".as_slice()));
+}
+
+#[test]
+fn what_retention_took_is_told_of_its_log_alone() {
+    let mut folder = filled();
+    let short = folder.store().log("short").unwrap().id;
+    let is_removed = |folder: &Folder| {
+        let index = folder.store().shared.segments.index();
+        !index.sealed.contains_key(&SegmentId(2))
+    };
+    while !is_removed(&folder) {
+        folder.step(Step::Append(0, 50));
+        folder.step(Step::Wait);
+    }
+    let first = {
+        let index = folder.store().shared.segments.index();
+        index.sealed.values().next().unwrap().first_commit
+    };
+    for is_matching in [false, true] {
+        let mut reader = folder.store().commit_reader(CommitNumber(1));
+        let mut topics = TopicMatch::default();
+        while !reader.is_at_end() {
+            match is_matching {
+                true => reader.read_matching(1 << 20, &mut topics, &mut |_| false),
+                false => reader.read(1 << 20),
+            }
+            .unwrap();
+        }
+        let missing = reader.take_missing();
+        assert!(!missing.is_empty());
+        for missing in &missing {
+            assert_eq!(
+                (missing.log, missing.reason),
+                (Some(short), GapReason::Retention)
+            );
+        }
+        assert_eq!(missing[0].from.max(first), first, "{missing:?}");
+        assert!(reader.take_missing().is_empty());
+    }
+    // Whoever begins where all is there misses nothing.
+    let durable = folder.store().durable();
+    let mut reader = folder.store().commit_reader(durable);
+    assert_eq!(reader.read(1 << 20).unwrap().len(), 1);
+    assert!(reader.take_missing().is_empty());
+}
+
+#[test]
+fn what_lies_behind_damage_is_told_exactly() {
+    let mut folder = filled();
+    let (id, record) = {
+        let index = folder.store().shared.segments.index();
+        let (id, record) = index.sealed.iter().next().unwrap();
+        (*id, record.clone())
+    };
+    let (_, threads) = folder.store.take().unwrap();
+    threads.close();
+    let name = record.name(id);
+    let file = name.path(&folder.path.path().join("log")).join("db");
+    let bytes = std::fs::metadata(&file).unwrap().len();
+    let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 60_000], bytes / 2).unwrap();
+    folder.open();
+    let mut reader = folder.store().commit_reader(record.first_commit);
+    let mut found = Vec::new();
+    while reader.next_commit() <= record.last_commit {
+        let commits = reader.read(100_000).unwrap();
+        found.extend(commits.iter().map(crate::Commit::number));
+    }
+    let missing = reader.take_missing();
+    let lost: Vec<_> = missing
+        .iter()
+        .filter(|missing| missing.log.is_none())
+        .collect();
+    assert_eq!(lost.len(), 1, "{missing:?}");
+    assert_eq!(lost[0].reason, GapReason::Quarantine);
+    assert_eq!(lost[0].to, record.last_commit.next());
+    let in_segment = found.iter().filter(|number| **number <= record.last_commit);
+    assert_eq!(in_segment.max().unwrap().next(), lost[0].from);
 }

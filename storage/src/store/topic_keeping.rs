@@ -54,7 +54,7 @@ impl Forgetting {
     }
 }
 
-fn forget(shared: &Shared) -> Result<(), MetadataError> {
+pub(crate) fn forget(shared: &Shared) -> Result<(), MetadataError> {
     // What is newer than the look at the sets stays.
     let below = shared.state().topics.next();
     let sealed = last_sealed(shared);
