@@ -171,3 +171,35 @@ fn get<T: Stored>(tree: &sled::Tree, id: SegmentId) -> Result<Option<T>, Metadat
     let value = found.transpose()?.and_then(|(_, value)| value);
     Ok(value.and_then(|value| T::from_stored(&value).ok()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::{Purpose, create};
+
+    #[test]
+    fn number_is_not_given_again_when_its_name_is_gone_or_torn() {
+        let parent = tempfile::tempdir().unwrap();
+        let database = create(&parent.path().join("meta"), Purpose::Metadata).unwrap();
+        let metadata = Metadata::new(database).unwrap();
+        let next = || metadata.topics().unwrap().next();
+        assert_eq!(next(), TopicNumber(1));
+        let names = [
+            (TopicNumber(1), b"a".to_vec()),
+            (TopicNumber(2), vec![b'b'; 10_000]),
+        ];
+        metadata.put_topics(&names, TopicNumber(3)).unwrap();
+        // Its second piece.
+        let piece = [2_u32.to_be_bytes().as_slice(), &[0, 1]].concat();
+        metadata.topics.names.remove(piece).unwrap();
+        metadata.remove_topics(&[NEXT]).unwrap();
+        assert_eq!(
+            next(),
+            TopicNumber(3),
+            "torn, and the number of the next one is gone"
+        );
+        metadata.put_topics(&names, TopicNumber(3)).unwrap();
+        metadata.remove_topics(&[TopicNumber(2)]).unwrap();
+        assert_eq!(next(), TopicNumber(3), "forgotten");
+    }
+}

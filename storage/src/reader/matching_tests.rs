@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::missing::MissingList;
 use crate::gap::GapReason;
 use crate::ids::{CommitNumber, LogId, SegmentId};
 use crate::logs::LogOptions;
@@ -237,7 +238,10 @@ proptest! {
 
 /// Three segments or more of common topics, the rare one in the first.
 fn filled() -> Folder {
-    let mut folder = Folder::new();
+    fill(Folder::new())
+}
+
+fn fill(mut folder: Folder) -> Folder {
     append_rare(folder.store());
     for _ in 0..16 {
         folder.append(0, 10);
@@ -310,6 +314,34 @@ fn segment_of_which_nothing_is_known_is_read() {
     let (found, _) = read_rare(&folder);
     assert_eq!(found, 1);
     assert_eq!(folder.store().counters().segments_passed_over(), 0);
+}
+
+#[test]
+fn topic_for_which_there_is_no_number_is_read() {
+    let folder = Folder::new();
+    {
+        let mut state = folder.store().shared.state();
+        let mut name = 0;
+        let mut add = || {
+            name += 1;
+            let name = format!("{name:065535}");
+            state.topics.number_of(name.as_bytes(), CommitNumber(0))
+        };
+        while add().is_some() {}
+        // What room is left for short ones.
+        let mut left = 0_u32;
+        while state
+            .topics
+            .number_of(&left.to_be_bytes(), CommitNumber(0))
+            .is_some()
+        {
+            left += 1;
+        }
+    }
+    let folder = fill(folder);
+    assert_eq!(read_rare(&folder).0, 1);
+    // The keeper has made room meanwhile, since what fills the dictionary is nowhere in the log.
+    assert!(!folder.store().shared.state().topics.is_nearly_full());
 }
 
 /// A number that the dictionary lost may be anything; one that was given out is not given again.
@@ -447,6 +479,18 @@ fn what_retention_took_is_told_of_its_log_alone() {
         assert_eq!(missing[0].from.max(first), first, "{missing:?}");
         assert!(reader.take_missing().is_empty());
     }
+    let shared = &folder.store().shared;
+    let told = |from: CommitNumber| {
+        let mut missing = MissingList::default();
+        missing.push_retention(shared, from, from.next());
+        missing.take().len()
+    };
+    // Behind segments with older records of a log nothing of it can be missing.
+    let behind = {
+        let index = shared.segments.index();
+        index.active.1.last_commit
+    };
+    assert_eq!((told(CommitNumber(1)), told(behind)), (1, 0));
     // Whoever begins where all is there misses nothing.
     let durable = folder.store().durable();
     let mut reader = folder.store().commit_reader(durable);
