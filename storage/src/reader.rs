@@ -471,10 +471,8 @@ fn visit_segment(
         opened => opened?,
     };
     let whole = [(from, last_commit)];
-    let ranges = match wanted {
-        Some((of, ranges)) if of == name => ranges,
-        _ => &whole,
-    };
+    let wanted = wanted.filter(|(of, _)| *of == name);
+    let ranges = wanted.map_or(&whole[..], |(_, ranges)| ranges);
     let (mut next, mut broken_off) = (from, false);
     let scanned = segment::scan_ranges(&database, ranges, |commit| {
         if commit.number() > durable || commit.number() > last_commit {

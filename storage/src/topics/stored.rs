@@ -287,6 +287,41 @@ mod tests {
         })
     }
 
+    /// Of 16 MiB in chunks of 128 KiB; the limits are what was measured, and a little.
+    #[test]
+    fn topics_of_a_segment_take_a_thousandth_of_it() {
+        for (of_a_run, of_all, topics_max, runs_max) in [
+            (128, 1000, 1050, 4300),
+            (690, 1000, 1050, 4300),
+            (128, 60_000, 15_000, 7400),
+        ] {
+            let mut random = 1_u64;
+            let mut number = || {
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                TopicNumber(u32::try_from((random >> 33) % of_all).unwrap() + 1)
+            };
+            let run = |commit| Run {
+                first: CommitNumber(commit),
+                last: CommitNumber(commit),
+                topics: TopicSet {
+                    any: false,
+                    numbers: (0..of_a_run).map(|_| number()).collect(),
+                }
+                .settled(),
+            };
+            let runs: Vec<Run> = (1..=128).map(run).collect();
+            let (topics, stored) = TopicsOfSegment::of_runs(identity(&runs), runs);
+            let bytes = (topics.to_stored().len(), stored.to_stored().len());
+            println!(
+                "{of_a_run} of {of_all}: {bytes:?}, {} runs",
+                stored.runs.len()
+            );
+            assert!(bytes.0 <= topics_max && bytes.1 <= runs_max, "{bytes:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_run_with_a_wanted_topic_is_left_out(
