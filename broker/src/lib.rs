@@ -58,6 +58,7 @@ mod retained;
 mod retained_delivery;
 mod route;
 mod router;
+mod scan;
 mod session;
 mod session_keeping;
 mod session_record;
@@ -65,6 +66,7 @@ mod signal;
 mod subscribe;
 mod subscriptions;
 mod will;
+mod wishes;
 
 pub use authorizer::{AllowAll, Authentication, Authorizer, Client, ConnectAttempt, Identity};
 pub use broker::{Broker, RunError, StartError};

@@ -387,11 +387,27 @@ impl Outbound {
         })
     }
 
-    /// Takes part in a scan. Whether it is for what an earlier connection sent, and only that.
-    pub(crate) fn begin_scan(&mut self) -> bool {
-        let is_again = !self.again.is_empty();
-        self.scan = Some(if is_again { Scan::Again } else { Scan::New });
-        is_again
+    /// Whether what an earlier connection sent comes first.
+    pub(crate) fn gets_again(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// Takes part in a scan: for what an earlier connection sent, and only that, if there is any.
+    pub(crate) fn begin_scan(&mut self) {
+        self.scan = Some(match self.gets_again() {
+            true => Scan::Again,
+            false => Scan::New,
+        });
+    }
+
+    /// Whether it takes part in a scan for what is at or behind `next`.
+    pub(crate) fn takes_new(&self) -> bool {
+        self.scan == Some(Scan::New)
+    }
+
+    /// The scan has read nothing.
+    pub(crate) fn give_up_scan(&mut self) {
+        self.scan = None;
     }
 
     /// Whether what is at this place, to which the scan has come, is to be sent again.

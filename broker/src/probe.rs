@@ -239,6 +239,8 @@ pub struct Counters {
     pub delivered_qos2: Counter,
     /// Messages that were dropped.
     pub dropped: DropCounters,
+    /// How often reading for sessions that are behind paused because publishes waited.
+    pub catch_up_pauses: Counter,
     /// Wills that took the publish path.
     pub wills: Counter,
     /// Connections that ended.
@@ -279,6 +281,7 @@ impl Counters {
             delivered_qos1: Counter::default(),
             delivered_qos2: Counter::default(),
             dropped: DropCounters::default(),
+            catch_up_pauses: Counter::default(),
             wills: Counter::default(),
             ended: EndCounters::default(),
         }

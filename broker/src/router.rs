@@ -45,6 +45,8 @@ pub(crate) struct Router {
     pub(crate) kept_sessions: Cell<usize>,
     pub(crate) subscriptions: RefCell<Subscriptions<Rc<Session>>>,
     pub(crate) routes: RefCell<RouteCache>,
+    /// How often subscriptions changed.
+    pub(crate) changes: Cell<u64>,
     pub(crate) retained: RefCell<RetainedMessages>,
     pub(crate) pending: RefCell<PendingPublishes>,
     pub(crate) wills: RefCell<WaitingWills>,
@@ -137,6 +139,7 @@ impl Router {
             kept_sessions: Cell::new(0),
             subscriptions: RefCell::default(),
             routes: RefCell::default(),
+            changes: Cell::new(0),
             pending: RefCell::new(PendingPublishes::new(window)),
             wills: RefCell::default(),
             key: RefCell::default(),
@@ -261,6 +264,7 @@ impl Router {
     /// Subscriptions changed.
     pub(crate) fn forget_routes(&self) {
         self.routes.borrow_mut().clear();
+        self.changes.set(self.changes.get() + 1);
         let count = self.subscriptions.borrow().len();
         self.counters.subscriptions.set(count);
     }
