@@ -118,7 +118,12 @@ impl Router {
     pub(crate) fn new_session(&self, client_id: &str) -> Rc<SessionState> {
         let limits = &self.options.limits;
         let outbound = Outbound::new(self.worked_off.get(), limits.mailbox_bytes_max);
-        let state = Rc::new(SessionState::new(client_id, Lifetime::Connection, outbound));
+        let state = Rc::new(SessionState::new(
+            client_id,
+            Lifetime::Connection,
+            outbound,
+            &self.unreleased_bytes,
+        ));
         self.sessions.borrow_mut().insert(&state);
         state
     }

@@ -611,6 +611,25 @@ mod tests {
 
     const BYTES_MAX: usize = 10_000;
 
+    fn item(payload_bytes: usize, commit: u64) -> Item {
+        let message = Message {
+            topic: "a".parse().unwrap(),
+            payload: vec![0; payload_bytes].into(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            properties: mqtt::MessageProperties::default(),
+        };
+        Item {
+            message: Arc::new(message),
+            expires_at: None,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            identifiers: Box::new([]),
+            place: Some(place(commit)),
+            again: None,
+        }
+    }
+
     fn place(commit: u64) -> Place {
         Place {
             commit: CommitNumber(commit),
@@ -661,5 +680,20 @@ mod tests {
         assert!(!outbound.wants(place(7), QoS::AtLeastOnce));
         outbound.end_scan(place(8));
         assert_eq!(outbound.over, []);
+    }
+
+    /// Otherwise the same part of the log would be read again and again, until the client takes
+    /// something.
+    #[test]
+    fn nothing_is_read_while_a_large_message_waits_for_room() {
+        let mut outbound = Outbound::new(CommitNumber(0), BYTES_MAX);
+        outbound.attach(CommitNumber(9));
+        assert_eq!(outbound.reads_from(), Some(CommitNumber(1)));
+        outbound.begin_scan();
+        outbound.offer_read(item(1_000, 1), place(1));
+        outbound.offer_read(item(BYTES_MAX - 1_000, 2), place(2));
+        assert_eq!(outbound.reads_from(), None);
+        outbound.pop().unwrap();
+        assert_eq!(outbound.reads_from(), Some(CommitNumber(2)));
     }
 }

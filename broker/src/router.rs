@@ -24,6 +24,7 @@ use crate::options::BrokerOptions;
 use crate::pending::PendingPublishes;
 use crate::probe::Counters;
 use crate::publication::Publication;
+use crate::received::UnreleasedBytes;
 use crate::retained::RetainedMessages;
 use crate::route::{Route, RouteCache, recipients};
 use crate::session::{Session, SessionState, Sessions};
@@ -43,6 +44,7 @@ pub(crate) struct Router {
     pub(crate) sessions: RefCell<Sessions>,
     /// How many of them outlive their connection.
     pub(crate) kept_sessions: Cell<usize>,
+    pub(crate) unreleased_bytes: UnreleasedBytes,
     pub(crate) subscriptions: RefCell<Subscriptions<Rc<Session>>>,
     pub(crate) routes: RefCell<RouteCache>,
     /// How often subscriptions changed.
@@ -137,6 +139,7 @@ impl Router {
             log_limits: LogLimits::default(),
             sessions: RefCell::default(),
             kept_sessions: Cell::new(0),
+            unreleased_bytes: UnreleasedBytes::default(),
             subscriptions: RefCell::default(),
             routes: RefCell::default(),
             changes: Cell::new(0),

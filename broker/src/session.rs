@@ -19,7 +19,7 @@ use crate::authorizer::{Client, Identity};
 use crate::connection::Connection;
 use crate::options::Limits;
 use crate::outbound::Outbound;
-use crate::received::Received;
+use crate::received::{Received, UnreleasedBytes};
 use crate::route::Grant;
 use crate::will::DelayedWill;
 
@@ -114,14 +114,19 @@ impl Session {
 }
 
 impl SessionState {
-    pub(crate) fn new(client_id: &str, lifetime: Lifetime, outbound: Outbound) -> Self {
+    pub(crate) fn new(
+        client_id: &str,
+        lifetime: Lifetime,
+        outbound: Outbound,
+        unreleased: &UnreleasedBytes,
+    ) -> Self {
         Self {
             client_id: client_id.into(),
             client_id_bytes: Bytes::copy_from_slice(client_id.as_bytes()),
             lifetime: Cell::new(lifetime),
             filters: RefCell::default(),
             outbound: RefCell::new(outbound),
-            received: RefCell::default(),
+            received: RefCell::new(Received::new(client_id, unreleased)),
             has_bindings: Cell::new(false),
             bindings_commit: Cell::default(),
             bindings_changed: Cell::new(false),

@@ -34,6 +34,9 @@ pub(crate) struct SessionRecord {
     pub(crate) next: Place,
     /// Deliveries of QoS 1 that were not over.
     pub(crate) in_flight: Vec<InFlight>,
+    /// Deliveries of QoS 2, of a session without a connection: one that has one has an entry of their
+    /// own for them.
+    pub(crate) deliveries: Option<StoredDeliveries>,
     pub(crate) subscriptions: Vec<(TopicFilter, Subscribed)>,
 }
 
@@ -80,6 +83,7 @@ struct Stored {
     connection: StoredConnection,
     next: StoredPlace,
     in_flight: Vec<(u16, StoredPlace)>,
+    deliveries: Option<StoredDeliveries>,
     subscriptions: Vec<StoredSubscription>,
 }
 
@@ -119,6 +123,7 @@ impl SessionRecord {
                 .iter()
                 .filter_map(|sent| Some((sent.packet_id.get(), stored_place(sent.place?))))
                 .collect(),
+            deliveries: self.deliveries.clone(),
             subscriptions: subscriptions
                 .map(|(filter, subscribed)| StoredSubscription {
                     filter: filter.as_str().to_owned(),
@@ -181,14 +186,16 @@ impl SessionRecord {
             },
             next: place_of(stored.next),
             in_flight: in_flight.collect::<Result<_, RecordError>>()?,
+            deliveries: stored.deliveries,
             subscriptions: subscriptions.collect::<Result<_, RecordError>>()?,
         })
     }
 }
 
-/// Deliveries of QoS 2 of one session (`JournalKind::Delivery`): in the journal itself, since they
-/// must agree with what was sent at every moment. A version byte, and postcard.
-#[derive(Default, Serialize, Deserialize)]
+/// Deliveries of QoS 2 of one session. While its client is there they are an entry of the journal itself
+/// (`JournalKind::Delivery`: a version byte, and postcard), since they must agree with what was sent at
+/// every moment; then they go into the record, which is cold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredDeliveries {
     /// Messages of QoS 2 before this place were bound, or are none of the session's business.
     before: StoredPlace,
@@ -311,6 +318,10 @@ mod tests {
                 state: InflightState::AwaitsPuback,
                 place: Some(place(5)),
             }],
+            deliveries: Some(StoredDeliveries {
+                before: (8, 2, 3, 41),
+                bindings: vec![(7, true, None), (9, false, Some((6, 2, 3, 39)))],
+            }),
             subscriptions: vec![
                 ("a/+".parse().unwrap(), subscribed(QoS::AtLeastOnce, 0)),
                 ("#".parse().unwrap(), subscribed(QoS::ExactlyOnce, 77)),
@@ -337,8 +348,9 @@ mod tests {
         assert_eq!(
             stored,
             [
-                1, 255, 255, 255, 255, 15, 1, 9, 3, 7, 2, 3, 40, 1, 1, 5, 2, 3, 40, 2, 3, b'a',
-                b'/', b'+', 0b10_0101, 0, 9, 0, 1, b'#', 0b10_0110, 77, 9, 1, 11, 1
+                1, 255, 255, 255, 255, 15, 1, 9, 3, 7, 2, 3, 40, 1, 1, 5, 2, 3, 40, 1, 8, 2, 3, 41,
+                2, 7, 1, 0, 9, 0, 1, 6, 2, 3, 39, 2, 3, b'a', b'/', b'+', 0b10_0101, 0, 9, 0, 1,
+                b'#', 0b10_0110, 77, 9, 1, 11, 1
             ]
         );
     }
