@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mqtt::QoS;
-use storage::{Commit, CommitNumber, Store};
+use storage::{Commit, CommitNumber, GapReason, Missing, Store};
 
 use crate::place::Place;
 use crate::publication::Publication;
@@ -44,6 +44,8 @@ struct Chunk {
     commits: Vec<Commit>,
     /// Where it goes on.
     next: CommitNumber,
+    /// What is not there any more.
+    missing: Vec<Missing>,
 }
 
 impl Router {
@@ -152,6 +154,7 @@ impl Router {
 
     /// Gives the sessions that take part what they want of a chunk that was read for them.
     async fn hand_out(&self, store: &Store, mut scan: Scan, chunk: Chunk) {
+        self.report_missing(now(), &scan, &chunk.missing);
         for commit in &chunk.commits {
             scan.come_to(self, commit.number());
             self.hand_out_commit(store, commit, &mut scan);
@@ -299,19 +302,39 @@ async fn read(
                 break;
             }
         }
+        let mut missing = reader.take_missing();
         let next = match reader.next_commit() {
             // Nothing is left from there on.
-            next if commits.is_empty() && next == from => store.durable().next(),
+            next if commits.is_empty() && next == from => {
+                let to = store.durable().next();
+                missing.push(all_taken(from, to));
+                to
+            }
             next => next,
         };
         let until = until.unwrap_or(next);
         commits.retain(|commit| commit.number() < until);
-        let next = next.min(until);
-        Ok::<_, storage::ReadError>((Chunk { commits, next }, known))
+        missing.retain(|missing| missing.from < until);
+        let chunk = Chunk {
+            commits,
+            next: next.min(until),
+            missing,
+        };
+        Ok::<_, storage::ReadError>((chunk, known))
     });
     match read.await {
         Ok(Ok(read)) => Ok(read),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the reader panicked".to_owned()),
+    }
+}
+
+fn all_taken(from: CommitNumber, to: CommitNumber) -> Missing {
+    Missing {
+        from,
+        to,
+        reason: GapReason::Retention,
+        log: None,
+        at_most: true,
     }
 }

@@ -44,6 +44,7 @@ mod held;
 mod listener;
 mod log_limit;
 mod log_routing;
+mod missing;
 mod options;
 mod outbound;
 mod pending;

@@ -204,3 +204,173 @@ impl Scan {
         self.readers.iter().filter(is_taker)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mqtt::server::InflightState;
+    use mqtt::{PacketId, ProtocolVersion, QoS, SubscriptionOptions};
+    use storage::LogId;
+
+    use super::*;
+    use crate::authorizer::{AllowAll, Identity};
+    use crate::log_routing::{Durability, LogRouting, StoredLog, Unmapped};
+    use crate::options::BrokerOptions;
+    use crate::outbound::{InFlight, Outbound};
+    use crate::probe::Counters;
+    use crate::record_key::KeyTemplate;
+    use crate::session::Subscribed;
+
+    fn router() -> Router {
+        let routing = LogRouting {
+            routes: Vec::new(),
+            default_log: StoredLog {
+                log: LogId(1),
+                key: KeyTemplate::new(Vec::new()),
+                durability: Durability::Commit,
+            },
+            unmapped: Unmapped::Default,
+        };
+        let options = BrokerOptions::new(Vec::new(), routing);
+        Router::new(
+            options,
+            None,
+            Rc::new(AllowAll),
+            Arc::new(Counters::new(&[])),
+            0,
+        )
+    }
+
+    fn subscribe(router: &Router, state: &SessionState, filter: &str, from: u64) {
+        let options = SubscriptionOptions {
+            qos: QoS::AtLeastOnce,
+            ..SubscriptionOptions::default()
+        };
+        let subscribed = Subscribed {
+            options,
+            identifier: None,
+            from: CommitNumber(from),
+            earlier: None,
+        };
+        let mut filters = state.filters.borrow_mut();
+        filters.insert(filter.parse().unwrap(), subscribed);
+        drop(filters);
+        router.forget_routes();
+    }
+
+    /// A session that reads from `next` on.
+    fn behind(router: &Router, name: &str, next: u64) -> Rc<SessionState> {
+        router.worked_off.set(CommitNumber(next - 1));
+        let state = router.new_session(name);
+        state.outbound.borrow_mut().attach(CommitNumber(10_000));
+        let identity = Identity::new(name, Rc::new(()));
+        let connection = router.open_connection();
+        let version = ProtocolVersion::V5;
+        let session = Session::new(connection, version, identity, Rc::clone(&state));
+        *state.attached.borrow_mut() = Some(Rc::new(session));
+        state
+    }
+
+    fn begin(router: &Router, from: u64, states: &[&Rc<SessionState>]) -> Scan {
+        let all = states.iter().map(|state| Rc::clone(state));
+        Scan::begin(router, CommitNumber(from), states[0], all)
+    }
+
+    fn recipients(router: &Router, scan: &mut Scan, topic: &'static str) -> usize {
+        let route = scan.route(router, &Bytes::from_static(topic.as_bytes()));
+        route.unwrap().recipients.len()
+    }
+
+    fn next(state: &SessionState) -> Option<u64> {
+        let next = state.outbound.borrow().reads_from();
+        next.map(|next| next.0)
+    }
+
+    #[test]
+    fn session_that_subscribes_leaves_the_scan_where_the_subscription_begins() {
+        let router = router();
+        let [one, other] = ["one", "other"].map(|name| behind(&router, name, 3));
+        for state in [&one, &other] {
+            subscribe(&router, state, "old", 1);
+        }
+        let mut scan = begin(&router, 3, &[&one, &other]);
+        subscribe(&router, &one, "new", 7);
+        scan.come_to(&router, CommitNumber(6));
+        assert_eq!(scan.takers().count(), 2);
+        assert_eq!(recipients(&router, &mut scan, "old"), 2);
+        scan.come_to(&router, CommitNumber(9));
+        assert_eq!(scan.takers().count(), 1);
+        assert_eq!(next(&one), Some(7), "it left");
+        scan.end(&router, CommitNumber(12));
+        assert_eq!((next(&one), next(&other)), (Some(7), Some(12)));
+        // With no message to come to in between.
+        let scan = begin(&router, 7, &[&one]);
+        subscribe(&router, &one, "newer", 9);
+        scan.end(&router, CommitNumber(12));
+        assert_eq!(next(&one), Some(9));
+    }
+
+    #[test]
+    fn session_that_unsubscribes_during_a_scan_gets_nothing_more() {
+        let router = router();
+        let state = behind(&router, "one", 3);
+        subscribe(&router, &state, "a", 1);
+        let mut scan = begin(&router, 3, &[&state]);
+        assert_eq!(recipients(&router, &mut scan, "a"), 1);
+        state.filters.borrow_mut().remove(&"a".parse().unwrap());
+        router.forget_routes();
+        scan.come_to(&router, CommitNumber(4));
+        assert_eq!(recipients(&router, &mut scan, "a"), 0);
+    }
+
+    #[test]
+    fn scan_ends_where_a_session_waits_that_was_too_far_ahead_to_take_part() {
+        let router = router();
+        let near = behind(&router, "near", 100);
+        let far = behind(&router, "far", 3 + NEAR_COMMITS);
+        let first = behind(&router, "first", 3);
+        let before = behind(&router, "before", 2);
+        let all = [&first, &near, &far, &before];
+        let scan = begin(&router, 3, &all);
+        assert_eq!(scan.takers().count(), 2);
+        assert_eq!(scan.until, Some(CommitNumber(3 + NEAR_COMMITS)));
+        scan.end(&router, CommitNumber(50));
+        let places = all.map(|state| next(state));
+        assert_eq!(places, [50, 100, 3 + NEAR_COMMITS, 2].map(Some));
+    }
+
+    /// It would take what is not read for what is not there.
+    #[test]
+    fn session_that_gets_something_again_takes_part_only_where_everything_is_read() {
+        let router = router();
+        let state = behind(&router, "one", 3);
+        let again = behind(&router, "again", 3);
+        let in_flight = InFlight {
+            packet_id: PacketId::MIN,
+            state: InflightState::AwaitsPuback,
+            place: Some(Place::beginning_of(CommitNumber(5))),
+        };
+        let beginning = Place::beginning_of(CommitNumber(9));
+        let mut outbound = Outbound::restored(beginning, vec![in_flight], beginning, 1_000);
+        outbound.attach(CommitNumber(10_000));
+        *again.outbound.borrow_mut() = outbound;
+        let scan = begin(&router, 3, &[&state, &again]);
+        assert_eq!((scan.takers().count(), scan.again.len()), (1, 0));
+        scan.end(&router, CommitNumber(12));
+        assert!(again.outbound.borrow().gets_again());
+        let scan = begin(&router, 5, &[&again, &state]);
+        assert_eq!((scan.takers().count(), scan.again.len()), (1, 1));
+        scan.end(&router, CommitNumber(12));
+        assert!(!again.outbound.borrow().gets_again());
+    }
+
+    #[test]
+    fn scan_that_read_nothing_leaves_everybody_where_they_were() {
+        let router = router();
+        let state = behind(&router, "one", 3);
+        begin(&router, 3, &[&state]).give_up();
+        assert_eq!(next(&state), Some(3));
+        assert!(!state.outbound.borrow().takes_new());
+    }
+}

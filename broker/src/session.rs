@@ -178,6 +178,12 @@ pub(crate) struct Subscribed {
 }
 
 impl Subscribed {
+    /// Whether it asks for messages of QoS 1 or 2, or has: no others come from the log.
+    pub(crate) fn asks_for_stored(&self) -> bool {
+        let earlier = self.earlier.map_or(QoS::AtMostOnce, |(_, qos)| qos);
+        self.options.qos.max(earlier) > QoS::AtMostOnce
+    }
+
     /// With what QoS it asks for messages of this commit.
     pub(crate) fn qos_at(&self, commit: CommitNumber) -> QoS {
         let earlier = self.earlier.filter(|(until, _)| commit < *until);

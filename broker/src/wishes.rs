@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use mqtt::{QoS, TopicFilter, TopicName, Utf8String};
+use mqtt::{TopicFilter, TopicName, Utf8String};
 use storage::{Commit, CommitReader, ReadError, Store, TopicMatch};
 
 use crate::connection::ConnectionId;
@@ -40,8 +40,7 @@ impl Wishes {
     /// Adds those that ask for messages of QoS 1 or 2: no others come from the log.
     pub(crate) fn add(&mut self, filters: &Filters) {
         for (filter, subscribed) in filters.iter() {
-            let earlier = subscribed.earlier.map_or(QoS::AtMostOnce, |(_, qos)| qos);
-            let is_wish = subscribed.options.qos.max(earlier) > QoS::AtMostOnce;
+            let is_wish = subscribed.asks_for_stored();
             if self.is_any || !is_wish || self.filters.contains(filter) {
                 continue;
             }
@@ -120,7 +119,7 @@ fn is_wanted(tree: &Subscriptions<()>, name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use mqtt::SubscriptionOptions;
+    use mqtt::{QoS, SubscriptionOptions};
     use storage::{CommitNumber, LogOptions, Message, StoreOptions};
 
     use super::*;
