@@ -44,6 +44,7 @@ mod held;
 mod listener;
 mod log_limit;
 mod log_routing;
+mod missing;
 mod options;
 mod outbound;
 #[cfg(test)]
@@ -60,6 +61,7 @@ mod retained;
 mod retained_delivery;
 mod route;
 mod router;
+mod scan;
 mod session;
 mod session_keeping;
 mod session_record;
@@ -67,6 +69,7 @@ mod signal;
 mod subscribe;
 mod subscriptions;
 mod will;
+mod wishes;
 
 pub use authorizer::{AllowAll, Authentication, Authorizer, Client, ConnectAttempt, Identity};
 pub use broker::{Broker, RunError, StartError};

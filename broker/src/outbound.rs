@@ -25,6 +25,7 @@ use mqtt::server::{InflightEntry, InflightState};
 use mqtt::{Message, PacketId, QoS, SubscriptionIdentifier};
 use storage::CommitNumber;
 
+use crate::missing::MissingReport;
 use crate::place::Place;
 use crate::publication::size_bytes;
 
@@ -141,6 +142,9 @@ pub(crate) struct Outbound {
     /// Messages of QoS 2 before it were bound, or are none of the session's business.
     bound_before: Place,
     scan: Option<Scan>,
+    /// What the log has no more and its client was not told, and up to where it was told.
+    missing: Option<Box<MissingReport>>,
+    missing_told: CommitNumber,
 }
 
 /// What became of a message that was offered.
@@ -176,6 +180,8 @@ impl Outbound {
             over: Vec::new(),
             bound_before: Place::beginning_of(CommitNumber(0)),
             scan: None,
+            missing: None,
+            missing_told: CommitNumber(0),
         }
     }
 
@@ -389,11 +395,47 @@ impl Outbound {
         })
     }
 
-    /// Takes part in a scan. Whether it is for what an earlier connection sent, and only that.
-    pub(crate) fn begin_scan(&mut self) -> bool {
-        let is_again = !self.again.is_empty();
-        self.scan = Some(if is_again { Scan::Again } else { Scan::New });
-        is_again
+    /// Whether what an earlier connection sent comes first.
+    pub(crate) fn gets_again(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// Takes part in a scan: for what an earlier connection sent, and only that, if there is any.
+    pub(crate) fn begin_scan(&mut self) {
+        self.scan = Some(match self.gets_again() {
+            true => Scan::Again,
+            false => Scan::New,
+        });
+    }
+
+    /// Whether it takes part in a scan for what is at or behind `next`.
+    pub(crate) fn takes_new(&self) -> bool {
+        self.scan == Some(Scan::New)
+    }
+
+    /// The scan passes over commits that are not there any more. What of them is news.
+    pub(crate) fn report_missing(&mut self, report: MissingReport) -> Option<MissingReport> {
+        let report = report.rest(self.next.commit, self.missing_told)?;
+        self.missing_told = report.to();
+        let before = self.missing.take();
+        let all = before.map_or(report, |before| before.with(report));
+        self.missing = Some(Box::new(all));
+        Some(report)
+    }
+
+    /// What is missing and its client was not told yet.
+    pub(crate) fn missing(&self) -> Option<MissingReport> {
+        self.missing.as_deref().copied()
+    }
+
+    /// Its client was told.
+    pub(crate) fn told_missing(&mut self) {
+        self.missing = None;
+    }
+
+    /// The scan has read nothing.
+    pub(crate) fn give_up_scan(&mut self) {
+        self.scan = None;
     }
 
     /// Whether what is at this place, to which the scan has come, is to be sent again.

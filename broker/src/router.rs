@@ -47,6 +47,8 @@ pub(crate) struct Router {
     pub(crate) unreleased_bytes: UnreleasedBytes,
     pub(crate) subscriptions: RefCell<Subscriptions<Rc<Session>>>,
     pub(crate) routes: RefCell<RouteCache>,
+    /// How often subscriptions changed.
+    pub(crate) changes: Cell<u64>,
     pub(crate) retained: RefCell<RetainedMessages>,
     pub(crate) pending: RefCell<PendingPublishes>,
     pub(crate) wills: RefCell<WaitingWills>,
@@ -140,6 +142,7 @@ impl Router {
             unreleased_bytes: UnreleasedBytes::default(),
             subscriptions: RefCell::default(),
             routes: RefCell::default(),
+            changes: Cell::new(0),
             pending: RefCell::new(PendingPublishes::new(window)),
             wills: RefCell::default(),
             key: RefCell::default(),
@@ -264,6 +267,7 @@ impl Router {
     /// Subscriptions changed.
     pub(crate) fn forget_routes(&self) {
         self.routes.borrow_mut().clear();
+        self.changes.set(self.changes.get() + 1);
         let count = self.subscriptions.borrow().len();
         self.counters.subscriptions.set(count);
     }

@@ -181,6 +181,12 @@ pub(crate) struct Subscribed {
 }
 
 impl Subscribed {
+    /// Whether it asks for messages of QoS 1 or 2, or has: no others come from the log.
+    pub(crate) fn asks_for_stored(&self) -> bool {
+        let earlier = self.earlier.map_or(QoS::AtMostOnce, |(_, qos)| qos);
+        self.options.qos.max(earlier) > QoS::AtMostOnce
+    }
+
     /// With what QoS it asks for messages of this commit.
     pub(crate) fn qos_at(&self, commit: CommitNumber) -> QoS {
         let earlier = self.earlier.filter(|(until, _)| commit < *until);
@@ -195,6 +201,10 @@ pub(crate) struct Filters {
     bytes: usize,
     /// No subscription begins or was changed later.
     newest: CommitNumber,
+    /// How often they changed.
+    changes: u64,
+    /// The first commit that a subscription asks for that was made or changed since a scan began.
+    since_scan: Option<CommitNumber>,
 }
 
 impl Filters {
@@ -210,6 +220,9 @@ impl Filters {
     /// Makes a subscription, or replaces the one with the same filter, which keeps its beginning.
     pub(crate) fn insert(&mut self, filter: TopicFilter, subscribed: Subscribed) {
         let bytes = filter.as_str().len();
+        self.changes += 1;
+        let since_scan = self.since_scan.unwrap_or(subscribed.from);
+        self.since_scan = Some(since_scan.min(subscribed.from));
         let changed = subscribed
             .earlier
             .map_or(subscribed.from, |(until, _)| until);
@@ -235,6 +248,7 @@ impl Filters {
         let is_there = self.filters.remove(filter).is_some();
         if is_there {
             self.bytes -= filter.as_str().len();
+            self.changes += 1;
         }
         is_there
     }
@@ -250,6 +264,21 @@ impl Filters {
     /// Whether all of them ask for messages of this commit.
     pub(crate) fn all_ask_for(&self, commit: CommitNumber) -> bool {
         self.newest <= commit
+    }
+
+    /// How often they changed, since whenever.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// A scan reads what they ask for now.
+    pub(crate) fn begin_scan(&mut self) {
+        self.since_scan = None;
+    }
+
+    /// Before which commit the scan must end because from there on more is asked for.
+    pub(crate) fn ends_scan_at(&self) -> Option<CommitNumber> {
+        self.since_scan
     }
 
     /// What those grant that ask for messages of this commit with this topic name; `is_own`: the
