@@ -118,7 +118,12 @@ impl Router {
     pub(crate) fn new_session(&self, client_id: &str) -> Rc<SessionState> {
         let limits = &self.options.limits;
         let outbound = Outbound::new(self.worked_off.get(), limits.mailbox_bytes_max);
-        let state = Rc::new(SessionState::new(client_id, Lifetime::Connection, outbound));
+        let state = Rc::new(SessionState::new(
+            client_id,
+            Lifetime::Connection,
+            outbound,
+            &self.unreleased_bytes,
+        ));
         self.sessions.borrow_mut().insert(&state);
         state
     }
@@ -131,6 +136,7 @@ impl Router {
         if state.is_offline.take() {
             self.counters.sessions_offline.replace(1, 0);
         }
+        state.newest_connection.set(Some(session.connection.id));
         *state.attached.borrow_mut() = Some(Rc::clone(session));
         self.write_session(state, RECORD_WITHIN);
         let filters = state.filters.borrow();

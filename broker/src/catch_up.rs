@@ -16,14 +16,15 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mqtt::{QoS, TopicName, Utf8String};
-use storage::{Commit, CommitNumber, Store};
+use mqtt::QoS;
+use storage::{Commit, CommitNumber, GapReason, Missing, Store};
 
 use crate::place::Place;
 use crate::publication::Publication;
-use crate::route::Route;
 use crate::router::{Router, Stage, now};
+use crate::scan::Scan;
 use crate::session::{Session, SessionState};
+use crate::wishes::{KnownWishes, Wishes};
 
 /// Bytes of commits that are read at once.
 const READ_BYTES: usize = 262_144;
@@ -31,11 +32,20 @@ const READ_BYTES: usize = 262_144;
 /// How long to wait before what could not be read is read again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
+/// How often to read where nothing comes although there should be something: a segment may have
+/// been evacuated while it was read, and the next attempt finds the copy.
+const ATTEMPTS: usize = 3;
+
+/// How long to pause at most for live traffic.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
 /// A part of the log that was read.
 struct Chunk {
     commits: Vec<Commit>,
     /// Where it goes on.
     next: CommitNumber,
+    /// What is not there any more.
+    missing: Vec<Missing>,
 }
 
 impl Router {
@@ -62,18 +72,26 @@ impl Router {
         let Some(store) = self.store.clone() else {
             return self.reached(Stage::Closing).await;
         };
+        let mut known = KnownWishes::default();
         while self.stage() < Stage::Closing {
-            let Some(from) = self.next_scan(store.durable()) else {
+            let Some(scan) = self.next_scan(store.durable()) else {
                 tokio::select! {
                     () = self.behind_changed.notified() => {}
                     () = self.reached(Stage::Closing) => {}
                 }
                 continue;
             };
-            let durable = store.durable();
-            match read(&store, from, durable).await {
-                Ok(chunk) => self.hand_out(&store, from, chunk).await,
+            let wishes = scan.wishes();
+            let begun = now();
+            match read(&store, (scan.from, scan.until), wishes, known).await {
+                Ok((chunk, still_known)) => {
+                    known = still_known;
+                    self.hand_out(&store, scan, chunk).await;
+                    self.give_way(begun).await;
+                }
                 Err(error) => {
+                    known = KnownWishes::default();
+                    scan.give_up();
                     if let Some(left_out) = self.log_limits.not_read.pass(now()) {
                         tracing::error!(error, left_out, "Messages cannot be read.");
                     }
@@ -83,9 +101,9 @@ impl Router {
         }
     }
 
-    /// Where the next scan begins: at the session that has waited longest, of those that have room
-    /// and something to read. Those that have nothing to wait for any more are live, or forgotten.
-    fn next_scan(&self, durable: CommitNumber) -> Option<CommitNumber> {
+    /// The next scan begins at the session that has waited longest, of those that have room and
+    /// something to read. Those that have nothing to wait for any more are live, or forgotten.
+    fn next_scan(&self, durable: CommitNumber) -> Option<Scan> {
         let mut behind = self.behind.borrow_mut();
         let worked_off = self.worked_off.get();
         behind.retain(|state| {
@@ -105,43 +123,47 @@ impl Router {
             .iter()
             .enumerate()
             .find_map(|(index, state)| Some((index, can_read(state)?)))?;
-        if let Some(state) = behind.remove(index) {
-            behind.push_back(state);
-        }
-        Some(from)
+        let first = behind.remove(index)?;
+        behind.push_back(Rc::clone(&first));
+        Some(Scan::begin(self, from, &first, behind.iter().cloned()))
     }
 
-    /// Gives the sessions that are behind what they want of a chunk that was read from `from` on.
-    async fn hand_out(&self, store: &Store, from: CommitNumber, chunk: Chunk) {
-        let takes_part = |state: &&Rc<SessionState>| {
-            let reads_from = state.outbound.borrow().reads_from();
-            reads_from.is_some_and(|at| from <= at && at < chunk.next)
-        };
-        let readers: Vec<_> = {
-            let behind = self.behind.borrow();
-            let readers = behind.iter().filter(takes_part);
-            readers.filter_map(|state| state.session()).collect()
-        };
-        let mut again = Vec::new();
-        for reader in &readers {
-            if reader.state.outbound.borrow_mut().begin_scan() {
-                again.push(Rc::clone(reader));
-            }
+    /// Live traffic goes first: as long as publishes wait for their commit, catching up, which
+    /// has been busy since `begun`, takes a quarter of the time.
+    async fn give_way(&self, begun: Instant) {
+        if self.pending.borrow().len() == 0 {
+            return;
         }
+        self.counters.catch_up_pauses.increment();
+        let busy = now().saturating_duration_since(begun);
+        let pause = tokio::time::sleep((busy * 3).min(PAUSE_MAX));
+        let idle = async {
+            loop {
+                let progress = self.progress.notified();
+                if self.pending.borrow().len() == 0 {
+                    return;
+                }
+                progress.await;
+            }
+        };
+        tokio::select! {
+            () = pause => {}
+            () = idle => {}
+        }
+    }
+
+    /// Gives the sessions that take part what they want of a chunk that was read for them.
+    async fn hand_out(&self, store: &Store, mut scan: Scan, chunk: Chunk) {
+        self.report_missing(now(), &scan, &chunk.missing);
         for commit in &chunk.commits {
-            self.hand_out_commit(store, commit, &again);
+            scan.come_to(self, commit.number());
+            self.hand_out_commit(store, commit, &mut scan);
             tokio::task::yield_now().await;
         }
-        // Who has no room any more goes on where it stopped; who went has said where that was.
-        for reader in readers.iter().filter(|reader| !reader.has_ended.get()) {
-            let end = Place::beginning_of(chunk.next);
-            let gone = reader.state.outbound.borrow_mut().end_scan(end);
-            self.forget(now(), reader, &gone);
-        }
+        scan.end(self, chunk.next);
     }
 
-    /// `again`: those that get only what an earlier connection sent.
-    fn hand_out_commit(&self, store: &Store, commit: &Commit, again: &[Rc<Session>]) {
+    fn hand_out_commit(&self, store: &Store, commit: &Commit, scan: &mut Scan) {
         let now = now();
         for in_commit in commit.batches() {
             let partition = in_commit.partition;
@@ -166,8 +188,8 @@ impl Router {
                     });
                 match message {
                     Ok(message) => {
-                        self.send_again(now, store, commit, place, &message, again);
-                        self.hand_out_message(now, store, commit, place, &message);
+                        self.send_again(now, store, commit, place, &message, &scan.again);
+                        self.hand_out_message(now, store, commit, scan, (place, &message));
                     }
                     Err(error) => tracing::error!(error, "Message cannot be read; left out."),
                 }
@@ -180,14 +202,14 @@ impl Router {
         now: Instant,
         store: &Store,
         commit: &Commit,
-        place: Place,
-        stored: &storage::Message,
+        scan: &mut Scan,
+        (place, stored): (Place, &storage::Message),
     ) {
         let published = QoS::from_bits(stored.qos).unwrap_or_default();
         if published == QoS::AtMostOnce {
             return;
         }
-        let Some(route) = self.route_of_stored(&stored.topic) else {
+        let Some(route) = scan.route(self, &stored.topic) else {
             return;
         };
         let mut publication = None;
@@ -261,34 +283,59 @@ impl Router {
             }
         }
     }
+}
 
-    /// The way of messages with the topic name of a record.
-    fn route_of_stored(&self, topic: &bytes::Bytes) -> Option<Rc<Route>> {
-        let generation = self.authorizer.generation();
-        let known = self.routes.borrow_mut().get_bytes(topic, generation);
-        known.or_else(|| {
-            let topic = Utf8String::try_from(topic.clone()).ok()?;
-            let topic = TopicName::new(topic).ok()?;
-            Some(self.route(&topic))
-        })
+/// Reads commits from `from` on, on another thread: those with what is wished for, before `until`.
+async fn read(
+    store: &Store,
+    (from, until): (CommitNumber, Option<CommitNumber>),
+    wishes: Wishes,
+    mut known: KnownWishes,
+) -> Result<(Chunk, KnownWishes), String> {
+    let store = store.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        known.change_to(wishes, &store);
+        let mut reader = store.commit_reader(from);
+        let mut commits = Vec::new();
+        for _ in 0..ATTEMPTS {
+            commits = known.read(&mut reader, READ_BYTES)?;
+            if !commits.is_empty() || reader.next_commit() > from {
+                break;
+            }
+        }
+        let mut missing = reader.take_missing();
+        let next = match reader.next_commit() {
+            // Nothing is left from there on.
+            next if commits.is_empty() && next == from => {
+                let to = store.durable().next();
+                missing.push(all_taken(from, to));
+                to
+            }
+            next => next,
+        };
+        let until = until.unwrap_or(next);
+        commits.retain(|commit| commit.number() < until);
+        missing.retain(|missing| missing.from < until);
+        let chunk = Chunk {
+            commits,
+            next: next.min(until),
+            missing,
+        };
+        Ok::<_, storage::ReadError>((chunk, known))
+    });
+    match read.await {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the reader panicked".to_owned()),
     }
 }
 
-/// Reads commits from `from` on, on another thread.
-async fn read(store: &Store, from: CommitNumber, durable: CommitNumber) -> Result<Chunk, String> {
-    let mut reader = store.commit_reader(from);
-    let read = tokio::task::spawn_blocking(move || {
-        let commits = reader.read(READ_BYTES)?;
-        let next = match reader.next_commit() {
-            // Retention took everything from there on.
-            next if commits.is_empty() && next == from => durable.next(),
-            next => next,
-        };
-        Ok::<_, storage::ReadError>(Chunk { commits, next })
-    });
-    match read.await {
-        Ok(Ok(chunk)) => Ok(chunk),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the reader panicked".to_owned()),
+fn all_taken(from: CommitNumber, to: CommitNumber) -> Missing {
+    Missing {
+        from,
+        to,
+        reason: GapReason::Retention,
+        log: None,
+        at_most: true,
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Authenticating {
     connect: Box<Connect>,
     /// When it is given up.
     pub(crate) deadline: Option<Instant>,
+    /// It has ended its earlier session, and waits for that to be durable.
+    has_ended_earlier: bool,
 }
 
 impl Client {
@@ -56,7 +58,7 @@ impl Client {
         match self.router.authorizer.authenticate(&attempt) {
             Authentication::Done(answer) => self.handle_authenticated(now, *connect, answer),
             Authentication::Pending(answer) => {
-                self.await_answer(now, connect, answer);
+                self.await_answer(now, connect, answer, false);
             }
         }
     }
@@ -66,12 +68,14 @@ impl Client {
         now: Instant,
         connect: Box<Connect>,
         answer: Pin<Box<dyn Future<Output = Result<Identity, ReasonCode>>>>,
+        has_ended_earlier: bool,
     ) {
         let timeout = self.router.options.limits.connect_timeout;
         self.progress = Progress::Authenticating(Box::new(Authenticating {
             answer,
             connect,
             deadline: now.checked_add(timeout),
+            has_ended_earlier,
         }));
     }
 
@@ -89,6 +93,16 @@ impl Client {
         };
         let progress = std::mem::replace(&mut self.progress, Progress::Connecting);
         if let Progress::Authenticating(authenticating) = progress {
+            let client_id = authenticating.connect.client_id.as_str();
+            // The client may have come again in the meantime, and may be gone again.
+            let newer = self.router.sessions.borrow().get(client_id);
+            let newer = newer.and_then(|state| state.newest_connection.get());
+            let is_overtaken = authenticating.has_ended_earlier
+                && newer.is_some_and(|newer| newer > self.connection.id);
+            let answer = answer.and_then(|identity| match is_overtaken {
+                true => Err(ReasonCode::ServerBusy),
+                false => Ok(identity),
+            });
             self.handle_authenticated(now, *authenticating.connect, answer);
         }
         true
@@ -122,7 +136,7 @@ impl Client {
                     router.committed(commit).await;
                     Ok(identity)
                 };
-                return self.await_answer(now, Box::new(connect), Box::pin(gone));
+                return self.await_answer(now, Box::new(connect), Box::pin(gone), true);
             }
         };
         if earlier.is_none() && !self.router.has_room_for_session(lifetime) {

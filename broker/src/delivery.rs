@@ -6,10 +6,11 @@
 //! message that is in no log: it must know that something is missing. Nobody waits for it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use mqtt::server::{Connection as StateMachine, Outgoing, PublishOutcome, Reason};
-use mqtt::{PacketId, QoS, ReasonCode, Utf8String};
+use mqtt::{Message, PacketId, ProtocolVersion, QoS, ReasonCode, Utf8String};
 use storage::CommitNumber;
 
 use crate::connection::Connection;
@@ -95,6 +96,7 @@ impl Router {
             now,
             is_kept: session.state.is_persistent(),
             may_resend: session.state.bindings_commit.get() <= durable,
+            may_report: session.version == ProtocolVersion::V5,
             machine: &mut machine,
             outbound: &mut outbound,
             has_sent: false,
@@ -169,6 +171,8 @@ struct Pumping<'p> {
     is_kept: bool,
     /// What is in flight is on flash as far as it must be.
     may_resend: bool,
+    /// Its client understands user properties.
+    may_report: bool,
     machine: &'p mut StateMachine,
     outbound: &'p mut Outbound,
     has_sent: bool,
@@ -181,7 +185,9 @@ impl Pumping<'_> {
             && bound.commit.is_some_and(|commit| commit <= durable)
         {
             let remaining = remaining_seconds(bound.item.expires_at, self.now).unwrap_or(Some(1));
-            let outgoing = bound.item.outgoing(remaining);
+            let reporting = self.reporting(&bound.item);
+            let outgoing = reporting.as_ref().unwrap_or(&bound.item);
+            let outgoing = outgoing.outgoing(remaining);
             match self
                 .machine
                 .publish_reserved(self.now, bound.packet_id, outgoing)
@@ -189,6 +195,9 @@ impl Pumping<'_> {
                 PublishOutcome::NoRoom => return,
                 outcome => {
                     let packet_id = bound.packet_id;
+                    if reporting.is_some() {
+                        self.outbound.told_missing();
+                    }
                     if outcome == PublishOutcome::DroppedTooLarge {
                         self.outbound.acknowledged(packet_id);
                     }
@@ -237,14 +246,31 @@ impl Pumping<'_> {
 
     fn has_room(&self, item: &Item) -> bool {
         let waiting = self.machine.transmit_bytes();
-        let bytes = item.size_bytes() + 5 * item.identifiers.len() + HEADER_BYTES_MAX;
         let max = self.router.machine_options.transmit_bytes_max;
-        waiting == 0 || waiting.saturating_add(bytes) <= max
+        waiting == 0 || waiting.saturating_add(packet_bytes(item)) <= max
+    }
+
+    /// The message with what is missing before it, if its client can be told and has room for that.
+    fn reporting(&self, item: &Item) -> Option<Item> {
+        let report = self.outbound.missing().filter(|_| self.may_report)?;
+        let mut message = Message::clone(&item.message);
+        message.properties.user_properties.push(report.property()?);
+        let item = Item {
+            message: Arc::new(message),
+            ..item.clone()
+        };
+        let fits = packet_bytes(&item) <= self.machine.packet_bytes_max()?;
+        (fits && self.has_room(&item)).then_some(item)
     }
 
     fn send(&mut self, item: Item, remaining: Option<u32>) -> bool {
-        let outcome = self.machine.publish(self.now, item.outgoing(remaining));
+        let reporting = self.reporting(&item);
+        let outgoing = reporting.as_ref().unwrap_or(&item).outgoing(remaining);
+        let outcome = self.machine.publish(self.now, outgoing);
         self.count(item.qos, outcome);
+        if reporting.is_some() && matches!(outcome, PublishOutcome::Sent { .. }) {
+            self.outbound.told_missing();
+        }
         match outcome {
             PublishOutcome::Sent {
                 packet_id: Some(packet_id),
@@ -310,6 +336,11 @@ impl Pumping<'_> {
     }
 }
 
+/// As much as the packet of a message takes, or more.
+fn packet_bytes(item: &Item) -> usize {
+    item.size_bytes() + 5 * item.identifiers.len() + HEADER_BYTES_MAX
+}
+
 impl Item {
     fn outgoing(&self, remaining: Option<u32>) -> Outgoing<'_> {
         Outgoing {
@@ -326,7 +357,7 @@ impl Publication {
     /// This message for one session.
     pub(crate) fn item(&self, grant: &Grant, qos: QoS, place: Option<Place>) -> Item {
         Item {
-            message: std::sync::Arc::clone(&self.message),
+            message: Arc::clone(&self.message),
             expires_at: self.expires_at,
             qos,
             retain: self.message.retain && grant.retain_as_published,

@@ -44,8 +44,11 @@ mod held;
 mod listener;
 mod log_limit;
 mod log_routing;
+mod missing;
 mod options;
 mod outbound;
+#[cfg(test)]
+mod outbound_search;
 mod pending;
 mod place;
 mod probe;
@@ -64,6 +67,7 @@ mod retained;
 mod retained_delivery;
 mod route;
 mod router;
+mod scan;
 mod session;
 mod session_keeping;
 mod session_record;
@@ -71,6 +75,7 @@ mod signal;
 mod subscribe;
 mod subscriptions;
 mod will;
+mod wishes;
 
 pub use authorizer::{AllowAll, Authentication, Authorizer, Client, ConnectAttempt, Identity};
 pub use broker::{Broker, RunError, StartError};

@@ -41,6 +41,7 @@ impl LogLimit {
 pub(crate) struct LogLimits {
     pub(crate) accept: LogLimit,
     pub(crate) misbehaved: LogLimit,
+    pub(crate) missing: LogLimit,
     pub(crate) not_read: LogLimit,
     pub(crate) not_stored: LogLimit,
     pub(crate) refused_connection: LogLimit,

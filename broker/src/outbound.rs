@@ -25,6 +25,7 @@ use mqtt::server::{InflightEntry, InflightState};
 use mqtt::{Message, PacketId, QoS, SubscriptionIdentifier};
 use storage::CommitNumber;
 
+use crate::missing::MissingReport;
 use crate::place::Place;
 use crate::publication::size_bytes;
 use crate::replays::{ReplayNumber, Replays};
@@ -108,6 +109,7 @@ impl InFlight {
 
 /// A message of QoS 2 that has its identifier, and is sent when that is on flash.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Bound {
     pub(crate) packet_id: PacketId,
     pub(crate) item: Item,
@@ -117,6 +119,7 @@ pub(crate) struct Bound {
 
 /// See the module's documentation.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Outbound {
     flow: Flow,
     next: Place,
@@ -145,6 +148,9 @@ pub(crate) struct Outbound {
     bound_before: Place,
     scan: Option<Scan>,
     pub(crate) replays: Replays,
+    /// What the log has no more and its client was not told, and up to where it was told.
+    missing: Option<Box<MissingReport>>,
+    missing_told: CommitNumber,
 }
 
 /// What became of a message that was offered.
@@ -181,6 +187,8 @@ impl Outbound {
             bound_before: Place::beginning_of(CommitNumber(0)),
             scan: None,
             replays: Replays::new(bytes_max),
+            missing: None,
+            missing_told: CommitNumber(0),
         }
     }
 
@@ -413,11 +421,47 @@ impl Outbound {
         })
     }
 
-    /// Takes part in a scan. Whether it is for what an earlier connection sent, and only that.
-    pub(crate) fn begin_scan(&mut self) -> bool {
-        let is_again = !self.again.is_empty();
-        self.scan = Some(if is_again { Scan::Again } else { Scan::New });
-        is_again
+    /// Whether what an earlier connection sent comes first.
+    pub(crate) fn gets_again(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// Takes part in a scan: for what an earlier connection sent, and only that, if there is any.
+    pub(crate) fn begin_scan(&mut self) {
+        self.scan = Some(match self.gets_again() {
+            true => Scan::Again,
+            false => Scan::New,
+        });
+    }
+
+    /// Whether it takes part in a scan for what is at or behind `next`.
+    pub(crate) fn takes_new(&self) -> bool {
+        self.scan == Some(Scan::New)
+    }
+
+    /// The scan passes over commits that are not there any more. What of them is news.
+    pub(crate) fn report_missing(&mut self, report: MissingReport) -> Option<MissingReport> {
+        let report = report.rest(self.next.commit, self.missing_told)?;
+        self.missing_told = report.to();
+        let before = self.missing.take();
+        let all = before.map_or(report, |before| before.with(report));
+        self.missing = Some(Box::new(all));
+        Some(report)
+    }
+
+    /// What is missing and its client was not told yet.
+    pub(crate) fn missing(&self) -> Option<MissingReport> {
+        self.missing.as_deref().copied()
+    }
+
+    /// Its client was told.
+    pub(crate) fn told_missing(&mut self) {
+        self.missing = None;
+    }
+
+    /// The scan has read nothing.
+    pub(crate) fn give_up_scan(&mut self) {
+        self.scan = None;
     }
 
     /// Whether what is at this place, to which the scan has come, is to be sent again.
@@ -640,6 +684,26 @@ mod tests {
 
     const BYTES_MAX: usize = 10_000;
 
+    fn item(payload_bytes: usize, commit: u64) -> Item {
+        let message = Message {
+            topic: "a".parse().unwrap(),
+            payload: vec![0; payload_bytes].into(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            properties: mqtt::MessageProperties::default(),
+        };
+        Item {
+            message: Arc::new(message),
+            expires_at: None,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            identifiers: Box::new([]),
+            place: Some(place(commit)),
+            again: None,
+            replay: None,
+        }
+    }
+
     fn place(commit: u64) -> Place {
         Place {
             commit: CommitNumber(commit),
@@ -693,7 +757,7 @@ mod tests {
         assert_eq!(outbound.over, []);
     }
 
-    fn item(commit: u64, qos: QoS, replay: Option<ReplayNumber>) -> Item {
+    fn item_of(commit: u64, qos: QoS, replay: Option<ReplayNumber>) -> Item {
         Item {
             message: Arc::new(Message {
                 topic: "a".parse().unwrap(),
@@ -722,18 +786,18 @@ mod tests {
         outbound
             .replays
             .begin("a".parse().unwrap(), options, None, at);
-        outbound.sent(PacketId::MIN, &item(1, QoS::AtLeastOnce, Some(0)));
+        outbound.sent(PacketId::MIN, &item_of(1, QoS::AtLeastOnce, Some(0)));
         let second = PacketId::new(2).unwrap();
-        outbound.sent(second, &item(2, QoS::ExactlyOnce, Some(0)));
+        outbound.sent(second, &item_of(2, QoS::ExactlyOnce, Some(0)));
         outbound.bound.push_back(Bound {
             packet_id: second,
-            item: item(2, QoS::ExactlyOnce, Some(0)),
+            item: item_of(2, QoS::ExactlyOnce, Some(0)),
             commit: None,
         });
         assert!(
             outbound
                 .replays
-                .offer(0, item(3, QoS::AtLeastOnce, None), place(3))
+                .offer(0, item_of(3, QoS::AtLeastOnce, None), place(3))
         );
         let live = Place::beginning_of(CommitNumber(10));
         assert_eq!(outbound.position(CommitNumber(9)), live);
@@ -770,7 +834,7 @@ mod tests {
             .replays
             .begin("a".parse().unwrap(), options, None, at);
         for commit in 1..5 {
-            let item = item(commit, QoS::AtLeastOnce, None);
+            let item = item_of(commit, QoS::AtLeastOnce, None);
             assert!(outbound.replays.offer(0, item.clone(), place(commit)));
             assert_eq!(outbound.offer_live(item), Offered::Taken);
         }
@@ -798,14 +862,29 @@ mod tests {
             .into_iter()
             .map(|entry| entry.packet_id.get());
         assert_eq!(left.collect::<Vec<_>>(), [3, 7]);
-        assert!(outbound.begin_scan());
+        outbound.begin_scan();
         for id in [3, 7] {
             assert!(outbound.wants_again(place(4)));
-            outbound.offer_read(item(4, QoS::AtLeastOnce, None), place(4));
+            outbound.offer_read(item_of(4, QoS::AtLeastOnce, None), place(4));
             let again = outbound.resends.back().and_then(|item| item.again);
             assert_eq!(again, PacketId::new(id));
         }
         assert!(!outbound.wants_again(place(4)));
         assert_eq!(outbound.end_scan(place(9)), []);
+    }
+
+    /// Otherwise the same part of the log would be read again and again, until the client takes
+    /// something.
+    #[test]
+    fn nothing_is_read_while_a_large_message_waits_for_room() {
+        let mut outbound = Outbound::new(CommitNumber(0), BYTES_MAX);
+        outbound.attach(CommitNumber(9));
+        assert_eq!(outbound.reads_from(), Some(CommitNumber(1)));
+        outbound.begin_scan();
+        outbound.offer_read(item(1_000, 1), place(1));
+        outbound.offer_read(item(BYTES_MAX - 1_000, 2), place(2));
+        assert_eq!(outbound.reads_from(), None);
+        outbound.pop().unwrap();
+        assert_eq!(outbound.reads_from(), Some(CommitNumber(2)));
     }
 }

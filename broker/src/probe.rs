@@ -241,6 +241,11 @@ pub struct Counters {
     pub delivered_qos2: Counter,
     /// Messages that were dropped.
     pub dropped: DropCounters,
+    /// How often a session passed commits that the log has no more, and that may have held messages
+    /// for it.
+    pub missing_reports: Counter,
+    /// How often reading for sessions that are behind paused because publishes waited.
+    pub catch_up_pauses: Counter,
     /// Wills that took the publish path.
     pub wills: Counter,
     /// Connections that ended.
@@ -282,6 +287,8 @@ impl Counters {
             delivered_qos1: Counter::default(),
             delivered_qos2: Counter::default(),
             dropped: DropCounters::default(),
+            missing_reports: Counter::default(),
+            catch_up_pauses: Counter::default(),
             wills: Counter::default(),
             ended: EndCounters::default(),
         }

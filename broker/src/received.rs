@@ -13,6 +13,7 @@
 //! Invariant: an identifier is known from the moment its message is on its way to flash until its
 //! release is.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -30,15 +31,56 @@ use crate::session_keeping::AfterCommit;
 /// connection; a client that breaks off and leaves ever more of them behind is refused here.
 const UNRELEASED_MAX: usize = 4_096;
 
+/// What all of them may cost in all sessions together, in the journal and in memory.
+const UNRELEASED_BYTES_MAX: usize = 4 << 20;
+
+/// What one costs beside the client identifier in its key.
+const ENTRY_BYTES: usize = 64;
+
 /// How long an entry that nobody waits for may wait for a commit of others.
 const WITHIN: Duration = Duration::from_secs(1);
 
 /// What stands under [`received_key`]: a version, and nothing else.
 pub(crate) const RECEIVED: &[u8] = &[1];
 
+/// What the unreleased messages of all sessions cost.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UnreleasedBytes(Rc<Cell<usize>>);
+
+/// The part of one session.
+#[derive(Debug)]
+struct Share {
+    all: UnreleasedBytes,
+    bytes: usize,
+}
+
+impl UnreleasedBytes {
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.get() >= UNRELEASED_BYTES_MAX
+    }
+}
+
+impl Share {
+    fn set(&mut self, bytes: usize) {
+        let all = &self.all.0;
+        all.set(all.get() + bytes - self.bytes);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 /// Packet identifiers of messages that were not released.
-#[derive(Debug, Default)]
-pub(crate) struct Received(HashMap<PacketId, Taken>);
+#[derive(Debug)]
+pub(crate) struct Received {
+    taken: HashMap<PacketId, Taken>,
+    share: Share,
+    entry_bytes: usize,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Taken {
@@ -51,8 +93,20 @@ struct Taken {
 }
 
 impl Received {
+    /// None yet, of this client. `all`: what those of all sessions cost.
+    pub(crate) fn new(client_id: &str, all: &UnreleasedBytes) -> Self {
+        Self {
+            taken: HashMap::new(),
+            share: Share {
+                all: all.clone(),
+                bytes: 0,
+            },
+            entry_bytes: client_id.len() + ENTRY_BYTES,
+        }
+    }
+
     pub(crate) fn get(&self, packet_id: PacketId) -> Option<CommitNumber> {
-        let taken = self.0.get(&packet_id)?;
+        let taken = self.taken.get(&packet_id)?;
         taken.released.is_none().then_some(taken.commit)
     }
 
@@ -62,34 +116,43 @@ impl Received {
             is_written,
             released: None,
         };
-        self.0.insert(packet_id, taken);
+        self.taken.insert(packet_id, taken);
+        self.weigh();
     }
 
     fn remove(&mut self, packet_id: PacketId) {
-        self.0.remove(&packet_id);
-        if self.0.is_empty() {
-            self.0 = HashMap::new();
-        }
+        self.taken.remove(&packet_id);
+        self.weigh();
     }
 
     /// Forgets those whose release is durable.
     pub(crate) fn forget_released(&mut self, durable: CommitNumber) {
         let is_over = |taken: &Taken| taken.released.is_some_and(|commit| commit <= durable);
-        self.0.retain(|_, taken| !is_over(taken));
-        if self.0.is_empty() {
-            self.0 = HashMap::new();
-        }
+        self.taken.retain(|_, taken| !is_over(taken));
+        self.weigh();
     }
 
-    /// Whether one more is too many.
+    /// Whether one more is too many, for this session or for all.
     pub(crate) fn is_full(&self) -> bool {
-        self.0.len() >= UNRELEASED_MAX
+        self.taken.len() >= UNRELEASED_MAX || self.share.all.is_full()
     }
 
     /// Those that are on flash.
     fn written(&self) -> impl Iterator<Item = PacketId> {
-        let written = self.0.iter().filter(|(_, taken)| taken.is_written);
+        let written = self.taken.iter().filter(|(_, taken)| taken.is_written);
         written.map(|(id, _)| *id)
+    }
+
+    fn weigh(&mut self) {
+        self.share.set(self.taken.len() * self.entry_bytes);
+        if self.taken.is_empty() {
+            self.taken = HashMap::new();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.taken.clear();
+        self.weigh();
     }
 }
 
@@ -160,11 +223,12 @@ impl Router {
         let Some(store) = &self.store else {
             return;
         };
-        let received = state.received.take();
+        let mut received = state.received.borrow_mut();
         let removals: Vec<_> = received
             .written()
             .map(|id| (received_key(state, id), None))
             .collect();
+        received.clear();
         if !removals.is_empty() {
             let put = store.put_journal_entries(removals, WITHIN);
             if let Err(error) = put {
@@ -184,7 +248,7 @@ impl Client {
         let mut received = state.received.borrow_mut();
         let durable = self.router.durable();
         received.forget_released(durable);
-        let taken = received.0.get(&id).copied();
+        let taken = received.taken.get(&id).copied();
         let code = match taken {
             Some(_) => ReasonCode::Success,
             None => ReasonCode::PacketIdentifierNotFound,
@@ -213,7 +277,7 @@ impl Client {
             // The broker is about to end; the client sends it again.
             Err(error) => return tracing::debug!(%error, "Message is not released."),
         };
-        match received.0.get_mut(&id) {
+        match received.taken.get_mut(&id) {
             Some(taken) if commit > durable => taken.released = Some(commit),
             _ => received.remove(id),
         }
@@ -231,7 +295,8 @@ mod tests {
     #[test]
     fn key_says_client_and_identifier() {
         let outbound = Outbound::new(CommitNumber(0), 1);
-        let state = SessionState::new("client", Lifetime::Unlimited, outbound);
+        let all = UnreleasedBytes::default();
+        let state = SessionState::new("client", Lifetime::Unlimited, outbound, &all);
         let id = PacketId::new(0x1234).unwrap();
         let key = received_key(&state, id);
         assert_eq!(key.rest(), b"client\x12\x34");
@@ -242,7 +307,8 @@ mod tests {
 
     #[test]
     fn identifier_is_known_until_it_is_released() {
-        let mut received = Received::default();
+        let all = UnreleasedBytes::default();
+        let mut received = Received::new("client", &all);
         let id = PacketId::MIN;
         received.insert(id, CommitNumber(7), true);
         assert_eq!(received.get(id), Some(CommitNumber(7)));
@@ -250,7 +316,7 @@ mod tests {
         received.remove(id);
         assert_eq!(received.get(id), None);
         received.insert(id, CommitNumber(7), true);
-        if let Some(taken) = received.0.get_mut(&id) {
+        if let Some(taken) = received.taken.get_mut(&id) {
             taken.released = Some(CommitNumber(9));
         }
         assert_eq!(
@@ -259,8 +325,32 @@ mod tests {
             "the next message with it is a new one"
         );
         received.forget_released(CommitNumber(8));
-        assert_eq!(received.0.len(), 1);
+        assert_eq!(received.taken.len(), 1);
         received.forget_released(CommitNumber(9));
-        assert_eq!(received.0.len(), 0);
+        assert_eq!(received.taken.len(), 0);
+    }
+
+    #[test]
+    fn unreleased_messages_of_all_sessions_have_one_bound() {
+        let all = UnreleasedBytes::default();
+        let long = "x".repeat(1_000);
+        let mut sessions: Vec<_> = (0..100).map(|_| Received::new(&long, &all)).collect();
+        let ids: Vec<_> = (1..=4_095).filter_map(PacketId::new).collect();
+        let mut count = 0;
+        'full: for received in &mut sessions {
+            for id in &ids {
+                if received.is_full() {
+                    break 'full;
+                }
+                received.insert(*id, CommitNumber(1), true);
+                count += 1;
+            }
+        }
+        assert_eq!(count, UNRELEASED_BYTES_MAX.div_ceil(1_000 + ENTRY_BYTES));
+        assert!(sessions.iter().all(Received::is_full));
+        sessions.remove(0);
+        assert!(!sessions.iter().any(Received::is_full));
+        drop(sessions);
+        assert_eq!(all.0.get(), 0);
     }
 }

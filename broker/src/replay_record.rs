@@ -1,7 +1,6 @@
-//! What is written down of the replays of a session, behind the rest of its records. A session
-//! without any writes nothing of it, in the version that knows of none.
+//! What is written down of the replays of a session, in its records.
 //!
-//! | behind | what |
+//! | in | what |
 //! |---|---|
 //! | the session's record | where each replay goes on, and which deliveries of QoS 1 are of which |
 //! | its deliveries of QoS 2 | which of them are of which, and the place before which each has bound all |
@@ -51,7 +50,7 @@ enum StoredAt {
 }
 
 /// See the module's documentation.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredReplayBindings {
     of_replays: Vec<OfReplay>,
     bound_before: Vec<(ReplayNumber, StoredPlace)>,
@@ -93,10 +92,6 @@ impl StoredReplays {
             replays: replays.collect(),
             in_flight: of_replays(in_flight),
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.replays.is_empty() && self.in_flight.is_empty()
     }
 
     /// Says of deliveries which replay they are of.
@@ -146,10 +141,6 @@ impl StoredReplayBindings {
                 .map(|replay| (replay.number, stored_place(replay.bound_before)))
                 .collect(),
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.of_replays.is_empty() && self.bound_before.is_empty()
     }
 
     pub(crate) fn mark(&self, in_flight: &mut [InFlight]) {

@@ -85,6 +85,7 @@ pub(crate) struct Counted {
 
 /// See the module's documentation.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Replays {
     replays: Vec<Replay>,
     waiting: VecDeque<Item>,

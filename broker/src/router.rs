@@ -24,6 +24,7 @@ use crate::options::BrokerOptions;
 use crate::pending::PendingPublishes;
 use crate::probe::Counters;
 use crate::publication::Publication;
+use crate::received::UnreleasedBytes;
 use crate::retained::RetainedMessages;
 use crate::route::{Route, RouteCache, recipients};
 use crate::session::{Session, SessionState, Sessions};
@@ -43,8 +44,11 @@ pub(crate) struct Router {
     pub(crate) sessions: RefCell<Sessions>,
     /// How many of them outlive their connection.
     pub(crate) kept_sessions: Cell<usize>,
+    pub(crate) unreleased_bytes: UnreleasedBytes,
     pub(crate) subscriptions: RefCell<Subscriptions<Rc<Session>>>,
     pub(crate) routes: RefCell<RouteCache>,
+    /// How often subscriptions changed.
+    pub(crate) changes: Cell<u64>,
     pub(crate) retained: RefCell<RetainedMessages>,
     pub(crate) pending: RefCell<PendingPublishes>,
     pub(crate) wills: RefCell<WaitingWills>,
@@ -144,8 +148,10 @@ impl Router {
             log_limits: LogLimits::default(),
             sessions: RefCell::default(),
             kept_sessions: Cell::new(0),
+            unreleased_bytes: UnreleasedBytes::default(),
             subscriptions: RefCell::default(),
             routes: RefCell::default(),
+            changes: Cell::new(0),
             pending: RefCell::new(PendingPublishes::new(window)),
             wills: RefCell::default(),
             key: RefCell::default(),
@@ -270,6 +276,7 @@ impl Router {
     /// Subscriptions changed.
     pub(crate) fn forget_routes(&self) {
         self.routes.borrow_mut().clear();
+        self.changes.set(self.changes.get() + 1);
         let count = self.subscriptions.borrow().len();
         self.counters.subscriptions.set(count);
     }

@@ -16,10 +16,10 @@ use storage::CommitNumber;
 
 use crate::ahead::Ahead;
 use crate::authorizer::{Client, Identity};
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionId};
 use crate::options::Limits;
 use crate::outbound::Outbound;
-use crate::received::Received;
+use crate::received::{Received, UnreleasedBytes};
 use crate::route::Grant;
 use crate::will::DelayedWill;
 
@@ -57,6 +57,8 @@ pub(crate) struct SessionState {
     pub(crate) bindings_changed: Cell<bool>,
     /// The will of its last connection, if that waits for it to come back.
     pub(crate) will: RefCell<Option<DelayedWill>>,
+    /// The connection that it has now, or had last.
+    pub(crate) newest_connection: Cell<Option<ConnectionId>>,
     /// The connection that it has now.
     pub(crate) attached: RefCell<Option<Rc<Session>>>,
     /// When it ends if nobody comes back.
@@ -116,18 +118,24 @@ impl Session {
 }
 
 impl SessionState {
-    pub(crate) fn new(client_id: &str, lifetime: Lifetime, outbound: Outbound) -> Self {
+    pub(crate) fn new(
+        client_id: &str,
+        lifetime: Lifetime,
+        outbound: Outbound,
+        unreleased: &UnreleasedBytes,
+    ) -> Self {
         Self {
             client_id: client_id.into(),
             client_id_bytes: Bytes::copy_from_slice(client_id.as_bytes()),
             lifetime: Cell::new(lifetime),
             filters: RefCell::default(),
             outbound: RefCell::new(outbound),
-            received: RefCell::default(),
+            received: RefCell::new(Received::new(client_id, unreleased)),
             has_bindings: Cell::new(false),
             bindings_commit: Cell::default(),
             bindings_changed: Cell::new(false),
             will: RefCell::default(),
+            newest_connection: Cell::new(None),
             attached: RefCell::default(),
             expires_at: Cell::new(None),
             is_written: Cell::new(false),
@@ -176,6 +184,12 @@ pub(crate) struct Subscribed {
 }
 
 impl Subscribed {
+    /// Whether it asks for messages of QoS 1 or 2, or has: no others come from the log.
+    pub(crate) fn asks_for_stored(&self) -> bool {
+        let earlier = self.earlier.map_or(QoS::AtMostOnce, |(_, qos)| qos);
+        self.options.qos.max(earlier) > QoS::AtMostOnce
+    }
+
     /// With what QoS it asks for messages of this commit.
     pub(crate) fn qos_at(&self, commit: CommitNumber) -> QoS {
         let earlier = self.earlier.filter(|(until, _)| commit < *until);
@@ -190,6 +204,10 @@ pub(crate) struct Filters {
     bytes: usize,
     /// No subscription begins or was changed later.
     newest: CommitNumber,
+    /// How often they changed.
+    changes: u64,
+    /// The first commit that a subscription asks for that was made or changed since a scan began.
+    since_scan: Option<CommitNumber>,
 }
 
 impl Filters {
@@ -205,6 +223,9 @@ impl Filters {
     /// Makes a subscription, or replaces the one with the same filter, which keeps its beginning.
     pub(crate) fn insert(&mut self, filter: TopicFilter, subscribed: Subscribed) {
         let bytes = filter.as_str().len();
+        self.changes += 1;
+        let since_scan = self.since_scan.unwrap_or(subscribed.from);
+        self.since_scan = Some(since_scan.min(subscribed.from));
         let changed = subscribed
             .earlier
             .map_or(subscribed.from, |(until, _)| until);
@@ -230,6 +251,7 @@ impl Filters {
         let is_there = self.filters.remove(filter).is_some();
         if is_there {
             self.bytes -= filter.as_str().len();
+            self.changes += 1;
         }
         is_there
     }
@@ -250,6 +272,21 @@ impl Filters {
     /// Whether all of them ask for messages of this commit.
     pub(crate) fn all_ask_for(&self, commit: CommitNumber) -> bool {
         self.newest <= commit
+    }
+
+    /// How often they changed, since whenever.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// A scan reads what they ask for now.
+    pub(crate) fn begin_scan(&mut self) {
+        self.since_scan = None;
+    }
+
+    /// Before which commit the scan must end because from there on more is asked for.
+    pub(crate) fn ends_scan_at(&self) -> Option<CommitNumber> {
+        self.since_scan
     }
 
     /// What those grant that ask for messages of this commit with this topic name; `is_own`: the

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a session begins, or its client comes back | its record, with the next commit |
 //! | it subscribes or unsubscribes | its record; SUBACK and UNSUBACK follow the commit |
-//! | its client goes | its record, with the place at which it goes on |
+//! | its client goes | its record, with the place at which it goes on and all deliveries that are not over |
 //! | while its client is there | one checkpoint for all: where those are that are not where all are |
 //! | while its client is away | nothing |
 //!
@@ -101,6 +101,13 @@ fn delivery_key(state: &SessionState) -> JournalKey {
     JournalKey::new(JournalKind::Delivery, state.client_id().as_bytes())
 }
 
+/// What is to be on flash of its deliveries of QoS 2.
+fn bindings_of(state: &SessionState) -> StoredDeliveries {
+    let outbound = state.outbound.borrow();
+    let (before, bindings) = outbound.bindings();
+    StoredDeliveries::new(before, bindings, outbound.replays.iter())
+}
+
 fn checkpoint_key() -> JournalKey {
     JournalKey::new(JournalKind::Checkpoint, b"")
 }
@@ -122,21 +129,22 @@ impl Router {
             return None;
         }
         let record = is_kept.then(|| self.record_of(store, state));
-        // The place that is written may be one that deliveries of QoS 2 have passed.
+        // The place that is written may be one that deliveries of QoS 2 have passed. Those of a
+        // session without a connection stand in its record.
         let outbound = state.outbound.borrow();
-        let needs_bindings = record
+        let needs_entry = record
             .as_ref()
-            .is_some_and(|record| !outbound.needs_no_bindings(record.next));
+            .is_some_and(|record| state.is_attached() && !outbound.needs_no_bindings(record.next));
         drop(outbound);
-        let has_bindings = state.has_bindings.replace(needs_bindings);
-        let is_up_to_date = has_bindings && is_kept && state.is_attached();
+        let had_entry = state.has_bindings.replace(needs_entry);
+        let mut writes_bindings = record.as_ref().is_some_and(|r| r.deliveries.is_some());
         let mut entries = vec![(key_of(state), record.map(|record| record.to_stored()))];
-        if needs_bindings && !is_up_to_date {
-            entries.push((delivery_key(state), Some(self.bindings_of(state))));
-        } else if has_bindings && !needs_bindings {
+        if needs_entry && !had_entry {
+            entries.push((delivery_key(state), Some(bindings_of(state).to_stored())));
+            writes_bindings = true;
+        } else if had_entry && !needs_entry {
             entries.push((delivery_key(state), None));
         }
-        let writes_bindings = entries.len() > 1;
         // The next connection waits for these.
         let within = if writes_bindings {
             Duration::ZERO
@@ -153,11 +161,16 @@ impl Router {
 
     fn record_of(&self, store: &Store, state: &SessionState) -> SessionRecord {
         let outbound = state.outbound.borrow();
-        let (connection, next, in_flight) = match state.is_attached() {
+        let (connection, next, in_flight, deliveries) = match state.is_attached() {
             true => {
                 let checkpoint = self.checkpoints.borrow().number;
                 let position = outbound.position(self.worked_off.get());
-                (LastConnection::Open { checkpoint }, position, Vec::new())
+                (
+                    LastConnection::Open { checkpoint },
+                    position,
+                    Vec::new(),
+                    None,
+                )
             }
             false => {
                 let (next, in_flight) = outbound.rest();
@@ -165,7 +178,9 @@ impl Router {
                     at_ms: store.now_ms(),
                     era: store.current_era().0,
                 };
-                (ended, next, in_flight.collect())
+                let needs_bindings = !outbound.needs_no_bindings(next);
+                let deliveries = needs_bindings.then(|| bindings_of(state));
+                (ended, next, in_flight.collect(), deliveries)
             }
         };
         let under_way = match state.is_attached() {
@@ -182,6 +197,7 @@ impl Router {
             connection,
             next,
             in_flight,
+            deliveries,
             subscriptions: subscriptions.collect(),
             replays,
         }
@@ -334,7 +350,7 @@ impl Router {
 
     fn put_bindings(&self, state: &SessionState, within: Duration) -> Option<CommitNumber> {
         let store = self.store.as_ref()?;
-        let value = self.bindings_of(state);
+        let value = bindings_of(state).to_stored();
         state.has_bindings.set(true);
         state.bindings_changed.set(false);
         let put = store.put_journal_entry(delivery_key(state), Some(value), within);
@@ -345,12 +361,6 @@ impl Router {
         }
         put.inspect_err(|error| tracing::debug!(%error, "Deliveries are not written down."))
             .ok()
-    }
-
-    fn bindings_of(&self, state: &SessionState) -> Vec<u8> {
-        let outbound = state.outbound.borrow();
-        let (before, bindings) = outbound.bindings();
-        StoredDeliveries::new(before, bindings, outbound.replays.iter()).to_stored()
     }
 
     /// Writes a checkpoint, if the last one is old enough and enough came since.
@@ -481,10 +491,10 @@ impl Router {
     ) {
         let mailbox_bytes_max = self.options.limits.mailbox_bytes_max;
         let key = JournalKey::new(JournalKind::Delivery, client_id.as_bytes());
-        let deliveries = store.journal_entry(&key);
-        let has_bindings = deliveries.is_some();
-        let deliveries = deliveries.and_then(|value| StoredDeliveries::from_stored(&value));
-        let deliveries = deliveries.unwrap_or_default();
+        let entry = store.journal_entry(&key);
+        let has_bindings = entry.is_some();
+        let entry = entry.and_then(|value| StoredDeliveries::from_stored(&value));
+        let deliveries = entry.or(record.deliveries).unwrap_or_default();
         let mut in_flight = record.in_flight;
         in_flight.extend(deliveries.bindings());
         let bound_before = deliveries.before();
@@ -496,7 +506,7 @@ impl Router {
         let mut outbound = Outbound::restored(next, in_flight, bound_before, mailbox_bytes_max);
         let next_replay = newest.map_or(0, |newest| newest.saturating_add(1));
         outbound.replays.restore(replays, next_replay);
-        let state = SessionState::new(client_id, record.lifetime, outbound);
+        let state = SessionState::new(client_id, record.lifetime, outbound, &self.unreleased_bytes);
         state.has_bindings.set(has_bindings);
         let mut filters = state.filters.borrow_mut();
         for (filter, subscribed) in record.subscriptions {

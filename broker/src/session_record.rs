@@ -21,8 +21,6 @@ use crate::replays::Replay;
 use crate::session::{Lifetime, Subscribed};
 
 const VERSION: u8 = 1;
-/// There is something of replays behind it.
-const REPLAYS_VERSION: u8 = 2;
 
 /// Bits of stored subscription options; those of SUBSCRIBE in MQTT 5 (3.8.3.1).
 const QOS: u8 = 0b11;
@@ -39,6 +37,9 @@ pub(crate) struct SessionRecord {
     pub(crate) next: Place,
     /// Deliveries of QoS 1 that were not over.
     pub(crate) in_flight: Vec<InFlight>,
+    /// Deliveries of QoS 2, of a session without a connection: one that has one has an entry of their
+    /// own for them.
+    pub(crate) deliveries: Option<StoredDeliveries>,
     pub(crate) subscriptions: Vec<(TopicFilter, Subscribed)>,
     pub(crate) replays: Vec<Replay>,
 }
@@ -64,7 +65,7 @@ pub(crate) enum LastConnection {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
     /// Of a later version, or empty.
-    #[error("the record has version {found}, this program reads {REPLAYS_VERSION}")]
+    #[error("the record has version {found}, this program reads {VERSION}")]
     Version {
         /// Its version.
         found: u8,
@@ -86,7 +87,9 @@ struct Stored {
     connection: StoredConnection,
     next: StoredPlace,
     in_flight: Vec<(u16, StoredPlace)>,
+    deliveries: Option<StoredDeliveries>,
     subscriptions: Vec<StoredSubscription>,
+    replays: StoredReplays,
 }
 
 /// The order of the variants is stored.
@@ -125,6 +128,7 @@ impl SessionRecord {
                 .iter()
                 .filter_map(|sent| Some((sent.packet_id.get(), stored_place(sent.place?))))
                 .collect(),
+            deliveries: self.deliveries.clone(),
             subscriptions: subscriptions
                 .map(|(filter, subscribed)| StoredSubscription {
                     filter: filter.as_str().to_owned(),
@@ -134,15 +138,22 @@ impl SessionRecord {
                     earlier: subscribed.earlier.map(|(until, qos)| (until.0, qos as u8)),
                 })
                 .collect(),
+            replays: StoredReplays::new(&self.replays, &self.in_flight),
         };
-        let replays = StoredReplays::new(&self.replays, &self.in_flight);
-        stored_with(&stored, &replays, replays.is_empty())
+        // Nothing in it is of a kind that postcard refuses.
+        postcard::to_extend(&stored, vec![VERSION]).unwrap_or_default()
     }
 
     /// # Errors
     /// It is none of ours.
     pub(crate) fn from_stored(bytes: &[u8]) -> Result<Self, RecordError> {
-        let (stored, replays): (Stored, StoredReplays) = with_replays(bytes)?;
+        let stored: Stored = match bytes.split_first() {
+            Some((&VERSION, rest)) => postcard::from_bytes(rest)?,
+            first => {
+                let found = first.map_or(0, |(version, _)| *version);
+                return Err(RecordError::Version { found });
+            }
+        };
         let content = |what| RecordError::Content { what };
         let in_flight = stored.in_flight.into_iter().map(|(packet_id, place)| {
             Ok(InFlight {
@@ -154,7 +165,7 @@ impl SessionRecord {
             })
         });
         let mut in_flight = in_flight.collect::<Result<Vec<_>, RecordError>>()?;
-        replays.mark(&mut in_flight);
+        stored.replays.mark(&mut in_flight);
         let subscriptions = stored.subscriptions.into_iter().map(|subscription| {
             let filter = Utf8String::try_from(subscription.filter).ok();
             let filter = filter.and_then(|filter| TopicFilter::new(filter).ok());
@@ -184,49 +195,24 @@ impl SessionRecord {
             },
             next: place_of(stored.next),
             in_flight,
+            deliveries: stored.deliveries,
             subscriptions: subscriptions.collect::<Result<_, RecordError>>()?,
-            replays: replays.replays()?,
+            replays: stored.replays.replays()?,
         })
     }
 }
 
-/// A record, and what there is of replays behind it.
-fn stored_with(stored: &impl Serialize, replays: &impl Serialize, is_alone: bool) -> Vec<u8> {
-    // Nothing in them is of a kind that postcard refuses.
-    if is_alone {
-        return postcard::to_extend(stored, vec![VERSION]).unwrap_or_default();
-    }
-    let stored = postcard::to_extend(stored, vec![REPLAYS_VERSION]).unwrap_or_default();
-    postcard::to_extend(replays, stored).unwrap_or_default()
-}
-
-fn with_replays<'b, S: Deserialize<'b>, R: Deserialize<'b> + Default>(
-    bytes: &'b [u8],
-) -> Result<(S, R), RecordError> {
-    match bytes.split_first() {
-        Some((&VERSION, rest)) => Ok((postcard::from_bytes(rest)?, R::default())),
-        Some((&REPLAYS_VERSION, rest)) => {
-            let (stored, rest) = postcard::take_from_bytes(rest)?;
-            Ok((stored, postcard::from_bytes(rest)?))
-        }
-        first => {
-            let found = first.map_or(0, |(version, _)| *version);
-            Err(RecordError::Version { found })
-        }
-    }
-}
-
-/// Deliveries of QoS 2 of one session (`JournalKind::Delivery`): in the journal itself, since they
-/// must agree with what was sent at every moment. A version byte, and postcard.
-#[derive(Default, Serialize, Deserialize)]
+/// Deliveries of QoS 2 of one session. While its client is there they are an entry of the journal itself
+/// (`JournalKind::Delivery`: a version byte, and postcard), since they must agree with what was sent at
+/// every moment; then they go into the record, which is cold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredDeliveries {
     /// Messages of QoS 2 before this place were bound, or are none of the session's business.
     before: StoredPlace,
     /// Packet identifier; whether the client has said that it has the message; the place, if it is
     /// in a log.
     bindings: Vec<(u16, bool, Option<StoredPlace>)>,
-    /// Stored behind the rest.
-    #[serde(skip)]
+    /// What of that is of replays.
     replays: StoredReplayBindings,
 }
 
@@ -249,13 +235,15 @@ impl StoredDeliveries {
     }
 
     pub(crate) fn to_stored(&self) -> Vec<u8> {
-        stored_with(self, &self.replays, self.replays.is_empty())
+        // Nothing in it is of a kind that postcard refuses.
+        postcard::to_extend(self, vec![VERSION]).unwrap_or_default()
     }
 
     /// `None` if it is none of ours.
     pub(crate) fn from_stored(bytes: &[u8]) -> Option<Self> {
-        let (stored, replays): (Self, _) = with_replays(bytes).ok()?;
-        Some(Self { replays, ..stored })
+        let (version, rest) = bytes.split_first()?;
+        let is_known = *version == VERSION;
+        postcard::from_bytes(rest).ok().filter(|_| is_known)
     }
 
     /// What is known of replays.
@@ -360,6 +348,11 @@ mod tests {
                 place: Some(place(5)),
                 replay: None,
             }],
+            deliveries: Some(StoredDeliveries {
+                before: (8, 2, 3, 41),
+                bindings: vec![(7, true, None), (9, false, Some((6, 2, 3, 39)))],
+                replays: StoredReplayBindings::default(),
+            }),
             subscriptions: vec![
                 ("a/+".parse().unwrap(), subscribed(QoS::AtLeastOnce, 0)),
                 ("#".parse().unwrap(), subscribed(QoS::ExactlyOnce, 77)),
@@ -387,8 +380,9 @@ mod tests {
         assert_eq!(
             stored,
             [
-                1, 255, 255, 255, 255, 15, 1, 9, 3, 7, 2, 3, 40, 1, 1, 5, 2, 3, 40, 2, 3, b'a',
-                b'/', b'+', 0b10_0101, 0, 9, 0, 1, b'#', 0b10_0110, 77, 9, 1, 11, 1
+                1, 255, 255, 255, 255, 15, 1, 9, 3, 7, 2, 3, 40, 1, 1, 5, 2, 3, 40, 1, 8, 2, 3, 41,
+                2, 7, 1, 0, 9, 0, 1, 6, 2, 3, 39, 0, 0, 2, 3, b'a', b'/', b'+', 0b10_0101, 0, 9, 0,
+                1, b'#', 0b10_0110, 77, 9, 1, 11, 1, 0, 0
             ]
         );
     }
@@ -398,7 +392,7 @@ mod tests {
         let error = SessionRecord::from_stored(&[3, 0]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the record has version 3, this program reads 2"
+            "the record has version 3, this program reads 1"
         );
     }
 
@@ -438,8 +432,8 @@ mod tests {
         record.replays.clear();
         record.in_flight[0].replay = None;
         let without = record.to_stored().len();
-        assert_eq!(stored[..1], [2]);
-        assert_eq!(stored[without..], first);
+        // Two empty lists end a record without any.
+        assert_eq!(stored[without - 2..], first);
     }
 
     #[test]
@@ -456,25 +450,20 @@ mod tests {
         let replays = [replay(6, ReplayAt::Place(place(0))), bound.clone()];
         let stored = StoredDeliveries::new(place(9), in_flight.into_iter(), replays.iter());
         let bytes = stored.to_stored();
-        assert_eq!(bytes[0], 2);
         let read = StoredDeliveries::from_stored(&bytes).unwrap();
         assert_eq!(read.bindings(), in_flight);
         let mut restored = vec![replay(7, ReplayAt::Place(place(6)))];
         read.replays().restore(&mut restored);
         assert_eq!(restored, [bound]);
-        let alone = StoredDeliveries::new(place(9), [in_flight[0]].into_iter(), [].iter());
-        assert_eq!(alone.to_stored()[0], 1);
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = SessionRecord::from_stored(&bytes);
-            for version in [VERSION, REPLAYS_VERSION] {
-                let with_version = [&[version], bytes.as_slice()].concat();
-                let _ = SessionRecord::from_stored(&with_version);
-                let _ = StoredDeliveries::from_stored(&with_version);
-            }
+            let with_version = [&[VERSION], bytes.as_slice()].concat();
+            let _ = SessionRecord::from_stored(&with_version);
+            let _ = StoredDeliveries::from_stored(&with_version);
         }
     }
 }

@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Turnover(TurnoverOptions),
     /// Memory for reading a large log to its end, compared with a small one
     Scan(ScanOptions),
+    /// What it costs to read one rare topic out of a large log, beside reading all of it
+    Rare(RareOptions),
     /// What the program costs while one device publishes once a second, or none
     Quiet(QuietOptions),
     /// Draws the CSV files of `turnover` as one picture
@@ -25,6 +27,9 @@ pub(crate) enum Command {
     /// One scan, in a process of its own
     #[command(hide = true)]
     Read(ReadOptions),
+    /// One reading of `rare`, in a process of its own
+    #[command(hide = true)]
+    ReadRare(ReadRareOptions),
 }
 
 /// How traffic is dealt out to the logs that keep an hour, a day and two weeks.
@@ -90,6 +95,33 @@ pub(crate) struct ScanOptions {
     /// MiB after which a segment is full
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=256))]
     pub(crate) segment_mib: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RareOptions {
+    /// Where the temporary folder goes
+    #[arg(long, default_value = "/var/tmp")]
+    pub(crate) dir: PathBuf,
+    /// MiB of payload of the log
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub(crate) log_mib: u64,
+    /// Payload bytes of a record
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub(crate) size: u32,
+    /// MiB after which a segment is full
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=256))]
+    pub(crate) segment_mib: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReadRareOptions {
+    /// The data folder
+    pub(crate) data: PathBuf,
+    #[arg(long)]
+    pub(crate) segment_mib: u64,
+    /// Only what may match
+    #[arg(long)]
+    pub(crate) matching: bool,
 }
 
 #[derive(Args, Debug)]

@@ -15,6 +15,7 @@ mod folder;
 mod plot;
 mod publishers;
 mod quiet;
+mod rare;
 mod raw;
 mod records;
 mod scan;
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
         Command::Scan(options) => scan::run(&options),
         Command::Quiet(options) => quiet::run(&options).map(|()| true),
         Command::Plot(options) => plot::run(&options).map(|()| true),
+        Command::Rare(options) => rare::run(&options),
+        Command::ReadRare(options) => rare::read(&options).map(|()| true),
         Command::Read(options) => scan::read(&options).map(|()| true),
     };
     match result {

@@ -16,6 +16,8 @@ use crate::sys;
 /// Counters; they only grow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
+    /// `rchar`.
+    pub(crate) read_bytes: u64,
     /// `wchar`.
     pub(crate) written_bytes: u64,
     /// `write_bytes`.
@@ -53,6 +55,7 @@ impl Usage {
 
     fn of_io_text(text: &str) -> Option<Self> {
         Some(Self {
+            read_bytes: value(text, "rchar")?,
             written_bytes: value(text, "wchar")?,
             dirtied_bytes: value(text, "write_bytes")?,
             ..Self::default()
@@ -65,6 +68,7 @@ impl Sub for Usage {
 
     fn sub(self, earlier: Self) -> Self {
         Self {
+            read_bytes: self.read_bytes.saturating_sub(earlier.read_bytes),
             written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
             dirtied_bytes: self.dirtied_bytes.saturating_sub(earlier.dirtied_bytes),
             cpu: self.cpu.saturating_sub(earlier.cpu),
@@ -101,6 +105,7 @@ mod tests {
     #[test]
     fn counters_are_read_and_a_file_that_lacks_one_is_refused() {
         let usage = Usage::of_io_text("rchar: 1\nwchar: 20\nwrite_bytes: 8192\n").unwrap();
+        assert_eq!(usage.read_bytes, 1);
         assert_eq!((usage.written_bytes, usage.dirtied_bytes), (20, 8192));
         assert!(Usage::of_io_text("wchar: 20\n").is_none());
     }

@@ -155,3 +155,22 @@ fn disk_that_is_too_small_is_a_failure_with_a_name() {
     );
     assert_eq!(left_in(dir.path()), 0);
 }
+
+#[test]
+fn rare_topic_is_found_by_both_ways_of_reading() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = [
+        "rare",
+        "--log-mib",
+        "8",
+        "--segment-mib",
+        "1",
+        "--size",
+        "500",
+    ];
+    let output = run(&arguments, dir.path());
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches(" 20 found").count(), 2, "{said}");
+    assert_eq!(left_in(dir.path()), 0);
+}

@@ -219,6 +219,11 @@ impl EvacuatedWriter {
         })
     }
 
+    /// See [`SegmentWriter::begins_in`].
+    pub(crate) fn begins_in(&self) -> usize {
+        self.writer.begins_in()
+    }
+
     /// What is in it so far.
     pub(crate) fn record(&self) -> &SegmentRecord {
         &self.record

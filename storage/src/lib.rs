@@ -74,6 +74,7 @@ mod segment_record;
 mod segments;
 mod store;
 mod sys;
+mod topics;
 mod verify;
 mod version;
 mod view;
@@ -102,7 +103,7 @@ pub use logs::{Log, LogOptions, OnFull, PARTITIONS_MAX};
 pub use message::{Message, MessageError, SessionPublish};
 pub use metadata::MetadataError;
 pub use partitioner::partition_for_key;
-pub use reader::{CommitReader, PartitionReader, Read, ReadError, StoredBatch};
+pub use reader::{CommitReader, Missing, PartitionReader, Read, ReadError, StoredBatch};
 pub use recovery::{RecoveryError, RecoveryEvent};
 pub use repair::{RepairError, RepairStep, plan_repair, repair};
 pub use salvage::{QuarantineError, Salvaged};
@@ -112,5 +113,6 @@ pub use store::{
     OpenError, Pin, PinLag, RecoveredRetained, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Stage, Store,
     StoreCounters, StoreOptions, StoreStatus, StoreThreads, SyncProblem,
 };
+pub use topics::TopicMatch;
 pub use verify::{Finding, FindingKind, Severity, Verified, VerifyProgress};
 pub use view::View;

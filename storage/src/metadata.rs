@@ -1,5 +1,5 @@
-//! The metadata database: what changes rarely and may be large. Segment index, retained messages, and
-//! the home of cold journal entries, which is `crate::cold`.
+//! The metadata database: what changes rarely and may be large. Segment index, retained messages,
+//! the home of cold journal entries, which is `crate::cold`, and which topics are where.
 //!
 //! Not for: anything that must agree with the log to the record, see `crate::journal`.
 //!
@@ -9,6 +9,9 @@
 //!                                             evacuated one under the first id that it stands for
 //! retained  topic | 0x00        | piece u16   version u8 | commit u64 | era u32 | RecordBatch v2 of
 //!                                             one record
+//! topics    number u32      | piece u16       name; number 0: the number u32 that the next name gets
+//! segment_topics, run_topics
+//!           segment id u64  | piece u16       its topics, see `crate::topics`
 //! piece     CRC-32C of the whole value u32 | part of the value
 //! ```
 //!
@@ -16,6 +19,8 @@
 //! syncs: 16 values of 6 KiB stay below that size. The checksum, because a power cut may leave some
 //! pieces of a value old and some new; the log still has what such a value was to say, so a reader
 //! passes it over.
+
+mod topics;
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 
@@ -54,6 +59,7 @@ pub(crate) struct Metadata {
     retained: sled::Tree,
     /// The home of cold journal entries.
     pub(crate) cold: ColdHome,
+    topics: topics::TopicTrees,
 }
 
 impl Metadata {
@@ -61,11 +67,13 @@ impl Metadata {
         let segments = database.open_tree("segments")?;
         let retained = database.open_tree("retained")?;
         let cold = ColdHome::open(&database)?;
+        let topics = topics::TopicTrees::open(&database)?;
         Ok(Self {
             database,
             segments,
             retained,
             cold,
+            topics,
         })
     }
 
@@ -88,8 +96,15 @@ impl Metadata {
         put(&self.segments, &id.0.to_be_bytes(), &record.to_stored())
     }
 
+    /// Removes a segment from the index, and what is known of its topics.
     pub(crate) fn remove_segment(&self, id: SegmentId) -> Result<(), MetadataError> {
+        self.topics.remove_segment(&id.0.to_be_bytes())?;
         remove(&self.segments, &id.0.to_be_bytes())
+    }
+
+    /// Reads what is only read later, once: sled panics at pages that it cannot read.
+    pub(crate) fn read_topics_through(&self) -> Result<(), MetadataError> {
+        self.topics.read_through()
     }
 
     /// The segments of the index, ascending. One whose record cannot be read is left out: its

@@ -7,7 +7,11 @@
 //! or says which it cannot give.
 
 mod by_time;
+mod commits;
 mod lookup;
+#[cfg(test)]
+mod matching_tests;
+mod missing;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +27,9 @@ use crate::ids::{CommitNumber, EraId, LogPartition, Offset, SegmentId, SpanId};
 use crate::segment::{self, ScanError};
 use crate::segment_name::SegmentName;
 use crate::store::Shared;
+pub use commits::CommitReader;
 use lookup::open_found;
+pub use missing::Missing;
 
 /// Bytes of commits that one call looks through before it comes back, with or without a find.
 const VISIT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -102,13 +108,6 @@ pub struct PartitionReader {
     next: Offset,
     /// All earlier commits are read, or hold nothing at or behind `next`.
     at: Option<CommitNumber>,
-}
-
-/// Reads whole commits.
-#[derive(Debug)]
-pub struct CommitReader {
-    shared: Arc<Shared>,
-    next: CommitNumber,
 }
 
 impl PartitionReader {
@@ -327,37 +326,6 @@ impl PartitionReader {
     }
 }
 
-impl CommitReader {
-    pub(crate) fn new(shared: Arc<Shared>, from: CommitNumber) -> Self {
-        Self { shared, next: from }
-    }
-
-    /// Reads on: commits in order, about `bytes_max` of them; none at the end of what is durable.
-    ///
-    /// # Errors
-    /// As [`PartitionReader::read`].
-    pub fn read(&mut self, bytes_max: usize) -> Result<Vec<Commit>, ReadError> {
-        let (mut commits, mut bytes) = (Vec::new(), 0);
-        let durable = self.shared.state().durable;
-        let visited = visit(&self.shared, self.next, durable, &mut |commit| {
-            bytes += commit.size_bytes();
-            commits.push(commit.clone());
-            if bytes >= bytes_max {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })?;
-        self.next = visited.next;
-        Ok(commits)
-    }
-
-    /// Number of the next commit that it gives, or a smaller one.
-    pub fn next_commit(&self) -> CommitNumber {
-        self.next
-    }
-}
-
 /// Commits with batches of a partition, one behind the other.
 struct Collected {
     next: Offset,
@@ -400,6 +368,21 @@ struct Visited {
     next: CommitNumber,
     /// The segment that could not be read on; what it still had ended before `next`.
     damaged: Option<SegmentName>,
+    /// Where the segment begins, if that is behind what was asked for.
+    begins_at: Option<CommitNumber>,
+    /// The segment that ended too early, and from where on.
+    ended: Option<(SegmentName, CommitNumber)>,
+}
+
+impl Visited {
+    fn up_to(next: CommitNumber) -> Self {
+        Self {
+            next,
+            damaged: None,
+            begins_at: None,
+            ended: None,
+        }
+    }
 }
 
 /// Shows commits from `from` on and up to `durable` to `visit` until it breaks off, or the memory or
@@ -418,71 +401,94 @@ fn visit(
                 break;
             }
         }
-        return Ok(Visited {
-            next,
-            damaged: None,
-        });
+        return Ok(Visited::up_to(next));
     }
-    visit_segment(shared, from, durable, visit)
+    visit_segment(shared, from, durable, None, visit)
 }
 
-/// The segment that commit `from` is in, whether it is the active one, and its last commit.
+/// What the index says of a segment.
+struct FoundSegment {
+    is_active: bool,
+    first_commit: CommitNumber,
+    last_commit: CommitNumber,
+}
+
+/// Ranges of commits in a segment, each by its first and last one, and the segment that this is true
+/// of.
+type Ranges<'a> = (SegmentName, &'a [(CommitNumber, CommitNumber)]);
+
+/// The segment that commit `from` is in.
 fn open_of_commit(
     shared: &Shared,
     from: CommitNumber,
-) -> Option<lookup::Opened<(bool, CommitNumber), Arc<sled::Db>, ReadError>> {
+) -> Option<lookup::Opened<FoundSegment, Arc<sled::Db>, ReadError>> {
     let find = || {
         let index = shared.segments.index();
         let active = index.active.0;
         let found = index.of_commit(from);
-        found.map(|(id, record)| (record.name(id), (id == active, record.last_commit)))
+        found.map(|(id, record)| {
+            let found = FoundSegment {
+                is_active: id == active,
+                first_commit: record.first_commit,
+                last_commit: record.last_commit,
+            };
+            (record.name(id), found)
+        })
     };
     open_found(find, |name, _| open(shared, name))
 }
 
-/// As [`visit`], for commits that are no longer in memory.
+/// As [`visit`], for commits that are no longer in memory; of those only the `wanted` ranges, if it
+/// is their segment that is read.
 fn visit_segment(
     shared: &Shared,
     from: CommitNumber,
     durable: CommitNumber,
+    wanted: Option<Ranges<'_>>,
     visit: &mut dyn FnMut(&Commit) -> ControlFlow<()>,
 ) -> Result<Visited, ReadError> {
-    let Some((name, (is_active, last_commit), opened)) = open_of_commit(shared, from) else {
-        return Ok(Visited {
-            next: from,
-            damaged: None,
-        });
+    let Some((name, found, opened)) = open_of_commit(shared, from) else {
+        return Ok(Visited::up_to(from));
     };
+    let (is_active, last_commit) = (found.is_active, found.last_commit);
     let after = last_commit.next();
-    let damaged = Visited {
+    let begins_at = Some(found.first_commit).filter(|first| *first > from);
+    let ended_at = |next: CommitNumber| Visited {
         next: after,
         damaged: Some(name),
+        begins_at,
+        ended: Some((name, next.max(found.first_commit))),
+    };
+    let read_to = |next| Visited {
+        begins_at,
+        ..Visited::up_to(next)
     };
     let database = match opened {
         Err(error) if error.is_damage() && !is_active => {
             let error: &dyn std::error::Error = &error;
             tracing::error!(error, "Segment cannot be read.");
-            return Ok(damaged);
+            return Ok(ended_at(from));
         }
         opened => opened?,
     };
+    let whole = [(from, last_commit)];
+    let wanted = wanted.filter(|(of, _)| *of == name);
+    let ranges = wanted.map_or(&whole[..], |(_, ranges)| ranges);
     let (mut next, mut broken_off) = (from, false);
-    let scanned = segment::scan(&database, from, |commit| {
+    let scanned = segment::scan_ranges(&database, ranges, |commit| {
         if commit.number() > durable || commit.number() > last_commit {
             broken_off = true;
             return ControlFlow::Break(());
         }
         next = commit.number().next();
+        shared.counters.read(commit.size_bytes());
         let flow = visit(&commit);
         broken_off = flow.is_break();
         flow
     });
     match scanned {
         // That may pass; what was read so far is as good as ever.
-        Err(ScanError::Machine(_)) if next > from => Ok(Visited {
-            next,
-            damaged: None,
-        }),
+        Err(ScanError::Machine(_)) if next > from => Ok(read_to(next)),
         Err(source) if is_active || matches!(source, ScanError::Machine(_)) => {
             Err(ReadError::Scan {
                 segment: name.first,
@@ -492,19 +498,15 @@ fn visit_segment(
         Err(error) => {
             tracing::error!(segment = %name, %error, "Segment cannot be read on.");
             note_end(shared, name, next, &error.to_string());
-            Ok(damaged)
+            Ok(ended_at(next))
         }
-        Ok(_) if broken_off => Ok(Visited {
-            next,
-            damaged: None,
-        }),
+        Ok(_) if broken_off => Ok(read_to(next)),
+        Ok(is_whole) if is_whole || is_active => Ok(read_to(next.max(after))),
         Ok(_) => {
-            if !is_active && next < after {
-                note_end(shared, name, next, "it ends too early");
-            }
+            note_end(shared, name, next, "it ends too early");
             Ok(Visited {
-                next: next.max(after),
                 damaged: None,
+                ..ended_at(next)
             })
         }
     }

@@ -36,6 +36,8 @@ pub(crate) struct SegmentWriter {
     database: sled::Db,
     chunk: Option<Chunk>,
     chunks: usize,
+    /// The chunk that the last commit begins in.
+    begins_in: usize,
     /// For values, before sled has its own copy of them.
     buffer: Vec<u8>,
 }
@@ -72,6 +74,7 @@ impl SegmentWriter {
             database,
             chunk: None,
             chunks: 0,
+            begins_in: 0,
             buffer: Vec::new(),
         })
     }
@@ -100,6 +103,11 @@ impl SegmentWriter {
         written
     }
 
+    /// The chunk, counted from 1, that the commit that was written last begins in.
+    pub(crate) fn begins_in(&self) -> usize {
+        self.begins_in
+    }
+
     pub(crate) fn flush(&self) -> Result<(), sled::Error> {
         self.database.flush()?;
         Ok(())
@@ -118,6 +126,9 @@ impl SegmentWriter {
                 bytes: 0,
             });
             self.chunks += 1;
+        }
+        if key.piece == 0 {
+            self.begins_in = self.chunks;
         }
         if let Some(chunk) = &mut self.chunk {
             chunk.pieces += 1;
@@ -159,8 +170,42 @@ pub(crate) fn scan(
     mut visit: impl FnMut(Commit) -> ControlFlow<()>,
 ) -> Result<Option<CommitNumber>, ScanError> {
     // sled panics on some damage instead of returning an error.
-    panic::catch_unwind(AssertUnwindSafe(|| scan_pieces(database, from, &mut visit)))
-        .unwrap_or_else(|_| Err(ScanError::Database("sled panicked".to_owned())))
+    panic::catch_unwind(AssertUnwindSafe(|| {
+        scan_pieces(database, &chunks(database), from, &mut visit)
+    }))
+    .unwrap_or_else(|_| Err(ScanError::Database("sled panicked".to_owned())))
+}
+
+/// As [`scan`], only of the commits from the first to the last of each range, which ascend. Whether
+/// each range was read to its last commit, or `visit` broke off.
+pub(crate) fn scan_ranges(
+    database: &sled::Db,
+    ranges: &[(CommitNumber, CommitNumber)],
+    mut visit: impl FnMut(Commit) -> ControlFlow<()>,
+) -> Result<bool, ScanError> {
+    let scanned = panic::catch_unwind(AssertUnwindSafe(|| {
+        let chunks = chunks(database);
+        for (first, last) in ranges {
+            let (mut is_at_last, mut is_broken_off) = (false, false);
+            scan_pieces(database, &chunks, *first, &mut |commit| {
+                // What comes next would be a page more that nobody wants.
+                is_at_last = commit.number() >= *last;
+                if commit.number() > *last {
+                    return ControlFlow::Break(());
+                }
+                is_broken_off = visit(commit).is_break();
+                match is_at_last || is_broken_off {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            })?;
+            if is_broken_off || !is_at_last {
+                return Ok(is_broken_off);
+            }
+        }
+        Ok(true)
+    }));
+    scanned.unwrap_or_else(|_| Err(ScanError::Database("sled panicked".to_owned())))
 }
 
 /// What an error of sled says of a segment. A block that the card cannot read is lost: whoever waited
@@ -178,6 +223,7 @@ fn unreadable(error: sled::Error) -> ScanError {
 
 fn scan_pieces(
     database: &sled::Db,
+    chunks: &[PieceKey],
     from: CommitNumber,
     visit: &mut dyn FnMut(Commit) -> ControlFlow<()>,
 ) -> Result<Option<CommitNumber>, ScanError> {
@@ -185,7 +231,7 @@ fn scan_pieces(
         commit: from,
         piece: 0,
     };
-    let (chunks, is_dense) = (chunks(database), !evacuated::is_evacuated(database));
+    let is_dense = !evacuated::is_evacuated(database);
     let first = chunks
         .partition_point(|chunk| *chunk <= start)
         .saturating_sub(1);

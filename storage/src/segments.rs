@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
@@ -42,6 +43,8 @@ pub(crate) struct Segments {
     /// What was found damaged when it was opened for reading.
     damaged: Mutex<BTreeMap<SegmentName, Kept>>,
     damage_found: DamageFound,
+    /// Sealed segments that were opened.
+    opened_count: Arc<AtomicU64>,
 }
 
 type Slots = BTreeMap<SegmentName, Slot>;
@@ -138,7 +141,13 @@ impl Segments {
             opened: Condvar::new(),
             damaged: Mutex::new(BTreeMap::new()),
             damage_found: DamageFound::default(),
+            opened_count: Arc::default(),
         }
+    }
+
+    /// Counts the sealed segments that are opened.
+    pub(crate) fn opened_count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.opened_count)
     }
 
     fn damaged(&self) -> MutexGuard<'_, BTreeMap<SegmentName, Kept>> {
@@ -247,6 +256,7 @@ impl Segments {
         }
         let closed = take_idle(&mut open, OPEN_SEALED_MAX.saturating_sub(1), None);
         open.insert(name, Slot::Opening);
+        self.opened_count.fetch_add(1, Ordering::Relaxed);
         drop(open);
         close(closed);
         let opening = Opening {

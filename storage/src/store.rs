@@ -19,6 +19,7 @@ mod pins;
 mod retaining;
 mod shared;
 mod state;
+pub(crate) mod topic_keeping;
 
 use std::fmt;
 use std::io;
@@ -36,6 +37,7 @@ use crate::logs::Log;
 use crate::message::Message;
 use crate::reader::{CommitReader, PartitionReader};
 use crate::recovery::RecoveryEvent;
+use crate::topics::TopicMatch;
 
 pub use counters::StoreCounters;
 pub use oldest_segment::{KeptBy, LogInSegment, OldestSegment, PinLag, Stage};
@@ -228,7 +230,7 @@ impl Health {
 /// A data folder in use. Cheap to clone; the threads end with [`StoreThreads::close`].
 #[derive(Clone, Debug)]
 pub struct Store {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What belongs to whoever opened the store: closing it.
@@ -373,6 +375,12 @@ impl Store {
     /// Reads whole commits, from `from` on.
     pub fn commit_reader(&self, from: CommitNumber) -> CommitReader {
         CommitReader::new(Arc::clone(&self.shared), from)
+    }
+
+    /// Adds to what a [`TopicMatch`] wants: `wants` is asked for each topic that was looked at and not
+    /// wanted so far.
+    pub fn widen_match(&self, topics: &mut TopicMatch, mut wants: impl FnMut(&[u8]) -> bool) {
+        topics.widen(&self.shared, &mut wants);
     }
 
     /// The value of a journal entry, as it is on flash. One of a cold kind may have to be read from

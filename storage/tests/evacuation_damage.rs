@@ -290,17 +290,20 @@ fn of_two_generations_the_readable_one_is_taken() {
         for name in &later {
             ruin(&case.path().join("log").join(name));
         }
-        for copy in copies(&halves.after) {
-            add(&halves.after, case.path(), &copy, "");
+        // How far the first evacuation came is a matter of time: the rest is there as it was before.
+        for name in directories(&halves.after) {
+            if name.contains('.') || later.iter().any(|copy| is_covered(copy, &name)) {
+                add(&halves.after, case.path(), &name, "");
+            }
         }
         if !has_metadata {
             case.lose_metadata();
         }
         let outcome = case.check(ROUNDS_LATER);
         assert!(is_quarantined(&outcome), "{outcome:?}");
-        // Of what was copied once only the first generation is left.
+        // What had been written by then is there, in the first generation or in its segments.
         assert!(
-            outcome.missing < (ROUNDS_LATER - ROUNDS) as u64 * 50 + 100,
+            outcome.missing <= (ROUNDS_LATER - ROUNDS) as u64 * 50,
             "{outcome:?}"
         );
         assert!(!outcome.leapt, "{outcome:?}");

@@ -361,7 +361,7 @@ fn all_problems_of_a_configuration_are_told_at_once_by_line() {
          partitions = 0\n\
          [limits]\n\
          packet_bytes_max = \"a lot\"\n\
-         sessions_max = 5\n"
+         devices_max = 5\n"
     );
     place.expect_problems(
         &configuration,
@@ -373,7 +373,7 @@ fn all_problems_of_a_configuration_are_told_at_once_by_line() {
             "tidegate.toml:9:12: log[0].filters",
             "tidegate.toml:10:14: log[0].partitions: ",
             "tidegate.toml:12:20: limits.packet_bytes_max: ",
-            "tidegate.toml:13:1: limits.sessions_max: ",
+            "tidegate.toml:13:1: limits.devices_max: ",
         ],
     );
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tests::sessions::kill::{self, Options, Subscribers};
-use tests::sessions::{many, random, slow};
+use tests::sessions::{many, random, rare, slow};
 
 fn options(subscribers: Subscribers) -> Options {
     Options {
@@ -98,4 +98,16 @@ fn each_session_gets_what_it_must_whatever_clients_do_and_when_the_product_is_ki
             random::run(&options, |line| println!("{line}")).unwrap()
         );
     }
+}
+
+#[test]
+fn subscriber_of_a_rare_topic_has_little_of_a_large_log_read() {
+    let options = rare::Options {
+        log_mib: 160,
+        program: None,
+    };
+    let report = rare::run(&options).unwrap();
+    println!("{report}");
+    let (rare, everything) = report.bytes_read().unwrap();
+    assert!(rare < everything / 4.0, "{rare} of {everything}");
 }

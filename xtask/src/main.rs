@@ -59,7 +59,7 @@ enum Task {
     Sessions(sessions::Arguments),
     /// Recover the store from simulated power cuts and look for what it had acknowledged
     PowerCut(power_cut::Arguments),
-    /// Long measurements of the log: `turnover`, `scan`, `plot` (see docs/bench.md)
+    /// Long measurements of the log: `turnover`, `scan`, `rare`, `plot` (see docs/bench.md)
     Soak {
         /// Arguments for `storage-bench`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

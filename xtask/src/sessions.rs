@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ::tests::sessions::{many, random, slow};
+use ::tests::sessions::{many, random, rare, slow};
 use anyhow::Result;
 use clap::Args;
 
@@ -35,8 +35,15 @@ pub(crate) struct Arguments {
     /// Highest QoS of the messages
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
     qos: u8,
-    /// Instead of that, random steps of subscribers and publishers
+    /// Instead of that, a subscriber of one rare topic that comes back to a large log
     #[arg(long, conflicts_with = "slow")]
+    rare: bool,
+    /// How large it is
+    #[arg(long, default_value_t = 256, requires = "rare",
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    log_mib: u32,
+    /// Instead of that, random steps of subscribers and publishers
+    #[arg(long, conflicts_with_all = ["slow", "rare"])]
     chaos: bool,
     /// How many
     #[arg(long, default_value_t = 20_000, requires = "chaos")]
@@ -62,6 +69,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             program,
         };
         println!("{}", slow::run(&options, say)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if arguments.rare {
+        let options = rare::Options {
+            log_mib: arguments.log_mib,
+            program,
+        };
+        println!("{}", rare::run(&options)?);
         return Ok(ExitCode::SUCCESS);
     }
     let seed = arguments.seed.map_or_else(seed_of_the_moment, Ok)?;

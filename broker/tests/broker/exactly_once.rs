@@ -8,6 +8,8 @@ use mqtt::{
     QoS, ReasonCode, SubscriptionOptions,
 };
 
+use storage::JournalKind;
+
 use crate::support::{
     BOTH, Setup, TestBroker, TestClient, TestLog, connect, id, publish, qos1, text, wait_for,
 };
@@ -207,7 +209,7 @@ fn release_is_on_flash_before_it_is_answered() {
     let mut client = come(&broker, V5);
     client.publish(qos2(3, "x", false));
     assert_eq!(client.receive(), pubrec(id(3)));
-    let key = storage::JournalKey::new(storage::JournalKind::Received, b"client\0\x03");
+    let key = storage::JournalKey::new(JournalKind::Received, b"client\0\x03");
     assert!(broker.store.journal_entry(&key).is_some());
     client.send(pubrel(id(3)));
     assert_eq!(client.receive(), pubcomp(id(3)));
@@ -216,7 +218,7 @@ fn release_is_on_flash_before_it_is_answered() {
     let mut passing = broker.client(V5, "passing");
     passing.publish(qos2(3, "x", false));
     assert_eq!(passing.receive(), pubrec(id(3)));
-    let received = broker.store.journal_entries(storage::JournalKind::Received);
+    let received = broker.store.journal_entries(JournalKind::Received);
     assert_eq!(received, []);
 }
 
@@ -270,6 +272,10 @@ fn message_is_delivered_once_wherever_the_connection_breaks() {
             subscribe(&mut client);
             let again = |broker: TestBroker, client: TestClient| {
                 break_off(&broker, client);
+                // What every segment begins with has nothing of a session whose client is away.
+                broker.commit();
+                let deliveries = broker.store.journal_entries(JournalKind::Delivery);
+                assert_eq!(deliveries, []);
                 let broker = match restarts {
                     false => broker,
                     true => {

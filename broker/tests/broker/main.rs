@@ -6,6 +6,8 @@ mod back_pressure;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod catching_up;
+#[cfg(test)]
 mod connecting;
 #[cfg(test)]
 mod degraded;
@@ -15,6 +17,8 @@ mod ending;
 mod exactly_once;
 #[cfg(test)]
 mod lingering;
+#[cfg(test)]
+mod missing;
 #[cfg(test)]
 mod publishing;
 #[cfg(test)]

@@ -158,7 +158,7 @@ fn checkpoint_does_not_speak_of_a_session_whose_client_did_not_come_back_after_a
     let broker = TestBroker::start_at(&path, Setup::default());
     let (mut client, _) = come(&broker, "client", 10);
     subscribe(&mut client, "a");
-    client.ping();
+    assert!(matches!(client.receive(), Packet::Suback(_)));
     // What a SIGKILL leaves.
     let after_crash = folder.path().join("after");
     copy(&path, &after_crash);

@@ -55,6 +55,8 @@ pub(crate) struct TestLog {
     pub(crate) commit_within: Duration,
     /// If it has a pin of this name, it keeps 2 MiB and rejects more.
     pub(crate) pin: Option<&'static str>,
+    /// How many bytes of records it keeps, if not very many.
+    pub(crate) retention_bytes: Option<u64>,
 }
 
 impl TestLog {
@@ -67,6 +69,7 @@ impl TestLog {
             durability: Durability::Commit,
             commit_within: Duration::ZERO,
             pin: None,
+            retention_bytes: None,
         }
     }
 
@@ -144,9 +147,11 @@ impl Setup {
     fn log_options(&self) -> Vec<LogOptions> {
         let logs = self.logs.iter().chain([&self.default_log]);
         logs.map(|log| {
+            let options = LogOptions::new(log.name, log.partitions);
             let options = LogOptions {
                 commit_within: log.commit_within,
-                ..LogOptions::new(log.name, log.partitions)
+                retention_bytes: log.retention_bytes.unwrap_or(options.retention_bytes),
+                ..options
             };
             match log.pin {
                 None => LogOptions {

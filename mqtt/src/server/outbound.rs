@@ -186,6 +186,15 @@ impl Connection {
         }
     }
 
+    /// The largest packet in bytes that the client takes (Maximum Packet Size), while it is
+    /// connected.
+    pub fn packet_bytes_max(&self) -> Option<usize> {
+        match self.phase {
+            Phase::Connected(client) => Some(client.packet_bytes_max),
+            _ => None,
+        }
+    }
+
     /// Whether a packet of this size may be added to the transmit buffer.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         let waiting = self.transmit.remaining();

@@ -159,6 +159,7 @@ mod tests {
 
     fn soak(disk_of: impl Fn(u64) -> u64) -> Vec<Sample> {
         let used = |bytes, ms| Usage {
+            read_bytes: 0,
             written_bytes: bytes,
             dirtied_bytes: bytes,
             cpu: Duration::from_millis(ms),

@@ -43,6 +43,7 @@ fn open_and_read_metadata(path: &Path) -> Result<(Metadata, Retained), RecoveryE
         metadata.verify_fence().map_err(DatabaseError::Fence)?;
         let retained = metadata.retained().collect::<Result<_, _>>()?;
         metadata.segments()?;
+        metadata.read_topics_through()?;
         Ok((metadata, retained))
     }));
     let damaged = |what: String| {

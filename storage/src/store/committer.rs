@@ -17,9 +17,11 @@ use crate::journal::{JournalError, Operation};
 use crate::metadata::RetainedRecord;
 use crate::retained::retained_records;
 use crate::segment::SegmentWriter;
+use crate::store::keeper::ToSeal;
 use crate::store::open_commit::OpenCommit;
 use crate::store::shared::MakeSegmentError;
 use crate::store::{Health, Shared, SyncProblem};
+use crate::topics::RunsBuilder;
 
 /// Retained messages of a segment, newest of each topic.
 pub(crate) type RetainedOfSegment = BTreeMap<Bytes, RetainedRecord>;
@@ -30,6 +32,8 @@ pub(crate) struct Committer {
     writer: SegmentWriter,
     /// What the active segment set or cleared.
     retained: RetainedOfSegment,
+    /// Which topics are where in it.
+    topics: RunsBuilder,
     /// Bytes in the active segment.
     segment_bytes: u64,
 }
@@ -57,6 +61,7 @@ impl Committer {
             shared,
             writer,
             retained: BTreeMap::new(),
+            topics: RunsBuilder::default(),
             segment_bytes: 0,
         }
     }
@@ -96,7 +101,7 @@ impl Committer {
         }
     }
 
-    fn write(&mut self, open: OpenCommit) -> Result<(), WriteError> {
+    fn write(&mut self, mut open: OpenCommit) -> Result<(), WriteError> {
         let begins_segment = self.segment_bytes == 0;
         let full = self.segment_bytes + open.bytes() as u64 > self.shared.options.segment_bytes;
         if full && !begins_segment {
@@ -104,7 +109,7 @@ impl Committer {
         }
         let (queued_bytes, number) = (open.bytes(), open.number());
         let (records, has_retained) = (open.records(), open.has_retained());
-        let payload_bytes = open.payload_bytes();
+        let (payload_bytes, topics) = (open.payload_bytes(), open.take_topics());
         let (span, snapshot) = {
             let state = self.shared.state();
             let begins = self.segment_bytes == 0;
@@ -119,6 +124,7 @@ impl Committer {
             .write(&commit)
             .map_err(|source| WriteError::Segment { segment, source })?;
 
+        self.topics.add(number, self.writer.begins_in(), &topics);
         self.segment_bytes += commit.size_bytes() as u64;
         if has_retained {
             self.retained.extend(retained_records(&commit));
@@ -150,7 +156,11 @@ impl Committer {
             id
         })?;
         self.segment_bytes = 0;
-        shared.seal_later(old, std::mem::take(&mut self.retained));
+        shared.seal_later(ToSeal {
+            segment: old,
+            retained: std::mem::take(&mut self.retained),
+            topics: std::mem::take(&mut self.topics).into_runs(),
+        });
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! What the store has done since it was opened; read without a lock.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::ids::CommitNumber;
@@ -16,9 +17,22 @@ pub struct StoreCounters {
     evacuated_segments: AtomicU64,
     evacuated_bytes: AtomicU64,
     upkeep_failures: AtomicU64,
+    segments_opened: Arc<AtomicU64>,
+    segments_passed_over: AtomicU64,
+    runs_read: AtomicU64,
+    runs_passed_over: AtomicU64,
+    bytes_read: AtomicU64,
 }
 
 impl StoreCounters {
+    /// `segments_opened`: counted by whoever opens them.
+    pub(crate) fn new(segments_opened: Arc<AtomicU64>) -> Self {
+        Self {
+            segments_opened,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn committed(&self, records: u64, bytes: usize, payload_bytes: u64) {
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.records.fetch_add(records, Ordering::Relaxed);
@@ -46,6 +60,46 @@ impl StoreCounters {
 
     pub(crate) fn count_upkeep_failure(&self) {
         self.upkeep_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sealed segments that were opened for reading.
+    pub fn segments_opened(&self) -> u64 {
+        self.segments_opened.load(Ordering::Relaxed)
+    }
+
+    /// Sealed segments that readers of some topics passed over unopened.
+    pub fn segments_passed_over(&self) -> u64 {
+        self.segments_passed_over.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn passed_over(&self) {
+        self.segments_passed_over.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Runs of commits (some 128 KiB each) in the segments that they did open which they read.
+    pub fn runs_read(&self) -> u64 {
+        self.runs_read.load(Ordering::Relaxed)
+    }
+
+    /// Runs of commits there that they passed over.
+    pub fn runs_passed_over(&self) -> u64 {
+        self.runs_passed_over.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn runs(&self, read: u64, passed_over: u64) {
+        self.runs_read.fetch_add(read, Ordering::Relaxed);
+        self.runs_passed_over
+            .fetch_add(passed_over, Ordering::Relaxed);
+    }
+
+    /// Bytes of commits that readers took from segments; what keeps up is read from memory and does
+    /// not count.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn read(&self, bytes: usize) {
+        self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn set_free_bytes(&self, bytes: u64) {

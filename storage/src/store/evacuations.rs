@@ -27,6 +27,8 @@ use crate::store::Shared;
 use crate::store::evacuation_failures::Verdict;
 use crate::store::evacuation_source::Source;
 use crate::store::retaining::starts_of;
+use crate::store::topic_keeping::CopiedTopics;
+use crate::topics::{self, RunsBuilder};
 
 /// So much is copied between two looks at the budget.
 const STEP_BYTES: u64 = 512 * 1024;
@@ -51,7 +53,15 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) run: Run,
-    pub(crate) outcome: Result<SegmentRecord, NotEvacuated>,
+    pub(crate) outcome: Result<Copied, NotEvacuated>,
+}
+
+/// A copy that is complete.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    pub(crate) record: SegmentRecord,
+    /// Which topics are where in it, as far as that is known of what was copied.
+    pub(crate) topics: Vec<topics::Run>,
 }
 
 /// A run that was not copied.
@@ -178,7 +188,7 @@ impl Evacuations {
         }
     }
 
-    fn tell(&self, outcome: Result<SegmentRecord, NotEvacuated>) {
+    fn tell(&self, outcome: Result<Copied, NotEvacuated>) {
         let mut inner = self.inner();
         inner.taken = false;
         inner.done = inner.run.take().map(|run| Done { run, outcome });
@@ -210,7 +220,7 @@ pub(crate) fn run(shared: &Shared) {
     }
 }
 
-fn evacuate(shared: &Shared, run: &Run) -> Result<SegmentRecord, NotEvacuated> {
+fn evacuate(shared: &Shared, run: &Run) -> Result<Copied, NotEvacuated> {
     let mut copy = Copy::begin(shared, run.target)?;
     for source in &run.sources {
         // sled panics on some damage; it must not be met again by every run.
@@ -228,7 +238,9 @@ fn evacuate(shared: &Shared, run: &Run) -> Result<SegmentRecord, NotEvacuated> {
     }
     let start = |partition| copy.starts.get(&partition).copied().unwrap_or_default();
     let journal = evacuated::with_starts(copy.journal, start);
-    Ok(copy.writer.finish(&journal)?)
+    let topics = copy.topics.into_runs();
+    let record = copy.writer.finish(&journal)?;
+    Ok(Copied { record, topics })
 }
 
 /// A copy that grows.
@@ -239,6 +251,7 @@ struct Copy<'a> {
     writer: EvacuatedWriter,
     /// The state after what was read.
     journal: JournalState,
+    topics: RunsBuilder,
     begun: Instant,
     flushed_bytes: u64,
 }
@@ -250,6 +263,7 @@ impl<'a> Copy<'a> {
             starts: starts_of(shared),
             writer: EvacuatedWriter::create(&shared.segments_path(), target)?,
             journal: JournalState::default(),
+            topics: RunsBuilder::default(),
             begun: Instant::now(),
             flushed_bytes: 0,
         })
@@ -287,10 +301,11 @@ impl<'a> Copy<'a> {
             })?;
             self.journal = manifest.journal;
         }
+        let topics = CopiedTopics::of(self.shared, name.first, record);
         let mut seen = record.without_commits();
         let mut failure = None;
         let scanned = opened.scan(|commit| {
-            if let Err(error) = self.commit(name, commit) {
+            if let Err(error) = self.commit(name, commit, &topics) {
                 failure = Some(error);
                 return ControlFlow::Break(());
             }
@@ -322,7 +337,12 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    fn commit(&mut self, segment: SegmentName, commit: &Commit) -> Result<(), NotEvacuated> {
+    fn commit(
+        &mut self,
+        segment: SegmentName,
+        commit: &Commit,
+        topics: &CopiedTopics,
+    ) -> Result<(), NotEvacuated> {
         let number = commit.number();
         if let Some(encoded) = commit.journal() {
             let operations = journal::decode(&encoded).map_err(|source| {
@@ -344,6 +364,8 @@ impl<'a> Copy<'a> {
         let kept = kept.map_err(|source| NotEvacuated::Commit { segment, source });
         if let Some(kept) = kept? {
             self.writer.add(&kept)?;
+            let chunk = self.writer.begins_in();
+            self.topics.add(number, chunk, &topics.of_commit(number));
         }
         let bytes = self.writer.record().bytes;
         if bytes >= self.flushed_bytes + STEP_BYTES {

@@ -21,9 +21,11 @@ use crate::store::candidates::candidates;
 use crate::store::cold::move_cold;
 use crate::store::committer::{RetainedOfSegment, poison};
 use crate::store::evacuation_failures::{EvacuationFailures, Verdict};
-use crate::store::evacuations::Done;
+use crate::store::evacuations::{Copied, Done};
 use crate::store::retaining::{Retaining, retain};
+use crate::store::topic_keeping::{self, Forgetting};
 use crate::store::{Health, Shared, SyncProblem};
+use crate::topics::Run;
 use crate::verify::with_causes;
 
 /// How often it looks around when nobody wakes it.
@@ -42,6 +44,7 @@ const FORGET_WITHIN: Duration = Duration::from_secs(3600);
 pub(crate) struct ToSeal {
     pub(crate) segment: SegmentId,
     pub(crate) retained: RetainedOfSegment,
+    pub(crate) topics: Vec<Run>,
 }
 
 /// What the keeper remembers from round to round.
@@ -51,6 +54,7 @@ struct Upkeep {
     /// Segments that were copied elsewhere and that somebody may still read.
     replaced: Vec<SegmentName>,
     failures: EvacuationFailures,
+    forgetting: Forgetting,
 }
 
 /// Runs until the store is closed.
@@ -133,6 +137,7 @@ fn look_around(shared: &Arc<Shared>, upkeep: &mut Upkeep) -> Result<(), Metadata
     retain(shared, &mut upkeep.retaining)?;
     order_evacuation(shared, upkeep);
     forget_old_eras(shared);
+    upkeep.forgetting.look(shared)?;
     shared.prepare_segment();
     shared.segments.close_idle();
     free_memory::release_what_is_left();
@@ -231,6 +236,8 @@ fn seal(shared: &Shared, to_seal: &ToSeal) -> Result<(), MetadataError> {
         .cloned();
     if let Some(mut record) = record.map(Arc::unwrap_or_clone) {
         record.state = SegmentState::Sealed;
+        let topics = to_seal.topics.clone();
+        topic_keeping::store(shared, to_seal.segment, &record, topics)?;
         shared.metadata.put_segment(to_seal.segment, &record)?;
         shared.metadata.flush()?;
         shared.segments.sealed(to_seal.segment);
@@ -257,8 +264,8 @@ fn switch_evacuated(shared: &Shared, upkeep: &mut Upkeep) -> Result<(), Metadata
     let Some(Done { run, outcome }) = shared.evacuations.take_done() else {
         return Ok(());
     };
-    let record = match outcome {
-        Ok(record) => record,
+    let Copied { record, topics } = match outcome {
+        Ok(copied) => copied,
         Err(error) => {
             let verdict = error.verdict();
             upkeep.failures.note(verdict, Instant::now());
@@ -279,6 +286,7 @@ fn switch_evacuated(shared: &Shared, upkeep: &mut Upkeep) -> Result<(), Metadata
     let count = replaced.len();
     tracing::info!(segment = %run.target, count, bytes, "Segments evacuated.");
     upkeep.replaced.extend(&replaced);
+    topic_keeping::store(shared, first, &record, topics)?;
     shared.metadata.put_segment(first, &record)?;
     shared.metadata.flush()?;
     for other in replaced.iter().filter(|name| name.first != first) {

@@ -10,6 +10,7 @@ use record_batch::{AppendError, BatchBuilder, RecordFields};
 use crate::commit::{BodyBuilder, ENTRY_HEADER_BYTES};
 use crate::ids::{CommitNumber, EraId, LogId, LogPartition, Offset, PartitionId, SpanId};
 use crate::journal::{self, JournalError, JournalKey, Operation};
+use crate::topics::{TopicNumber, TopicSet};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct OpenCommit {
     records: u64,
     payload_bytes: u64,
     has_retained: bool,
+    topics: TopicSet,
     /// When it must be on its way at the latest; `None`: nothing in it is urgent.
     due: Option<Instant>,
 }
@@ -41,6 +43,7 @@ impl OpenCommit {
             records: 0,
             payload_bytes: 0,
             has_retained: false,
+            topics: TopicSet::default(),
             due: None,
         }
     }
@@ -80,13 +83,20 @@ impl OpenCommit {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
-    /// Adds a record at `next`, the next offset of its partition.
+    /// The topics of its records, which leave it.
+    pub(crate) fn take_topics(&mut self) -> TopicSet {
+        std::mem::take(&mut self.topics).settled()
+    }
+
+    /// Adds a record at `next`, the next offset of its partition. `topic`: the number of its topic,
+    /// if it has one.
     pub(crate) fn append(
         &mut self,
         partition: LogPartition,
         next: Offset,
         fields: &RecordFields<'_>,
         retained: bool,
+        topic: Option<TopicNumber>,
     ) -> Result<(), AppendError> {
         let batch = self
             .batches
@@ -104,6 +114,7 @@ impl OpenCommit {
         self.records += 1;
         self.payload_bytes += fields.value.map_or(0, |payload| payload.len() as u64);
         self.has_retained |= retained;
+        self.topics.add(topic);
         Ok(())
     }
 

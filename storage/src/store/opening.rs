@@ -118,6 +118,7 @@ impl Store {
             .put_segment(writer.id(), &SegmentRecord::created())?;
         recovered.metadata.flush()?;
         let active = (writer.id(), writer.database().clone());
+        let sealed = recovered.sealed.clone();
         let segments = Segments::new(folder.segments(), recovered.sealed, active, room);
         let limits = CommitLimits {
             commit_bytes: options.commit_bytes_max,
@@ -131,6 +132,8 @@ impl Store {
             beginning.eras,
         );
         state.note_recovered_cold(Instant::now());
+        state.topics = recovered.metadata.topics()?;
+        recovered.metadata.keep_topics_of(&sealed)?;
         let urgent = beginning.urgent;
         for operation in beginning.operations {
             state.accompany(operation);

@@ -25,7 +25,6 @@ use crate::recovery::RecoveryEvent;
 use crate::ring::Ring;
 use crate::segment::SegmentWriter;
 use crate::segments::Segments;
-use crate::store::committer::RetainedOfSegment;
 use crate::store::counters::StoreCounters;
 use crate::store::evacuations::Evacuations;
 use crate::store::flash_account::FlashAccount;
@@ -124,7 +123,7 @@ impl Shared {
         recovery_events: Vec<RecoveryEvent>,
         recovered_retained: Vec<RecoveredRetained>,
     ) -> Self {
-        let counters = StoreCounters::default();
+        let counters = StoreCounters::new(segments.opened_count());
         counters.set_durable(state.durable);
         let flash = FlashAccount::new(
             &state.journal,
@@ -392,10 +391,8 @@ impl Shared {
         }
     }
 
-    pub(crate) fn seal_later(&self, segment: SegmentId, retained: RetainedOfSegment) {
-        locked(&self.keeping)
-            .to_seal
-            .push_back(ToSeal { segment, retained });
+    pub(crate) fn seal_later(&self, to_seal: ToSeal) {
+        locked(&self.keeping).to_seal.push_back(to_seal);
         self.keeper_wake.notify_one();
     }
 

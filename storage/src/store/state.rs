@@ -21,6 +21,7 @@ use crate::partitioner::partition_for_key;
 use crate::store::cold::ColdChanges;
 use crate::store::open_commit::OpenCommit;
 use crate::store::{AppendError, Appended, Health, JOURNAL_ENTRIES_BYTES_MAX};
+use crate::topics::TopicDictionary;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub(crate) struct State {
     spans: BTreeMap<SpanId, Span>,
     /// The gap ledger, likewise.
     gaps: BTreeMap<u64, Gap>,
+    /// The topics of records and their numbers.
+    pub(crate) topics: TopicDictionary,
     /// What records of logs that commit at once wait for company, by the flash budget.
     pub(crate) linger: Duration,
     /// With which commit an era was frozen in this process.
@@ -123,6 +126,7 @@ impl State {
             closed: VecDeque::new(),
             open: OpenCommit::new(last_commit.next(), era),
             queued_bytes: 0,
+            topics: TopicDictionary::default(),
             linger: Duration::ZERO,
             frozen_with: BTreeMap::new(),
             cold: ColdChanges::default(),
@@ -171,8 +175,10 @@ impl State {
         }
         let next = self.next_offset(partition);
         let before = self.open.bytes();
+        let topic = self.topics.number_of(&message.topic, self.open.number());
         let appended = message.with_record_fields(key, timestamp_ms, |fields| {
-            self.open.append(partition, next, fields, message.retain)
+            self.open
+                .append(partition, next, fields, message.retain, topic)
         });
         appended.map_err(|_| AppendError::TooLarge { bytes: size })?;
         self.put_in_open(entries, now);

@@ -195,6 +195,7 @@ impl Halves {
         drop(store);
         settle(&folder, &logs());
         copy_all(&folder, &at("after"));
+        remove_empty(&at("after"));
         let (store, threads) = open_for(&folder, &logs_later(), true);
         turn_over(&store, ROUNDS..ROUNDS + 3);
         wait_for("a copy of a copy", || {

@@ -9,6 +9,7 @@ pub mod kill;
 mod load;
 pub mod many;
 pub mod random;
+pub mod rare;
 pub mod slow;
 mod stage;
 mod verdict;

@@ -32,12 +32,22 @@ pub(super) struct Stage {
 impl Stage {
     /// Starts the product with room for so many sessions, and small segments.
     pub(super) fn set(program: Option<PathBuf>, sessions: usize, tables: &str) -> Result<Self> {
+        Self::with_segments(program, sessions, "1MiB", tables)
+    }
+
+    /// The same, with segments of another size.
+    pub(super) fn with_segments(
+        program: Option<PathBuf>,
+        sessions: usize,
+        segment_bytes: &str,
+        tables: &str,
+    ) -> Result<Self> {
         let room = sessions + OTHERS;
         allow_connections(room)?;
         let broker = BrokerProcess::start(Options {
             listener: format!("connections_max = {room}\n"),
             tables: format!(
-                "[storage]\nsegment_bytes = \"1MiB\"\n[limits]\nsessions_max = {room}\n{tables}"
+                "[storage]\nsegment_bytes = \"{segment_bytes}\"\n[limits]\nsessions_max = {room}\n{tables}"
             ),
             program,
             ..Options::default()

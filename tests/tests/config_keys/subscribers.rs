@@ -14,9 +14,13 @@ fn start(limits: &str) -> Gateway {
 
 /// Publishes with QoS 1 and waits until all are acknowledged.
 fn publish(gateway: &Gateway, count: usize, payload_len: usize) {
+    publish_to(gateway, "t", count, payload_len);
+}
+
+fn publish_to(gateway: &Gateway, topic: &str, count: usize, payload_len: usize) {
     let mut publisher = gateway.client("publisher").unwrap();
     for _ in 0..count {
-        let publish = Publish::new("t", vec![0; payload_len]);
+        let publish = Publish::new(topic, vec![0; payload_len]);
         assert_eq!(publisher.publish_acknowledged(publish).unwrap(), SUCCESS);
     }
 }
@@ -41,16 +45,22 @@ pub(crate) fn no_more_than_inflight_max_is_sent_before_an_acknowledgement() {
 
 #[test]
 pub(crate) fn messages_beyond_mailbox_bytes_max_do_not_wait() {
-    let dropped = "tidegate_broker_messages_dropped_total";
     let full = [("reason", "mailbox_full")];
-    for (mailbox, is_dropped) in [("4KiB", true), ("1MiB", false)] {
-        let gateway = start(&format!(
-            "inflight_max = 1\npacket_bytes_max = \"4KiB\"\nmailbox_bytes_max = \"{mailbox}\""
-        ));
-        let _subscriber = subscriber(&gateway);
-        publish(&gateway, 20, 1000);
-        let count = gateway.metric(dropped, &full).unwrap();
-        assert_eq!(count > 0.0, is_dropped, "{count} with {mailbox}");
+    // What is in a log is read from there when there is room again, what is in none is dropped.
+    for (topic, metric, labels) in [
+        ("t", "tidegate_broker_sessions_behind", [].as_slice()),
+        ("$t", "tidegate_broker_messages_dropped_total", &full),
+    ] {
+        for (mailbox, is_beyond) in [("4KiB", true), ("1MiB", false)] {
+            let gateway = start(&format!(
+                "inflight_max = 1\npacket_bytes_max = \"4KiB\"\nmailbox_bytes_max = \"{mailbox}\""
+            ));
+            let mut subscriber = gateway.client("subscriber").unwrap();
+            assert_eq!(subscriber.subscribe(topic).unwrap(), 1);
+            publish_to(&gateway, topic, 20, 1000);
+            let count = gateway.metric(metric, labels).unwrap();
+            assert_eq!(count > 0.0, is_beyond, "{topic}: {count} with {mailbox}");
+        }
     }
 }
 

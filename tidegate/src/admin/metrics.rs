@@ -145,6 +145,18 @@ const BROKER: &[Plain<Counters>] = &[
         |c| c.live_only.get(),
     ),
     (
+        "tidegate_broker_missing_total",
+        Kind::Counter,
+        "Ranges of the log that are gone and may have held messages for a session.",
+        |c| c.missing_reports.get(),
+    ),
+    (
+        "tidegate_broker_catch_up_pauses_total",
+        Kind::Counter,
+        "Pauses of reading for sessions that are behind, for live traffic.",
+        |c| c.catch_up_pauses.get(),
+    ),
+    (
         "tidegate_broker_wills_total",
         Kind::Counter,
         "Wills that were published.",
@@ -319,6 +331,24 @@ const LOG: &[Plain<Store>] = &[
         Kind::Counter,
         "Syncs of the log and the metadata.",
         |_| storage::fence::calls(),
+    ),
+    (
+        "tidegate_log_segments_opened_total",
+        Kind::Counter,
+        "Sealed segments that were opened for reading.",
+        |s| s.counters().segments_opened(),
+    ),
+    (
+        "tidegate_log_segments_passed_over_total",
+        Kind::Counter,
+        "Sealed segments that held nothing for a reader and were not opened for it.",
+        |s| s.counters().segments_passed_over(),
+    ),
+    (
+        "tidegate_log_read_bytes_total",
+        Kind::Counter,
+        "Bytes of commits that readers took from segments.",
+        |s| s.counters().bytes_read(),
     ),
     (
         "tidegate_log_evacuated_segments_total",

@@ -1,6 +1,6 @@
 //! Random steps: publishers and subscribers of both versions that connect, subscribe, unsubscribe, are
 //! slow, say good-bye or not, take over and start anew, and a product that is killed in between. What
-//! each must get is in the [`model`].
+//! each must get is in `model`.
 
 mod model;
 
