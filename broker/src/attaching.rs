@@ -155,6 +155,7 @@ impl Router {
             self.forget_routes();
         }
         drop(filters);
+        self.come_to_groups(session);
         self.go_on(now, session);
     }
 
@@ -239,11 +240,12 @@ impl Router {
             self.forget_routes();
         }
         drop(filters);
-        let left = session.connection.machine.borrow_mut().take_inflight();
-        let lost = state
-            .outbound
-            .borrow_mut()
-            .detach(self.worked_off.get(), &left);
+        let mut left = session.connection.machine.borrow_mut().take_inflight();
+        let mut outbound = state.outbound.borrow_mut();
+        let given_back = outbound.give_back(&mut left);
+        let lost = outbound.detach(self.worked_off.get(), &left);
+        drop(outbound);
+        self.go_from_groups(session, &given_back);
         let Some(time) = state.lifetime.get().time() else {
             self.end_session(now, state, RECORD_WITHIN);
             return;
@@ -269,6 +271,7 @@ impl Router {
         state.has_ended.set(true);
         self.publish_delayed_will(now, state, true);
         self.forget_received(state);
+        self.leave_groups(state);
         let gone = self.write_session(state, within);
         state.expires_at.set(None);
         if state.is_offline.take() {
@@ -284,6 +287,7 @@ impl Router {
                 () = tokio::time::sleep(EXPIRY_INTERVAL) => {
                     self.expire_sessions(now());
                     self.write_checkpoint(now());
+                    self.write_groups(now());
                 }
                 () = self.reached(Stage::Closing) => {}
             }

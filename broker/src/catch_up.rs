@@ -114,7 +114,10 @@ impl Router {
             state.is_read_for.set(stays);
             stays
         });
-        self.counters.sessions_behind.set(behind.len());
+        let groups = behind.iter().filter(|state| state.group.get().is_some());
+        let groups = groups.count();
+        self.counters.groups_behind.set(groups);
+        self.counters.sessions_behind.set(behind.len() - groups);
         let can_read = |state: &Rc<SessionState>| {
             let from = state.outbound.borrow().reads_from();
             from.filter(|from| *from <= durable)
@@ -229,7 +232,9 @@ impl Router {
                 continue;
             };
             let qos = grant.qos.min(published);
-            let is_wanted = session.state.outbound.borrow().wants(place, qos);
+            let group = self.group_of(&session.state);
+            let is_wanted = session.state.outbound.borrow().wants(place, qos)
+                && group.is_none_or(|group| group.progress.borrow().wants(place));
             if qos == QoS::AtMostOnce || !is_wanted {
                 continue;
             }
@@ -275,7 +280,14 @@ impl Router {
                 let filters = session.state.filters.borrow();
                 let grant = filters.grant(&publication.message.topic, commit.number(), is_own);
                 let replayed = || session.grant_of_replayed(&filters, &publication.message.topic);
-                let grant = grant.or_else(replayed).unwrap_or_default();
+                let grant = match session.state.outbound.borrow().again_is_of_group() {
+                    true => {
+                        let shared = session.state.shared.borrow();
+                        shared.grant(&publication.message.topic, commit.number(), is_own)
+                    }
+                    false => grant.or_else(replayed),
+                };
+                let grant = grant.unwrap_or_default();
                 drop(filters);
                 let item = publication.item(&grant, publication.message.qos, Some(place));
                 session.state.outbound.borrow_mut().offer_read(item, place);

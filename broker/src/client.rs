@@ -171,11 +171,15 @@ impl Client {
     /// A delivery is over (PUBACK, PUBCOMP, or a PUBREC that says no).
     fn handle_acknowledged(&mut self, now: Instant, packet_id: PacketId) {
         if let Some(session) = self.session().filter(|session| !session.has_ended.get()) {
+            let of_group = session.state.outbound.borrow().of_group(packet_id);
             let was_qos2 = session.state.outbound.borrow_mut().acknowledged(packet_id);
             if was_qos2 && session.state.is_persistent() {
                 session.state.bindings_changed.set(true);
             }
             self.router.pump(now, &session);
+            if let Some(of_group) = of_group {
+                self.router.acknowledged_by_member(now, of_group);
+            }
         }
     }
 

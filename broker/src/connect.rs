@@ -211,7 +211,7 @@ impl Client {
                 ProtocolVersion::V311 => None,
                 ProtocolVersion::V5 => server_keep_alive,
             },
-            shared_subscription_available: false,
+            shared_subscription_available: true,
             ..Accept::default()
         }
     }

@@ -52,6 +52,10 @@ impl Router {
             let session = &recipient.session;
             let qos = grant.qos.min(message.qos);
             if qos == QoS::AtMostOnce {
+                if let Some(group) = self.group_of(&session.state) {
+                    self.share_at_most_once(now, &group, message, remaining);
+                    continue;
+                }
                 let outgoing = Outgoing {
                     message,
                     qos,
@@ -77,6 +81,9 @@ impl Router {
             Offered::FellBehind => self.read_for(state),
             Offered::NoRoom => {
                 self.counters.dropped.add(DropCause::MailboxFull, 1);
+                if state.group.get().is_some() {
+                    return;
+                }
                 session.connection.disconnect(Reason {
                     code: ReasonCode::QuotaExceeded,
                     string: Utf8String::try_from("too many messages wait for you").ok(),
@@ -87,6 +94,9 @@ impl Router {
 
     /// Hands messages from the mailbox to the connection, as many as its client takes now.
     pub(crate) fn pump(&self, now: Instant, session: &Rc<Session>) {
+        if let Some(group) = self.group_of(&session.state) {
+            return self.pump_group(now, &group);
+        }
         let connection = &session.connection;
         let mut outbound = session.state.outbound.borrow_mut();
         let mut machine = connection.machine.borrow_mut();
@@ -123,6 +133,7 @@ impl Router {
         if has_sent {
             connection.signal.notify();
         }
+        self.pump_groups(now, session);
     }
 
     /// Hands a message of QoS 0 over to one subscriber's connection. What became of it is counted.
@@ -337,12 +348,12 @@ impl Pumping<'_> {
 }
 
 /// As much as the packet of a message takes, or more.
-fn packet_bytes(item: &Item) -> usize {
+pub(crate) fn packet_bytes(item: &Item) -> usize {
     item.size_bytes() + 5 * item.identifiers.len() + HEADER_BYTES_MAX
 }
 
 impl Item {
-    fn outgoing(&self, remaining: Option<u32>) -> Outgoing<'_> {
+    pub(crate) fn outgoing(&self, remaining: Option<u32>) -> Outgoing<'_> {
         Outgoing {
             message: &self.message,
             qos: self.qos,
@@ -365,6 +376,7 @@ impl Publication {
             place,
             again: None,
             replay: None,
+            group: None,
         }
     }
 }

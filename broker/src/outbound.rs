@@ -25,6 +25,7 @@ use mqtt::server::{InflightEntry, InflightState};
 use mqtt::{Message, PacketId, QoS, SubscriptionIdentifier};
 use storage::CommitNumber;
 
+use crate::group::GroupId;
 use crate::missing::MissingReport;
 use crate::place::Place;
 use crate::publication::size_bytes;
@@ -51,6 +52,8 @@ pub(crate) struct Item {
     pub(crate) again: Option<PacketId>,
     /// The replay that has read it.
     pub(crate) replay: Option<ReplayNumber>,
+    /// The group that has handed it to this session.
+    pub(crate) group: Option<GroupId>,
 }
 
 impl Item {
@@ -86,9 +89,16 @@ pub(crate) struct InFlight {
     pub(crate) place: Option<Place>,
     /// The replay that it is of: the main cursor knows nothing of it.
     pub(crate) replay: Option<ReplayNumber>,
+    /// The group that it is of, likewise.
+    pub(crate) group: Option<GroupId>,
 }
 
 impl InFlight {
+    /// Whether the main cursor has sent it.
+    fn is_main(&self) -> bool {
+        self.replay.is_none() && self.group.is_none()
+    }
+
     /// Whether the client has said that it has it.
     pub(crate) fn is_released(&self) -> bool {
         !self.is_published()
@@ -267,9 +277,10 @@ impl Outbound {
             _ => InflightState::AwaitsPuback,
         };
         if let (InflightState::AwaitsPubrec, Some(place)) = (state, item.place) {
-            match item.replay {
-                Some(replay) => self.replays.bound(replay, place),
-                None => self.bound_before = self.bound_before.max(place.behind()),
+            match (item.replay, item.group) {
+                (Some(replay), _) => self.replays.bound(replay, place),
+                (None, Some(_)) => {}
+                (None, None) => self.bound_before = self.bound_before.max(place.behind()),
             }
         }
         if item.place.is_none() {
@@ -280,6 +291,7 @@ impl Outbound {
             state,
             place: item.place,
             replay: item.replay,
+            group: item.group,
         });
     }
 
@@ -307,7 +319,7 @@ impl Outbound {
         let Some(over) = over.filter(InFlight::is_qos2) else {
             return false;
         };
-        if let (Some(place), None) = (over.place, over.replay)
+        if let (Some(place), true) = (over.place, over.is_main())
             && self.flow == Flow::Behind
             && place >= self.next
         {
@@ -494,7 +506,7 @@ impl Outbound {
 
     fn is_in_flight(&self, place: Place) -> bool {
         let mut in_flight = self.in_flight.iter();
-        in_flight.any(|sent| sent.place == Some(place) && sent.replay.is_none())
+        in_flight.any(|sent| sent.place == Some(place) && sent.is_main())
     }
 
     /// What an earlier connection sent was sent again: replays may go on.
@@ -580,6 +592,7 @@ impl Outbound {
             state: entry.state,
             place: known(entry.packet_id).and_then(|sent| sent.place),
             replay: known(entry.packet_id).and_then(|sent| sent.replay),
+            group: known(entry.packet_id).and_then(|sent| sent.group),
         });
         let mut lost = 0;
         let mut kept_bytes: usize = self
@@ -612,6 +625,56 @@ impl Outbound {
         self.unplaced.retain(|(id, _)| is_left(*id));
         self.mailbox.shrink_to_fit();
         lost
+    }
+
+    /// The group and place of a delivery of QoS 1 that a group has handed to this session.
+    pub(crate) fn of_group(&self, packet_id: PacketId) -> Option<(GroupId, Place)> {
+        let mut in_flight = self.in_flight.iter().filter(|sent| !sent.is_qos2());
+        let sent = in_flight.find(|sent| sent.packet_id == packet_id)?;
+        Some((sent.group?, sent.place?))
+    }
+
+    /// Whether the message at this place, which this group has handed to this session, is not over.
+    pub(crate) fn has_of_group(&self, group: GroupId, place: Place) -> bool {
+        let mut in_flight = self.in_flight.iter().rev();
+        in_flight.any(|sent| sent.group == Some(group) && sent.place == Some(place))
+    }
+
+    /// The client is about to be gone: takes out the deliveries of QoS 1 that go back to their groups,
+    /// of those that its connection has `left`.
+    pub(crate) fn give_back(&mut self, left: &mut Vec<InflightEntry>) -> Vec<(GroupId, Place)> {
+        let mut given_back = Vec::new();
+        left.retain(|entry| match self.of_group(entry.packet_id) {
+            Some(of_group) => {
+                given_back.push(of_group);
+                false
+            }
+            None => true,
+        });
+        given_back
+    }
+
+    /// Whether nothing of its own waits that its client could be sent.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.may_replay() && self.front().is_none()
+    }
+
+    /// Whether what is sent again next was handed to this session by a group.
+    pub(crate) fn again_is_of_group(&self) -> bool {
+        let next = self.again.front().map(|(_, packet_id)| *packet_id);
+        let mut in_flight = self.in_flight.iter();
+        in_flight.any(|sent| Some(sent.packet_id) == next && sent.group.is_some())
+    }
+
+    /// What is at or behind this place is read once more; whoever offers it knows what of that is
+    /// wanted.
+    pub(crate) fn read_again_from(&mut self, place: Place) {
+        let next = match self.flow {
+            Flow::Live => place,
+            Flow::Behind => self.next.min(place),
+        };
+        self.scan = None;
+        self.fall_behind(next);
     }
 
     /// What the next connection has to go on with, in the order in which it was sent.
@@ -662,10 +725,10 @@ impl Outbound {
     /// Everything before this place is done with, but for deliveries of QoS 2 that are not over.
     pub(crate) fn position(&self, worked_off: CommitNumber) -> Place {
         let sent = self.in_flight.iter().filter(|sent| !sent.is_qos2());
-        let sent = sent.filter(|sent| sent.replay.is_none());
+        let sent = sent.filter(|sent| sent.is_main());
         let sent = sent.filter_map(|sent| sent.place);
         let bound = self.bound.iter().map(|bound| &bound.item);
-        let bound = bound.filter(|item| item.replay.is_none());
+        let bound = bound.filter(|item| item.replay.is_none() && item.group.is_none());
         let bound = bound.filter_map(|item| item.place);
         let waiting = self.mailbox.iter().filter_map(|item| item.place);
         let next = match self.flow {
@@ -701,6 +764,7 @@ mod tests {
             place: Some(place(commit)),
             again: None,
             replay: None,
+            group: None,
         }
     }
 
@@ -721,6 +785,7 @@ mod tests {
             state,
             place: Some(place(commit)),
             replay: None,
+            group: None,
         }
     }
 
@@ -773,6 +838,7 @@ mod tests {
             place: Some(place(commit)),
             again: None,
             replay,
+            group: None,
         }
     }
 

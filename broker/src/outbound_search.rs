@@ -249,6 +249,7 @@ fn item(logged: Logged) -> Item {
         place: Some(logged.place),
         again: None,
         replay: None,
+        group: None,
     }
 }
 

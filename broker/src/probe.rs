@@ -207,6 +207,10 @@ pub struct Counters {
     pub sessions_behind: Gauge,
     /// Replays now that have not come to the live messages.
     pub replays: Gauge,
+    /// Groups of shared subscribers.
+    pub groups: Gauge,
+    /// Those of them that get from the log what no member had room for when it came.
+    pub groups_behind: Gauge,
     /// Subscriptions of connected clients now.
     pub subscriptions: Gauge,
     /// Retained messages now, with those on their way to flash.
@@ -270,6 +274,8 @@ impl Counters {
             sessions_offline: Gauge::default(),
             sessions_behind: Gauge::default(),
             replays: Gauge::default(),
+            groups: Gauge::default(),
+            groups_behind: Gauge::default(),
             subscriptions: Gauge::default(),
             retained_messages: Gauge::default(),
             retained_bytes: Gauge::default(),

@@ -150,6 +150,7 @@ impl Client {
                     place: None,
                     again: None,
                     replay: None,
+                    group: None,
                 };
                 self.router.offer(now, session, item);
             }

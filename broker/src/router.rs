@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use crate::authorizer::Authorizer;
 use crate::broker::RunError;
 use crate::connection::{Connection, ConnectionId};
+use crate::groups::Groups;
 use crate::log_limit::LogLimits;
 use crate::options::BrokerOptions;
 use crate::pending::PendingPublishes;
@@ -67,6 +68,7 @@ pub(crate) struct Router {
     /// What waits for commits that nobody publishes with.
     pub(crate) after_commit: RefCell<VecDeque<(CommitNumber, AfterCommit)>>,
     pub(crate) checkpoints: RefCell<Checkpoints>,
+    pub(crate) groups: RefCell<Groups>,
     /// Sessions that are read for.
     pub(crate) behind: RefCell<VecDeque<Rc<SessionState>>>,
     /// There may be something to read for one of them.
@@ -134,6 +136,7 @@ impl Router {
             newest_unwanted: Cell::default(),
             after_commit: RefCell::default(),
             checkpoints: RefCell::default(),
+            groups: RefCell::default(),
             behind: RefCell::default(),
             behind_changed: Notify::new(),
             newest_at_once: Cell::default(),
@@ -266,7 +269,9 @@ impl Router {
         let class = self.options.routing.class(topic, levels_max);
         let subscriptions = self.subscriptions.borrow();
         let recipients = recipients(&subscriptions, topic, |session| {
-            self.authorizer.may_receive(session.client(), topic)
+            // Of a group its members are asked for.
+            session.state.group.get().is_some()
+                || self.authorizer.may_receive(session.client(), topic)
         });
         let route = Rc::new(Route::new(topic, class, recipients));
         routes.insert(&route);

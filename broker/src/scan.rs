@@ -168,7 +168,7 @@ impl Scan {
         let topic = TopicName::new(Utf8String::try_from(topic.clone()).ok()?).ok()?;
         let recipients = recipients(&self.subscriptions, &topic, |session| {
             let authorizer = &router.authorizer;
-            authorizer.may_receive(session.client(), &topic)
+            session.state.group.get().is_some() || authorizer.may_receive(session.client(), &topic)
         });
         let limits = &router.options.limits;
         let class = router.options.routing.class(&topic, limits.topic_levels());
@@ -351,6 +351,7 @@ mod tests {
             state: InflightState::AwaitsPuback,
             place: Some(Place::beginning_of(CommitNumber(5))),
             replay: None,
+            group: None,
         };
         let beginning = Place::beginning_of(CommitNumber(9));
         let mut outbound = Outbound::restored(beginning, vec![in_flight], beginning, 1_000);

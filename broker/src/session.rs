@@ -17,6 +17,7 @@ use storage::CommitNumber;
 use crate::ahead::Ahead;
 use crate::authorizer::{Client, Identity};
 use crate::connection::{Connection, ConnectionId};
+use crate::group::GroupId;
 use crate::options::Limits;
 use crate::outbound::Outbound;
 use crate::received::{Received, UnreleasedBytes};
@@ -46,6 +47,10 @@ pub(crate) struct SessionState {
     client_id_bytes: Bytes,
     pub(crate) lifetime: Cell<Lifetime>,
     pub(crate) filters: RefCell<Filters>,
+    /// Its shared subscriptions: it gets messages of them from their groups.
+    pub(crate) shared: RefCell<Filters>,
+    /// The group that it stands for.
+    pub(crate) group: Cell<Option<GroupId>>,
     pub(crate) outbound: RefCell<Outbound>,
     /// Messages of QoS 2 from its client that were not released yet.
     pub(crate) received: RefCell<Received>,
@@ -129,6 +134,8 @@ impl SessionState {
             client_id_bytes: Bytes::copy_from_slice(client_id.as_bytes()),
             lifetime: Cell::new(lifetime),
             filters: RefCell::default(),
+            shared: RefCell::default(),
+            group: Cell::new(None),
             outbound: RefCell::new(outbound),
             received: RefCell::new(Received::new(client_id, unreleased)),
             has_bindings: Cell::new(false),
@@ -211,12 +218,14 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
-    /// Whether a subscription with this filter is within the limits. One that is there already
-    /// costs nothing more.
-    pub(crate) fn fits(&self, filter: &TopicFilter, limits: &Limits) -> bool {
-        let bytes = self.bytes.saturating_add(filter.as_str().len());
-        let has_room = self.filters.len() < limits.subscriptions_per_client_max
-            && bytes <= limits.filter_bytes_max();
+    /// Whether a subscription with this filter is within the limits, for those here and the `others` of
+    /// the same client. One that is there already costs nothing more.
+    pub(crate) fn fits(&self, filter: &TopicFilter, others: &Self, limits: &Limits) -> bool {
+        let bytes = self.bytes.saturating_add(others.bytes);
+        let bytes = bytes.saturating_add(filter.as_str().len());
+        let count = self.filters.len() + others.filters.len();
+        let has_room =
+            count < limits.subscriptions_per_client_max && bytes <= limits.filter_bytes_max();
         has_room || self.filters.contains_key(filter)
     }
 
@@ -259,6 +268,11 @@ impl Filters {
     /// With which commit the subscription with this filter begins.
     pub(crate) fn from(&self, filter: &TopicFilter) -> Option<CommitNumber> {
         self.filters.get(filter).map(|subscribed| subscribed.from)
+    }
+
+    /// The subscription with this filter.
+    pub(crate) fn get(&self, filter: &TopicFilter) -> Option<Subscribed> {
+        self.filters.get(filter).copied()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&TopicFilter, &Subscribed)> {

@@ -188,9 +188,10 @@ impl Router {
             false => Vec::new(),
         };
         let replays = outbound.replays.positions(&under_way);
-        let filters = state.filters.borrow();
+        let (filters, shared) = (state.filters.borrow(), state.shared.borrow());
         let subscriptions = filters
             .iter()
+            .chain(shared.iter())
             .map(|(filter, subscribed)| (filter.clone(), *subscribed));
         SessionRecord {
             lifetime: state.lifetime.get(),
@@ -350,10 +351,15 @@ impl Router {
 
     fn put_bindings(&self, state: &SessionState, within: Duration) -> Option<CommitNumber> {
         let store = self.store.as_ref()?;
-        let value = bindings_of(state).to_stored();
-        state.has_bindings.set(true);
+        let mut entries = self.entries_of_bound(state);
+        // One that ends with its connection may have messages of a group that does not.
+        if state.is_persistent() {
+            let value = bindings_of(state).to_stored();
+            entries.push((delivery_key(state), Some(value)));
+            state.has_bindings.set(true);
+        }
         state.bindings_changed.set(false);
-        let put = store.put_journal_entry(delivery_key(state), Some(value), within);
+        let put = store.put_journal_entries(entries, within);
         if let Ok(commit) = &put
             && within.is_zero()
         {
@@ -476,6 +482,7 @@ impl Router {
         }
         self.counters.sessions_offline.set(count);
         self.restore_received(store, is_complete);
+        self.restore_groups(store, is_complete);
         if count > 0 {
             tracing::info!(count, "Sessions go on.");
         }
@@ -508,11 +515,13 @@ impl Router {
         outbound.replays.restore(replays, next_replay);
         let state = SessionState::new(client_id, record.lifetime, outbound, &self.unreleased_bytes);
         state.has_bindings.set(has_bindings);
-        let mut filters = state.filters.borrow_mut();
         for (filter, subscribed) in record.subscriptions {
-            filters.insert(filter, subscribed);
+            let filters = match filter.share_name() {
+                None => &state.filters,
+                Some(_) => &state.shared,
+            };
+            filters.borrow_mut().insert(filter, subscribed);
         }
-        drop(filters);
         if let Lifetime::For(time) = record.lifetime {
             let away = time_since(store, record.connection);
             state

@@ -14,6 +14,7 @@ use mqtt::{
 use serde::{Deserialize, Serialize};
 use storage::{CommitNumber, LogId, LogPartition, Offset, PartitionId};
 
+use crate::group::GroupId;
 use crate::outbound::InFlight;
 use crate::place::Place;
 use crate::replay_record::{StoredReplayBindings, StoredReplays};
@@ -162,6 +163,7 @@ impl SessionRecord {
                 state: InflightState::AwaitsPuback,
                 place: Some(place_of(place)),
                 replay: None,
+                group: None,
             })
         });
         let mut in_flight = in_flight.collect::<Result<Vec<_>, RecordError>>()?;
@@ -214,6 +216,8 @@ pub(crate) struct StoredDeliveries {
     bindings: Vec<(u16, bool, Option<StoredPlace>)>,
     /// What of that is of replays.
     replays: StoredReplayBindings,
+    /// Packet identifiers of those that groups have handed out.
+    of_groups: Vec<u16>,
 }
 
 impl StoredDeliveries {
@@ -231,6 +235,11 @@ impl StoredDeliveries {
             before: stored_place(before),
             bindings: bindings.collect(),
             replays: StoredReplayBindings::new(replays, &in_flight),
+            of_groups: in_flight
+                .iter()
+                .filter(|sent| sent.group.is_some())
+                .map(|sent| sent.packet_id.get())
+                .collect(),
         }
     }
 
@@ -269,6 +278,10 @@ impl StoredDeliveries {
                     state,
                     place: place.map(place_of),
                     replay: None,
+                    group: self
+                        .of_groups
+                        .contains(packet_id)
+                        .then_some(GroupId::EARLIER),
                 })
             });
         let mut bindings: Vec<_> = bindings.collect();
@@ -347,11 +360,13 @@ mod tests {
                 state: InflightState::AwaitsPuback,
                 place: Some(place(5)),
                 replay: None,
+                group: None,
             }],
             deliveries: Some(StoredDeliveries {
                 before: (8, 2, 3, 41),
                 bindings: vec![(7, true, None), (9, false, Some((6, 2, 3, 39)))],
                 replays: StoredReplayBindings::default(),
+                of_groups: vec![9],
             }),
             subscriptions: vec![
                 ("a/+".parse().unwrap(), subscribed(QoS::AtLeastOnce, 0)),
@@ -381,8 +396,8 @@ mod tests {
             stored,
             [
                 1, 255, 255, 255, 255, 15, 1, 9, 3, 7, 2, 3, 40, 1, 1, 5, 2, 3, 40, 1, 8, 2, 3, 41,
-                2, 7, 1, 0, 9, 0, 1, 6, 2, 3, 39, 0, 0, 2, 3, b'a', b'/', b'+', 0b10_0101, 0, 9, 0,
-                1, b'#', 0b10_0110, 77, 9, 1, 11, 1, 0, 0
+                2, 7, 1, 0, 9, 0, 1, 6, 2, 3, 39, 0, 0, 1, 9, 2, 3, b'a', b'/', b'+', 0b10_0101, 0,
+                9, 0, 1, b'#', 0b10_0110, 77, 9, 1, 11, 1, 0, 0
             ]
         );
     }
@@ -443,6 +458,7 @@ mod tests {
             state: InflightState::AwaitsPubrec,
             place: Some(place(5)),
             replay,
+            group: replay.is_none().then_some(GroupId::EARLIER),
         };
         let in_flight = [sent(1, None), sent(2, Some(7))];
         let mut bound = replay(7, ReplayAt::Place(place(6)));

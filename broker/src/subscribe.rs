@@ -3,7 +3,8 @@
 //! | filter | MQTT 5 | MQTT 3.1.1 |
 //! |---|---|---|
 //! | served | the granted QoS: what was asked for | the same |
-//! | `$share/…` | 0x9E | 0x80 |
+//! | `$share/…` that asks for a replay | 0x9E | 0x80 |
+//! | `$share/…` of more than 1,024 bytes, or one group more than there may be | 0x97 | 0x80 |
 //! | too many levels | 0x8F | 0x80 |
 //! | no permission | 0x87 | 0x80 |
 //! | one more than the client may have, or more bytes of filters | 0x97 | 0x80 |
@@ -17,7 +18,8 @@ use mqtt::server::{SubscribeTicket, UnsubscribeTicket};
 use mqtt::{ReasonCode, RetainHandling, Subscription, SubscriptionIdentifier, TopicFilter};
 
 use crate::client::Client;
-use crate::replay_subscribe::{AskedFrom, Refused, asked, named_by, reason};
+use crate::groups::GROUP_FILTER_BYTES_MAX;
+use crate::replay_subscribe::{AskedFrom, Refused, asked, is_reserved, named_by, reason};
 use crate::session::{Session, Subscribed};
 use crate::session_keeping::AfterCommit;
 use crate::subscriptions::Entry;
@@ -57,7 +59,17 @@ impl Client {
         from: &AskedFrom,
     ) -> Result<ReasonCode, Refused> {
         let (subscription, from) = asked(subscription, from)?;
+        let is_shared = subscription.filter.share_name().is_some();
+        if is_shared && from.is_some() {
+            return Err(ReasonCode::SharedSubscriptionsNotSupported.into());
+        }
         self.check(session, &subscription.filter)?;
+        if is_shared {
+            let (filter, options) = (subscription.filter.detach(), subscription.options);
+            self.router
+                .subscribe_shared(session, &filter, options, identifier);
+            return Ok(ReasonCode::granted(options.qos));
+        }
         if let Some(from) = from {
             return self.subscribe_replay(session, &subscription, identifier, from);
         }
@@ -74,17 +86,28 @@ impl Client {
     fn check(&self, session: &Session, filter: &TopicFilter) -> Result<(), ReasonCode> {
         let limits = &self.router.options.limits;
         let text = filter.filter();
-        if filter.share_name().is_some() {
-            return Err(ReasonCode::SharedSubscriptionsNotSupported);
-        }
-        if text.split('/').count() > limits.topic_levels() {
+        let is_shared = filter.share_name().is_some();
+        if text.split('/').count() > limits.topic_levels() || (is_shared && is_reserved(filter)) {
             return Err(ReasonCode::TopicFilterInvalid);
         }
         let client = session.client();
         if !self.router.authorizer.may_subscribe(client, filter) {
             return Err(ReasonCode::NotAuthorized);
         }
-        match session.state.filters.borrow().fits(filter, limits) {
+        let (ordinary, shared) = (
+            session.state.filters.borrow(),
+            session.state.shared.borrow(),
+        );
+        let fits = match is_shared {
+            false => ordinary.fits(filter, &shared, limits),
+            true => {
+                let is_short = filter.as_str().len() <= GROUP_FILTER_BYTES_MAX;
+                is_short
+                    && shared.fits(filter, &ordinary, limits)
+                    && self.router.has_room_for_group(filter)
+            }
+        };
+        match fits {
             true => Ok(()),
             false => Err(ReasonCode::QuotaExceeded),
         }
@@ -152,6 +175,12 @@ impl Client {
         let Some(filter) = named_by(filter) else {
             return ReasonCode::NoSubscriptionExisted;
         };
+        if filter.share_name().is_some() {
+            return match self.router.unsubscribe_shared(&session.state, &filter) {
+                true => ReasonCode::Success,
+                false => ReasonCode::NoSubscriptionExisted,
+            };
+        }
         let mut outbound = session.state.outbound.borrow_mut();
         let was_replayed = outbound.replays.end_with_filter(&filter);
         drop(outbound);

@@ -40,7 +40,7 @@ fn connack_says_what_is_served() {
     assert_eq!(properties.maximum_qos, None, "all of them");
     assert_eq!(properties.maximum_packet_size.unwrap().get(), 10_000);
     assert_eq!(properties.topic_alias_maximum, Some(3));
-    assert_eq!(properties.shared_subscription_available, Some(false));
+    assert_eq!(properties.shared_subscription_available, None);
     // Absent means yes.
     assert_eq!(properties.retain_available, None);
     assert_eq!(properties.wildcard_subscription_available, None);

@@ -32,6 +32,8 @@ mod session_states;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]
+mod shared;
+#[cfg(test)]
 mod slow_subscribers;
 #[cfg(test)]
 mod subscribing;

@@ -34,12 +34,14 @@ pub enum JournalKind {
     Checkpoint = 12,
     /// What the home of the cold entries holds. Owner: `crate::cold`.
     ColdHome = 13,
+    /// How far a group of shared subscribers has come, by its filter. Cold. Owner: the broker.
+    Group = 14,
 }
 
 impl JournalKind {
     /// Every kind that is cold: of which there may be many entries that hardly ever change, so that
     /// they do not stay in the journal. See `crate::cold`.
-    pub(crate) const COLD: [Self; 1] = [Self::Session];
+    pub(crate) const COLD: [Self; 2] = [Self::Session, Self::Group];
 }
 
 /// Name of a journal entry: its kind and what tells it from others of its kind.

@@ -200,6 +200,7 @@ mod tests {
             (JournalKind::Delivery, 11),
             (JournalKind::Checkpoint, 12),
             (JournalKind::ColdHome, 13),
+            (JournalKind::Group, 14),
         ];
         for (kind, number) in kinds {
             assert_eq!(kind as u8, number, "{kind:?}");

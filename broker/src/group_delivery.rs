@@ -1,0 +1,242 @@
+//! What is in the mailbox of a group goes to its members, each message to one (MQTT 5, 4.8.2).
+//!
+//! A member has room if its client's window has a place and nothing of its own waits; the members take
+//! turns. If none has room, messages wait in the group's mailbox, and when that is full, in the log.
+//!
+//! Invariants: a message is out with one member at a time; each member gets the group's messages in the
+//! order of the log, but for those that come a second time because a member was lost. Where a group
+//! outlives the broker, a message of QoS 2 is sent when it is on flash that it was handed out.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mqtt::server::{Outgoing, PublishOutcome};
+use mqtt::{Message, PacketId, QoS};
+use storage::CommitNumber;
+
+use crate::delivery::packet_bytes;
+use crate::group::GroupId;
+use crate::groups::Group;
+use crate::outbound::{Bound, Item};
+use crate::place::Place;
+use crate::probe::DropCause;
+use crate::publication::remaining_seconds;
+use crate::router::Router;
+use crate::session::{Session, Subscribed};
+
+impl Router {
+    /// Hands out what the members of this session's groups take now.
+    pub(crate) fn pump_groups(&self, now: Instant, session: &Session) {
+        for group in self.groups_of(&session.state) {
+            self.pump_group(now, &group);
+        }
+    }
+
+    /// A member has acknowledged a message of QoS 1.
+    pub(crate) fn acknowledged_by_member(&self, now: Instant, (id, place): (GroupId, Place)) {
+        let group = self.groups.borrow().with_id(id);
+        if let Some(group) = group {
+            group.progress.borrow_mut().acknowledged(place);
+            group.has_changed.set(true);
+            self.pump_group(now, &group);
+        }
+    }
+
+    /// Hands out what the members of a group take now.
+    pub(crate) fn pump_group(&self, now: Instant, group: &Rc<Group>) {
+        // What follows from handing out may lead here again.
+        if group.is_handing_out.replace(true) {
+            return;
+        }
+        let mut taken_by: Vec<Rc<Session>> = Vec::new();
+        while let Some(taker) = self.hand_out_next(now, group) {
+            let Some(taker) = taker else { continue };
+            if !taken_by.iter().any(|known| Rc::ptr_eq(known, &taker)) {
+                taken_by.push(taker);
+            }
+        }
+        let outbound = group.state.outbound.borrow();
+        let read = outbound.position(self.worked_off.get());
+        group.progress.borrow_mut().read_up_to(read);
+        let has_room = outbound.reads_from().is_some();
+        drop(outbound);
+        for taker in taken_by {
+            // Sends what waits for flash no more, and writes what must be there first.
+            self.pump(now, &taker);
+        }
+        group.is_handing_out.set(false);
+        if has_room {
+            self.behind_changed.notify_one();
+        }
+    }
+
+    /// Hands out the message that waits longest: to whom, `Some(None)` if nobody is to get it. `None` if
+    /// nothing can be handed out now.
+    fn hand_out_next(&self, now: Instant, group: &Group) -> Option<Option<Rc<Session>>> {
+        let item = group.state.outbound.borrow().front()?.clone();
+        let mut progress = group.progress.borrow_mut();
+        if let Some(place) = item.place
+            && !progress.has_room_for(place)
+        {
+            return None;
+        }
+        let members = group.members.borrow();
+        let topic = &item.message.topic;
+        let may_receive = |member: &Session| {
+            let authorizer = &self.authorizer;
+            authorizer.may_receive(member.client(), topic)
+        };
+        let remaining = remaining_seconds(item.expires_at, now);
+        let is_for_somebody = members.online.iter().any(|member| may_receive(member));
+        if remaining.is_err() || !is_for_somebody {
+            if remaining.is_err() {
+                self.counters.dropped.add(DropCause::Expired, 1);
+            }
+            group.state.outbound.borrow_mut().pop();
+            if let Some(place) = item.place {
+                progress.settled(place);
+            }
+            return Some(None);
+        }
+        drop(members);
+        let must_be_written = group.is_kept();
+        let mut members = group.members.borrow_mut();
+        let (count, mut sharing) = (members.online.len(), members.sharing);
+        let mut handed = None;
+        let chosen = sharing.choose(count, |index| {
+            let member = members.online.get(index);
+            handed = member.filter(|member| may_receive(member)).and_then(|m| {
+                let item = item_for(m, group, &item)?;
+                self.hand(now, m, &item, must_be_written).then_some(item)
+            });
+            handed.is_some()
+        });
+        members.sharing = sharing;
+        let taker = members.online.get(chosen?).cloned();
+        drop(members);
+        group.state.outbound.borrow_mut().pop();
+        group.has_changed.set(true);
+        if let (Some(place), Some(handed)) = (item.place, handed) {
+            let is_out = taker.as_ref().is_some_and(|taker| {
+                let outbound = taker.state.outbound.borrow();
+                handed.qos == QoS::AtLeastOnce && outbound.has_of_group(group.id, place)
+            });
+            match is_out {
+                true => progress.handed_out(place),
+                false => progress.settled(place),
+            }
+        }
+        Some(taker)
+    }
+
+    /// Gives a message to a member. `false` if it has no room.
+    fn hand(&self, now: Instant, member: &Rc<Session>, item: &Item, must_be_written: bool) -> bool {
+        let mut outbound = member.state.outbound.borrow_mut();
+        let mut machine = member.connection.machine.borrow_mut();
+        let waiting = machine.transmit_bytes();
+        let max = self.machine_options.transmit_bytes_max;
+        let fits = waiting == 0 || waiting.saturating_add(packet_bytes(item)) <= max;
+        // It must not overtake what waits for flash.
+        let is_next = item.qos == QoS::ExactlyOnce || outbound.bound.is_empty();
+        let has_place = item.qos == QoS::AtMostOnce || machine.free_places() > 0;
+        let has_room = fits && is_next && has_place && outbound.gives_way();
+        if member.has_ended.get() || !has_room {
+            return false;
+        }
+        if item.qos == QoS::ExactlyOnce {
+            let Some(packet_id) = machine.reserve() else {
+                return false;
+            };
+            let waits = must_be_written || member.state.is_persistent();
+            outbound.sent(packet_id, item);
+            outbound.bound.push_back(Bound {
+                packet_id,
+                item: item.clone(),
+                commit: (!waits).then_some(CommitNumber(0)),
+            });
+            return true;
+        }
+        let remaining = remaining_seconds(item.expires_at, now).unwrap_or(Some(1));
+        let outcome = machine.publish(now, item.outgoing(remaining));
+        drop(machine);
+        match outcome {
+            PublishOutcome::Sent { packet_id } => {
+                self.count_handed(packet_id);
+                if let Some(packet_id) = packet_id {
+                    outbound.sent(packet_id, item);
+                }
+            }
+            PublishOutcome::DroppedTooLarge => {
+                self.counters.dropped.add(DropCause::PacketTooLarge, 1);
+            }
+            // The connection has ended.
+            _ => return false,
+        }
+        drop(outbound);
+        member.connection.signal.notify();
+        true
+    }
+
+    fn count_handed(&self, packet_id: Option<PacketId>) {
+        match packet_id {
+            Some(_) => self.counters.delivered_qos1.increment(),
+            None => self.counters.delivered_qos0.increment(),
+        }
+    }
+
+    /// A message of QoS 0 goes to one member that takes it at once, or is dropped and counted.
+    pub(crate) fn share_at_most_once(
+        &self,
+        now: Instant,
+        group: &Group,
+        message: &Arc<Message>,
+        remaining: Option<u32>,
+    ) {
+        let members = group.members.borrow();
+        let (count, mut sharing) = (members.online.len(), members.sharing);
+        let chosen = sharing.choose(count, |index| {
+            let Some(member) = members.online.get(index) else {
+                return false;
+            };
+            let Some(subscribed) = member.state.shared.borrow().get(&group.filter) else {
+                return false;
+            };
+            let authorizer = &self.authorizer;
+            if !authorizer.may_receive(member.client(), &message.topic) {
+                return false;
+            }
+            let identifiers: Vec<_> = subscribed.identifier.into_iter().collect();
+            let outgoing = Outgoing {
+                message,
+                qos: QoS::AtMostOnce,
+                retain: message.retain && subscribed.options.retain_as_published,
+                message_expiry_interval: remaining,
+                subscription_identifiers: &identifiers,
+            };
+            self.try_send(now, &member.connection, outgoing)
+        });
+        drop(members);
+        group.members.borrow_mut().sharing = sharing;
+        if chosen.is_none() {
+            self.counters.dropped.add(DropCause::MailboxFull, 1);
+        }
+    }
+}
+
+/// The message as this member's subscription wants it.
+fn item_for(member: &Session, group: &Group, item: &Item) -> Option<Item> {
+    let Subscribed {
+        options,
+        identifier,
+        ..
+    } = member.state.shared.borrow().get(&group.filter)?;
+    Some(Item {
+        qos: item.qos.min(options.qos),
+        retain: item.retain && options.retain_as_published,
+        identifiers: identifier.into_iter().collect(),
+        // What is in no log stays with whom it was handed to.
+        group: item.place.map(|_| group.id),
+        ..item.clone()
+    })
+}

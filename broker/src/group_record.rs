@@ -1,0 +1,251 @@
+//! What is written down of groups of shared subscribers: one journal entry for each that outlives the
+//! broker, under its filter (`JournalKind::Group`). It is cold, like those of sessions.
+//!
+//! ```text
+//! version u8 = 1 | postcard of Stored
+//! ```
+//!
+//! | when | what |
+//! |---|---|
+//! | a session that is kept subscribes | before the session's record |
+//! | messages of QoS 2 are handed to a member | in the commit that binds them to its session |
+//! | every 10 s, if 1 % of the payload allows it | those that have changed |
+//! | the last member with a connection goes | always |
+//! | while all members are away | nothing |
+//!
+//! Invariant: a message of QoS 2 that was sent to a member is done with in the record that is on flash:
+//! it belongs to the member's session, whatever becomes of that.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use mqtt::TopicFilter;
+use serde::{Deserialize, Serialize};
+use storage::{CommitNumber, JournalKey, JournalKind, Store};
+
+use crate::group::GroupProgress;
+use crate::groups::Group;
+use crate::outbound::Outbound;
+use crate::place::Place;
+use crate::router::Router;
+use crate::session::SessionState;
+use crate::session_keeping::RECORD_WITHIN;
+use crate::session_record::{StoredPlace, place_of, stored_place};
+
+const VERSION: u8 = 1;
+
+/// The shortest time between two writes of groups that go on, and how long one waits for a commit of
+/// others.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+/// They are at most this part of the payload that came since the last.
+const CHECKPOINT_PART: u64 = 100;
+
+/// A journal entry that is to be written.
+type JournalEntry = (JournalKey, Option<Vec<u8>>);
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stored {
+    /// Where reading goes on.
+    next: StoredPlace,
+    /// Nothing at or behind it was handed out.
+    high: StoredPlace,
+    /// What lies before `high` and goes to a member again.
+    outstanding: Vec<StoredPlace>,
+}
+
+impl Stored {
+    fn to_stored(&self) -> Vec<u8> {
+        // Nothing in it is of a kind that postcard refuses.
+        postcard::to_extend(self, vec![VERSION]).unwrap_or_default()
+    }
+
+    /// `None` if it is none of ours.
+    fn from_stored(bytes: &[u8]) -> Option<Self> {
+        let (version, rest) = bytes.split_first()?;
+        let is_known = *version == VERSION;
+        postcard::from_bytes(rest).ok().filter(|_| is_known)
+    }
+}
+
+fn key_of(filter: &TopicFilter) -> JournalKey {
+    JournalKey::new(JournalKind::Group, filter.as_str().as_bytes())
+}
+
+impl Router {
+    /// What is to be on flash of a group now; `None` if nothing is to change.
+    fn group_entry(&self, group: &Group) -> Option<JournalEntry> {
+        let is_kept = group.is_kept();
+        let was_kept = group.is_written.replace(is_kept);
+        if !is_kept {
+            return was_kept.then(|| (key_of(&group.filter), None));
+        }
+        let next = {
+            let outbound = group.state.outbound.borrow();
+            outbound.position(self.worked_off.get())
+        };
+        let progress = group.progress.borrow();
+        let outstanding = progress.outstanding().into_iter().map(stored_place);
+        let stored = Stored {
+            next: stored_place(next),
+            high: stored_place(progress.high()),
+            outstanding: outstanding.collect(),
+        };
+        group.has_changed.set(false);
+        Some((key_of(&group.filter), Some(stored.to_stored())))
+    }
+
+    /// Writes down how a group is, if it outlives the broker; forgets it on flash if not any more.
+    pub(crate) fn write_group(&self, group: &Group) {
+        let Some(store) = &self.store else {
+            return;
+        };
+        let Some(entry) = self.group_entry(group) else {
+            return;
+        };
+        if let Err(error) = store.put_journal_entries(vec![entry], RECORD_WITHIN) {
+            tracing::debug!(%error, "Group is not written down.");
+        }
+    }
+
+    /// The entries of the groups of which this session has messages of QoS 2 whose identifiers are
+    /// about to be written: they go into the same commit.
+    pub(crate) fn entries_of_bound(&self, state: &SessionState) -> Vec<JournalEntry> {
+        let outbound = state.outbound.borrow();
+        let unwritten = outbound.bound.iter().filter(|b| b.commit.is_none());
+        let mut ids: Vec<_> = unwritten.filter_map(|b| b.item.group).collect();
+        drop(outbound);
+        ids.sort_unstable();
+        ids.dedup();
+        let groups = self.groups.borrow();
+        let groups: Vec<_> = ids
+            .into_iter()
+            .filter_map(|id| groups.with_id(id))
+            .collect();
+        let entries = groups.iter().filter_map(|group| self.group_entry(group));
+        entries.collect()
+    }
+
+    /// Writes those that go on and have changed, if the last time is long enough ago and enough came
+    /// since.
+    pub(crate) fn write_groups(&self, now: Instant) {
+        let Some(store) = &self.store else {
+            return;
+        };
+        let mut groups = self.groups.borrow_mut();
+        let is_early = groups
+            .written_at
+            .is_some_and(|at| now.saturating_duration_since(at) < CHECKPOINT_INTERVAL);
+        let mut changed = groups.all();
+        changed.retain(|group| group.has_changed.get() && group.is_kept());
+        if is_early || changed.is_empty() {
+            return;
+        }
+        let entries: Vec<_> = changed
+            .iter()
+            .filter_map(|group| self.group_entry(group))
+            .collect();
+        let bytes = |(_, value): &JournalEntry| value.as_ref().map_or(0, Vec::len) as u64;
+        let payload_bytes = store.counters().payload_bytes();
+        let came = payload_bytes.saturating_sub(groups.payload_bytes);
+        let is_little = came < CHECKPOINT_PART * entries.iter().map(bytes).sum::<u64>();
+        let written = match is_little {
+            true => false,
+            false => store
+                .put_journal_entries(entries, CHECKPOINT_INTERVAL)
+                .is_ok(),
+        };
+        if written {
+            groups.written_at = Some(now);
+            groups.payload_bytes = payload_bytes;
+        } else {
+            changed.iter().for_each(|group| group.has_changed.set(true));
+        }
+    }
+
+    /// Takes up the groups of the sessions that there are; the records of others go, if all sessions are
+    /// known.
+    pub(crate) fn restore_groups(&self, store: &Store, is_complete: bool) {
+        let states: Vec<_> = self.sessions.borrow().iter().cloned().collect();
+        for state in &states {
+            let shared = state.shared.borrow();
+            for (filter, _) in shared.iter() {
+                let known = self.groups.borrow().with_filter(filter);
+                let group = known.or_else(|| self.restore_group(store, filter));
+                if let Some(group) = group {
+                    group.members.borrow_mut().subscribed += 1;
+                }
+            }
+        }
+        let mut removals = Vec::new();
+        for entry in store.cold_entries(JournalKind::Group) {
+            let Ok((filter, _)) = entry else {
+                return;
+            };
+            let known = std::str::from_utf8(&filter).ok().and_then(|filter| {
+                let filter: TopicFilter = filter.parse().ok()?;
+                self.groups.borrow().with_filter(&filter)
+            });
+            if known.is_none() {
+                removals.push((JournalKey::new(JournalKind::Group, &filter), None));
+            }
+        }
+        if is_complete && !removals.is_empty() {
+            let put = store.put_journal_entries(removals, RECORD_WITHIN);
+            if let Err(error) = put {
+                tracing::debug!(%error, "Leftovers of groups stay.");
+            }
+        }
+    }
+
+    fn restore_group(&self, store: &Store, filter: &TopicFilter) -> Option<Rc<Group>> {
+        let value = store.journal_entry(&key_of(filter));
+        let is_written = value.is_some();
+        let stored = value.and_then(|value| Stored::from_stored(&value));
+        if stored.is_none() {
+            // A session is durable after its groups; what was before is not known any more.
+            let filter = filter.as_str();
+            tracing::error!(filter, "Group cannot be read; it begins anew.");
+        }
+        let begin = Place::beginning_of(self.worked_off.get().next());
+        let (next, high, outstanding) = match stored {
+            Some(stored) => (
+                place_of(stored.next),
+                place_of(stored.high),
+                stored.outstanding,
+            ),
+            None => (begin, begin, Vec::new()),
+        };
+        let outstanding = outstanding.into_iter().map(place_of);
+        let progress = GroupProgress::new(high, outstanding);
+        let first = progress
+            .first_returned()
+            .map_or(next, |first| first.min(next));
+        let bytes_max = self.group_mailbox_bytes();
+        let outbound = Outbound::restored(first, Vec::new(), first, bytes_max);
+        let group = self.new_group(filter, CommitNumber(0), outbound, progress)?;
+        group.is_written.set(is_written);
+        Some(group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_group_can_be_read_and_others_cannot() {
+        let stored = Stored {
+            next: (9, 1, 0, 40),
+            high: (7, 1, 2, 30),
+            outstanding: vec![(5, 1, 0, 20), (6, 2, 1, 7)],
+        };
+        let bytes = stored.to_stored();
+        assert_eq!(bytes.first(), Some(&1));
+        assert_eq!(Stored::from_stored(&bytes), Some(stored));
+        for end in 0..bytes.len() {
+            assert_eq!(Stored::from_stored(&bytes[..end]), None, "{end} bytes");
+        }
+        let later = [&[2], &bytes[1..]].concat();
+        assert_eq!(Stored::from_stored(&later), None);
+    }
+}
