@@ -20,7 +20,8 @@ pub trait Authorizer {
     /// May this client publish this? Asked for each message, and for a will when it is published.
     fn may_publish(&self, client: Client<'_>, topic: &TopicName, qos: QoS, retain: bool) -> bool;
 
-    /// May this client subscribe to this? Asked once for each subscription.
+    /// May this client subscribe to this? Asked once for each subscription; for a shared one with the
+    /// filter behind its name.
     fn may_subscribe(&self, client: Client<'_>, filter: &TopicFilter) -> bool;
 
     /// May this client have what was published to this before it subscribed (a replay)? Asked once

@@ -61,8 +61,9 @@ impl Router {
         group.progress.borrow_mut().read_up_to(read);
         let has_room = outbound.reads_from().is_some();
         drop(outbound);
+        // Before anything else is written of the group, or of its members.
+        self.write_handed_out(now, group, &taken_by);
         for taker in taken_by {
-            // Sends what waits for flash no more, and writes what must be there first.
             self.pump(now, &taker);
         }
         group.is_handing_out.set(false);

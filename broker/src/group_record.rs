@@ -28,8 +28,8 @@ use crate::groups::Group;
 use crate::outbound::Outbound;
 use crate::place::Place;
 use crate::router::Router;
-use crate::session::SessionState;
-use crate::session_keeping::RECORD_WITHIN;
+use crate::session::Session;
+use crate::session_keeping::{AfterCommit, RECORD_WITHIN, bindings_entry};
 use crate::session_record::{StoredPlace, place_of, stored_place};
 
 const VERSION: u8 = 1;
@@ -39,6 +39,10 @@ const VERSION: u8 = 1;
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 /// They are at most this part of the payload that came since the last.
 const CHECKPOINT_PART: u64 = 100;
+
+/// A group of which nothing has come for so many commits is written, too: it is not to read them after a
+/// crash.
+const FAR_COMMITS: u64 = 10_000;
 
 /// A journal entry that is to be written.
 type JournalEntry = (JournalKey, Option<Vec<u8>>);
@@ -91,6 +95,7 @@ impl Router {
             outstanding: outstanding.collect(),
         };
         group.has_changed.set(false);
+        group.written_to.set(next.commit);
         Some((key_of(&group.filter), Some(stored.to_stored())))
     }
 
@@ -107,22 +112,35 @@ impl Router {
         }
     }
 
-    /// The entries of the groups of which this session has messages of QoS 2 whose identifiers are
-    /// about to be written: they go into the same commit.
-    pub(crate) fn entries_of_bound(&self, state: &SessionState) -> Vec<JournalEntry> {
-        let outbound = state.outbound.borrow();
-        let unwritten = outbound.bound.iter().filter(|b| b.commit.is_none());
-        let mut ids: Vec<_> = unwritten.filter_map(|b| b.item.group).collect();
-        drop(outbound);
-        ids.sort_unstable();
-        ids.dedup();
-        let groups = self.groups.borrow();
-        let groups: Vec<_> = ids
-            .into_iter()
-            .filter_map(|id| groups.with_id(id))
-            .collect();
-        let entries = groups.iter().filter_map(|group| self.group_entry(group));
-        entries.collect()
+    /// Writes down that messages of QoS 2 were handed to members: in one commit that the group has done
+    /// with them, and whose they are. They are sent when it is durable.
+    pub(crate) fn write_handed_out(&self, now: Instant, group: &Group, takers: &[Rc<Session>]) {
+        let has_unwritten = |taker: &&Rc<Session>| {
+            let outbound = taker.state.outbound.borrow();
+            outbound.bound.iter().any(|bound| bound.commit.is_none())
+        };
+        let takers: Vec<_> = takers.iter().filter(has_unwritten).collect();
+        let Some(store) = self.store.as_ref().filter(|_| !takers.is_empty()) else {
+            return;
+        };
+        let kept = takers.iter().filter(|taker| taker.state.is_persistent());
+        let entries = kept.clone().map(|taker| bindings_entry(&taker.state));
+        let entries = entries.chain(self.group_entry(group)).collect();
+        let commit = match store.put_journal_entries(entries, Duration::ZERO) {
+            Ok(commit) => commit,
+            Err(error) => {
+                // The broker ends, and nothing was sent.
+                tracing::debug!(%error, "Deliveries of a group are not written down.");
+                return;
+            }
+        };
+        kept.for_each(|taker| taker.state.bindings_commit.set(commit));
+        for taker in takers {
+            for bound in &mut taker.state.outbound.borrow_mut().bound {
+                bound.commit.get_or_insert(commit);
+            }
+            self.when_durable(now, commit, AfterCommit::Bound(Rc::clone(taker)));
+        }
     }
 
     /// Writes those that go on and have changed, if the last time is long enough ago and enough came
@@ -136,7 +154,12 @@ impl Router {
             .written_at
             .is_some_and(|at| now.saturating_duration_since(at) < CHECKPOINT_INTERVAL);
         let mut changed = groups.all();
-        changed.retain(|group| group.has_changed.get() && group.is_kept());
+        let newest = self.worked_off.get();
+        changed.retain(|group| {
+            let is_far = newest.0.saturating_sub(group.written_to.get().0) > FAR_COMMITS;
+            let is_there = group.state.is_attached();
+            group.is_kept() && (group.has_changed.get() || (is_there && is_far))
+        });
         if is_early || changed.is_empty() {
             return;
         }

@@ -51,6 +51,8 @@ pub(crate) struct Group {
     pub(crate) is_written: Cell<bool>,
     /// Something was handed out or acknowledged since that was written.
     pub(crate) has_changed: Cell<bool>,
+    /// Before which commit that says there is nothing to be read.
+    pub(crate) written_to: Cell<CommitNumber>,
 }
 
 /// Who is in a group.
@@ -161,6 +163,7 @@ impl Router {
             is_handing_out: Cell::new(false),
             is_written: Cell::new(false),
             has_changed: Cell::new(false),
+            written_to: Cell::default(),
         });
         groups.by_filter.insert(filter.clone(), Rc::clone(&group));
         groups.by_id.insert(id, Rc::clone(&group));

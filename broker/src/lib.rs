@@ -26,8 +26,7 @@
 //! - Of a message of QoS 2, what must be known to pass it on once is durable before the other side
 //!   hears of it.
 //!
-//! Not here: configuration files, command line, metrics' names. This version serves TCP; what it does
-//! not serve it says (Shared Subscription Available 0).
+//! Not here: configuration files, command line, metrics' names. This version serves TCP.
 
 mod ahead;
 mod attaching;

@@ -939,6 +939,38 @@ mod tests {
         assert_eq!(outbound.end_scan(place(9)), []);
     }
 
+    #[test]
+    fn what_a_group_has_handed_out_is_nothing_to_the_own_place() {
+        let group = Some(GroupId(1));
+        let mut outbound = Outbound::new(CommitNumber(0), BYTES_MAX);
+        for (id, qos) in [(3, QoS::AtLeastOnce), (5, QoS::ExactlyOnce)] {
+            let item = item_of(4, qos, None);
+            outbound.sent(PacketId::new(id).unwrap(), &Item { group, ..item });
+        }
+        let behind = Place::beginning_of(CommitNumber(9));
+        assert_eq!(outbound.position(CommitNumber(8)), behind);
+        outbound.attach(CommitNumber(9));
+        outbound.again.clear();
+        outbound.begin_scan();
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            assert!(outbound.wants(place(4), qos));
+        }
+        // Of QoS 1 it goes back, of QoS 2 it stays.
+        let left = |id, state| InflightEntry {
+            packet_id: PacketId::new(id).unwrap(),
+            state,
+        };
+        let mut all = vec![
+            left(3, InflightState::AwaitsPuback),
+            left(5, InflightState::AwaitsPubrec),
+        ];
+        let given_back = outbound.give_back(&mut all);
+        assert_eq!(given_back, [(GroupId(1), place(4))]);
+        assert_eq!(all, [left(5, InflightState::AwaitsPubrec)]);
+        outbound.acknowledged(PacketId::new(5).unwrap());
+        assert_eq!(outbound.over, []);
+    }
+
     /// Otherwise the same part of the log would be read again and again, until the client takes
     /// something.
     #[test]

@@ -108,6 +108,13 @@ fn bindings_of(state: &SessionState) -> StoredDeliveries {
     StoredDeliveries::new(before, bindings, outbound.replays.iter())
 }
 
+/// The entry that says so, which is about to be written.
+pub(crate) fn bindings_entry(state: &SessionState) -> (JournalKey, Option<Vec<u8>>) {
+    state.has_bindings.set(true);
+    state.bindings_changed.set(false);
+    (delivery_key(state), Some(bindings_of(state).to_stored()))
+}
+
 fn checkpoint_key() -> JournalKey {
     JournalKey::new(JournalKind::Checkpoint, b"")
 }
@@ -351,15 +358,7 @@ impl Router {
 
     fn put_bindings(&self, state: &SessionState, within: Duration) -> Option<CommitNumber> {
         let store = self.store.as_ref()?;
-        let mut entries = self.entries_of_bound(state);
-        // One that ends with its connection may have messages of a group that does not.
-        if state.is_persistent() {
-            let value = bindings_of(state).to_stored();
-            entries.push((delivery_key(state), Some(value)));
-            state.has_bindings.set(true);
-        }
-        state.bindings_changed.set(false);
-        let put = store.put_journal_entries(entries, within);
+        let put = store.put_journal_entries(vec![bindings_entry(state)], within);
         if let Ok(commit) = &put
             && within.is_zero()
         {

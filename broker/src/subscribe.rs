@@ -91,7 +91,10 @@ impl Client {
             return Err(ReasonCode::TopicFilterInvalid);
         }
         let client = session.client();
-        if !self.router.authorizer.may_subscribe(client, filter) {
+        // Whoever may have messages may have a share of them.
+        let inner = is_shared.then(|| text.parse().ok()).flatten();
+        let asked = inner.as_ref().unwrap_or(filter);
+        if !self.router.authorizer.may_subscribe(client, asked) {
             return Err(ReasonCode::NotAuthorized);
         }
         let (ordinary, shared) = (

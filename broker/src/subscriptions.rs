@@ -10,7 +10,7 @@
 //! Invariants: no node is empty; the entries of a node are sorted by connection, one for each. The
 //! tree is as deep as the longest filter has levels, which is limited.
 //!
-//! Not for: shared subscriptions, which are not served.
+//! Of shared subscriptions it has one entry for each group ([`groups`](crate::groups)).
 
 use std::collections::HashMap;
 

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU16;
+use std::rc::Rc;
 
-use broker::Limits;
+use broker::{Authentication, Authorizer, Client, ConnectAttempt, Identity, Limits};
 use mqtt::ProtocolVersion::{V5, V311};
 use mqtt::{
     Acknowledgement, Connect, Delivery, Disconnect, Packet, ProtocolVersion, Publish, QoS,
-    ReasonCode, SubscriptionOptions, Unsubscribe,
+    ReasonCode, SubscriptionOptions, TopicFilter, TopicName, Unsubscribe,
 };
 
 use crate::session_resends::copy;
@@ -37,7 +38,7 @@ fn go(broker: &TestBroker, mut client: TestClient, with_good_bye: bool) {
     let before = broker.probe.status().connections;
     if with_good_bye {
         client.send(Packet::Disconnect(Disconnect::default()));
-        assert_eq!(client.receive_end(), None);
+        while client.try_receive().is_some() {}
     }
     drop(client);
     wait_for("the end of the connection", || {
@@ -481,7 +482,7 @@ fn shared_subscription_is_refused_where_it_cannot_be() {
         "$share/+/a",
         "$share/g#/a",
     ] {
-        assert!(bad.parse::<mqtt::TopicFilter>().is_err(), "{bad}");
+        assert!(bad.parse::<TopicFilter>().is_err(), "{bad}");
     }
 }
 
@@ -501,5 +502,174 @@ fn message_of_a_memory_log_goes_to_one_member() {
     for member in &mut members {
         assert_eq!(member.receive_payloads(5).len(), 5);
         member.expect_nothing();
+    }
+}
+
+/// Everybody may subscribe to `a/#`, and only `one` have what is under `a/2`.
+struct Permissions;
+
+impl Authorizer for Permissions {
+    fn authenticate(&self, _: &ConnectAttempt<'_>) -> Authentication {
+        Authentication::Done(Ok(Identity::new("anybody", Rc::new(()))))
+    }
+
+    fn may_publish(&self, _: Client<'_>, _: &TopicName, _: QoS, _: bool) -> bool {
+        true
+    }
+
+    fn may_subscribe(&self, _: Client<'_>, filter: &TopicFilter) -> bool {
+        filter.as_str() == "a/#"
+    }
+
+    fn may_replay(&self, _: Client<'_>, _: &TopicFilter) -> bool {
+        true
+    }
+
+    fn may_receive(&self, client: Client<'_>, topic: &TopicName) -> bool {
+        topic.as_str() == "a/1" || client.client_id == "one" && topic.as_str() == "a/2"
+    }
+}
+
+#[test]
+fn message_goes_to_a_member_that_may_have_it() {
+    let broker = TestBroker::start(Setup {
+        authorizer: Box::new(|| Rc::new(Permissions)),
+        ..Setup::default()
+    });
+    let mut members = ["one", "two"].map(|name| broker.client(V5, name));
+    for member in &mut members {
+        member.subscribe(FILTER);
+    }
+    let code = members[0].subscribe_with("$share/group/b", qos1(), None);
+    assert_eq!(code, ReasonCode::NotAuthorized);
+    publish_all(&broker, "a/2", &numbers(0..4));
+    publish_all(&broker, "a/3", &numbers(4..6));
+    publish_all(&broker, "a/1", &numbers(6..8));
+    let [one, two] = members.map(|mut member| payloads(&came(&mut member)));
+    assert_eq!(one[..4], numbers(0..4));
+    assert_eq!([one.len(), two.len()], [5, 1]);
+}
+
+/// Numbers that look like chance.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 33) as usize % end
+    }
+}
+
+/// What the clients of a group see and do.
+struct Played {
+    members: [Option<TestClient>; 3],
+    /// Of each, packet identifiers of messages of QoS 2 that were not released.
+    unreleased: [BTreeSet<u16>; 3],
+    /// Of QoS 1.
+    acknowledged: BTreeSet<String>,
+    /// Of QoS 2, as often as it was taken.
+    taken: Vec<String>,
+}
+
+impl Played {
+    fn step(&mut self, broker: &TestBroker, chance: &mut Chance) {
+        let index = chance.below(3);
+        let what = chance.below(6);
+        let Some(mut client) = self.members[index].take() else {
+            self.members[index] = Some(come(broker, V5, &format!("member-{index}")));
+            return;
+        };
+        for packet in client.ping() {
+            let acknowledgement = |id| Acknowledgement::new(id, ReasonCode::Success);
+            match packet {
+                Packet::Publish(publish) => match publish.delivery {
+                    Delivery::AtLeastOnce { packet_id, .. } if what > 1 => {
+                        self.acknowledged.insert(text(&publish.payload));
+                        client.send(Packet::Puback(acknowledgement(packet_id)));
+                    }
+                    Delivery::ExactlyOnce { packet_id, .. } => {
+                        if self.unreleased[index].insert(packet_id.get()) {
+                            self.taken.push(text(&publish.payload));
+                        }
+                        client.send(Packet::Pubrec(acknowledgement(packet_id)));
+                    }
+                    _ => {}
+                },
+                Packet::Pubrel(pubrel) => {
+                    self.unreleased[index].remove(&pubrel.packet_id.get());
+                    client.send(Packet::Pubcomp(acknowledgement(pubrel.packet_id)));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        // What it did not acknowledge it never will: it goes.
+        if what <= 2 {
+            go(broker, client, what == 2);
+        } else {
+            self.members[index] = Some(client);
+        }
+    }
+}
+
+#[test]
+fn every_message_is_acknowledged_once_whoever_comes_and_goes() {
+    for seed in 1..=3 {
+        let mut chance = Chance(seed);
+        let folder = tempfile::tempdir().unwrap();
+        let mut path = folder.path().join("data");
+        let setup = || window_of(3);
+        let mut broker = TestBroker::start_at(&path, setup());
+        let mut played = Played {
+            members: [0, 1, 2].map(|index| {
+                let mut client = come(&broker, V5, &format!("member-{index}"));
+                let code = client.subscribe_with(FILTER, qos2(), None);
+                assert_eq!(code, ReasonCode::GrantedQos2);
+                Some(client)
+            }),
+            acknowledged: BTreeSet::new(),
+            unreleased: Default::default(),
+            taken: Vec::new(),
+        };
+        let (mut qos1, mut qos2) = (Vec::new(), Vec::new());
+        for round in 0..120 {
+            let payload = format!("{round:0800}");
+            if chance.below(3) == 0 {
+                publish_qos2(&broker, &[&payload]);
+                qos2.push(payload);
+            } else {
+                let burst: Vec<_> = (0..6).map(|i| format!("{payload}-{i}")).collect();
+                publish_all(&broker, "a/1", &burst);
+                qos1.extend(burst);
+            }
+            played.step(&broker, &mut chance);
+            if chance.below(25) == 0 {
+                // A good-bye of the broker, or what a SIGKILL leaves.
+                if chance.below(3) > 0 {
+                    let after_crash = folder.path().join(format!("after-{round}"));
+                    copy(&path, &after_crash);
+                    path = after_crash;
+                }
+                played.members = [None, None, None];
+                broker.stop();
+                broker = TestBroker::start_at(&path, setup());
+            }
+        }
+        let all = BTreeSet::from_iter(qos1);
+        let is_done = |played: &Played| {
+            played.acknowledged.len() == all.len() && played.taken.len() >= qos2.len()
+        };
+        for _ in 0..20_000 {
+            if is_done(&played) {
+                break;
+            }
+            played.step(&broker, &mut chance);
+        }
+        assert_eq!(played.acknowledged, all, "seed {seed}");
+        played.taken.sort_unstable();
+        assert_eq!(played.taken, qos2, "seed {seed}");
+        broker.stop();
     }
 }

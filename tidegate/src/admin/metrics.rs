@@ -193,6 +193,18 @@ const BROKER: &[Plain<Counters>] = &[
         |c| c.replays.get(),
     ),
     (
+        "tidegate_broker_groups",
+        Kind::Gauge,
+        "Groups of shared subscribers.",
+        |c| c.groups.get(),
+    ),
+    (
+        "tidegate_broker_groups_behind",
+        Kind::Gauge,
+        "Groups that get from the log what no member had room for when it came.",
+        |c| c.groups_behind.get(),
+    ),
+    (
         "tidegate_broker_subscriptions",
         Kind::Gauge,
         "Subscriptions.",
