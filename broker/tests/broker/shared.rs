@@ -673,3 +673,36 @@ fn every_message_is_acknowledged_once_whoever_comes_and_goes() {
         broker.stop();
     }
 }
+
+#[test]
+fn message_of_qos1_does_not_overtake_one_of_qos2_that_waits_for_flash() {
+    let broker = TestBroker::start(Setup::held());
+    let mut kept = come(&broker, V5, "kept");
+    kept.subscribe_with(FILTER, qos2(), None);
+    let mut publisher = broker.client(V5, "publisher");
+    publisher.publish(Publish {
+        delivery: Delivery::ExactlyOnce {
+            packet_id: id(1),
+            dup: false,
+        },
+        ..publish(0, "a/1", "first")
+    });
+    publisher.publish(publish(2, "a/1", "second"));
+    assert_eq!(publisher.ping(), []);
+    broker.commit();
+    assert_eq!(kept.receive_payloads(2), ["first", "second"]);
+}
+
+/// What nobody wanted when it was published is not pushed to anybody.
+#[test]
+fn group_that_begins_before_a_commit_gets_what_is_in_it() {
+    let broker = TestBroker::start(Setup::held());
+    let mut publisher = broker.client(V5, "publisher");
+    publisher.publish(publish(1, "a/1", "on its way"));
+    assert_eq!(publisher.ping(), []);
+    let mut member = broker.client(V5, "member");
+    member.subscribe(FILTER);
+    broker.commit();
+    assert_eq!(member.receive_payloads(1), ["on its way"]);
+    member.expect_nothing();
+}
