@@ -27,7 +27,11 @@ use crate::session::{Session, SessionState};
 use crate::wishes::{KnownWishes, Wishes};
 
 /// Bytes of commits that are read at once.
-const READ_BYTES: usize = 262_144;
+const READ_BYTES: usize = 1 << 20;
+
+/// So many messages of a scan go to a session together, because all deliveries of QoS 2 of one that are under
+/// way are written down each time when there are more.
+const BURST_MESSAGES: usize = 32;
 
 /// How long to wait before what could not be read is read again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -249,8 +253,14 @@ impl Router {
             };
             let item = publication.item(grant, qos, Some(place));
             drop(filters);
-            session.state.outbound.borrow_mut().offer_read(item, place);
-            self.pump(now, session);
+            let mut outbound = session.state.outbound.borrow_mut();
+            outbound.offer_read(item, place);
+            // The rest goes at the end of the scan.
+            let is_burst = outbound.mailbox_messages() >= BURST_MESSAGES || !outbound.takes_new();
+            drop(outbound);
+            if is_burst {
+                self.pump(now, session);
+            }
         }
     }
 

@@ -57,7 +57,8 @@ fn count_back(store: &Store, replay: &Replay, count: u32) -> Result<Found, ReadE
             let first = store.commit_reader(CommitNumber(0)).read(1)?;
             Counted {
                 messages: 0,
-                from: replay.at_latest.commit,
+                // Part of that commit may lie before the place.
+                from: replay.at_latest.commit.next(),
                 oldest: first
                     .first()
                     .map_or(replay.at_latest.commit, Commit::number),
@@ -122,7 +123,8 @@ fn visit(
         {
             bytes += commit.size_bytes();
             for (place, message) in messages(store, commit) {
-                if matches(replay, &message) && !found(place) {
+                let is_before = place < replay.at_latest;
+                if is_before && matches(replay, &message) && !found(place) {
                     return Ok(bytes);
                 }
             }

@@ -179,6 +179,7 @@ impl Scan {
 
     /// Everything before `next` was read and handed out.
     pub(crate) fn end(self, router: &Router, next: CommitNumber) {
+        let now = crate::router::now();
         // Who has no room any more goes on where it stopped; who went has said where that was.
         for reader in self.readers.iter().filter(|reader| !reader.has_ended.get()) {
             let mut outbound = reader.state.outbound.borrow_mut();
@@ -187,7 +188,8 @@ impl Scan {
             let end = end.map_or(next, |end| end.min(next));
             let gone = outbound.end_scan(Place::beginning_of(end));
             drop(outbound);
-            router.forget(crate::router::now(), reader, &gone);
+            router.forget(now, reader, &gone);
+            router.pump(now, reader);
         }
     }
 

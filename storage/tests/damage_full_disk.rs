@@ -31,8 +31,8 @@ const FOLDER_VARIABLE: &str = "STORAGE_TEST_SMALL_DISK";
 const DISK_BYTES: u64 = 48 << 20;
 /// What a start needs for databases of its own; less than half of the segment.
 const FREE_BYTES: u64 = 5 << 20;
-/// Records of 1000 bytes, so that the segment has some ten MiB.
-const RECORDS: usize = 10_000;
+/// Records of 1000 bytes, so that the segment has more than ten MiB.
+const RECORDS: usize = 11_000;
 /// Twenty records a commit, of which a lost block touches two or three.
 const TOUCHED: usize = 60;
 

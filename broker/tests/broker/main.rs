@@ -26,6 +26,8 @@ mod replay;
 #[cfg(test)]
 mod retaining;
 #[cfg(test)]
+mod session_changes;
+#[cfg(test)]
 mod session_resends;
 #[cfg(test)]
 mod session_states;
