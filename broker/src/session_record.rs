@@ -3,7 +3,6 @@
 //!
 //! ```text
 //! version u8 = 1 | postcard of Stored
-//! version u8 = 2 | the same | postcard of what is there of replays (`crate::replay_record`)
 //! ```
 
 use mqtt::server::InflightState;
