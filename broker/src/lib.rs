@@ -43,6 +43,7 @@ mod driver;
 mod held;
 mod listener;
 mod log_limit;
+mod log_reading;
 mod log_routing;
 mod missing;
 mod options;
