@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use mqtt::QoS;
 use storage::{Commit, CommitNumber, GapReason, Missing, Store};
 
+use crate::log_reading::{for_each_message, next_part};
 use crate::place::Place;
 use crate::publication::Publication;
 use crate::router::{Router, Stage, now};
@@ -27,7 +28,7 @@ use crate::session::{Session, SessionState};
 use crate::wishes::{KnownWishes, Wishes};
 
 /// Bytes of commits that are read at once.
-const READ_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 262_144;
 
 /// So many messages of a scan go to a session together, because all deliveries of QoS 2 of one that are under
 /// way are written down each time when there are more.
@@ -35,10 +36,6 @@ const BURST_MESSAGES: usize = 32;
 
 /// How long to wait before what could not be read is read again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-
-/// How often to read where nothing comes although there should be something: a segment may have
-/// been evacuated while it was read, and the next attempt finds the copy.
-const ATTEMPTS: usize = 3;
 
 /// How long to pause at most for live traffic.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -172,36 +169,10 @@ impl Router {
 
     fn hand_out_commit(&self, store: &Store, commit: &Commit, scan: &mut Scan) {
         let now = now();
-        for in_commit in commit.batches() {
-            let partition = in_commit.partition;
-            let batch = match commit.batch(partition) {
-                Ok(Some(batch)) => batch,
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::error!(%error, "Messages of a batch are left out.");
-                    continue;
-                }
-            };
-            for (record, index) in batch.records().zip(0..) {
-                let place = Place {
-                    commit: commit.number(),
-                    partition,
-                    offset: in_commit.base_offset.advanced(index),
-                };
-                let message = record
-                    .map_err(|error| error.to_string())
-                    .and_then(|record| {
-                        storage::Message::from_record(&record).map_err(|error| error.to_string())
-                    });
-                match message {
-                    Ok(message) => {
-                        self.send_again(now, store, commit, place, &message, &scan.again);
-                        self.hand_out_message(now, store, commit, scan, (place, &message));
-                    }
-                    Err(error) => tracing::error!(error, "Message cannot be read; left out."),
-                }
-            }
-        }
+        for_each_message(commit, |place, message| {
+            self.send_again(now, store, commit, place, &message, &scan.again);
+            self.hand_out_message(now, store, commit, scan, (place, &message));
+        });
     }
 
     fn hand_out_message(
@@ -318,23 +289,12 @@ async fn read(
     let read = tokio::task::spawn_blocking(move || {
         known.change_to(wishes, &store);
         let mut reader = store.commit_reader(from);
-        let mut commits = Vec::new();
-        for _ in 0..ATTEMPTS {
-            commits = known.read(&mut reader, READ_BYTES)?;
-            if !commits.is_empty() || reader.next_commit() > from {
-                break;
-            }
-        }
+        let part = next_part(&store, &mut reader, |reader| known.read(reader, READ_BYTES))?;
+        let (mut commits, next) = (part.commits, part.next);
         let mut missing = reader.take_missing();
-        let next = match reader.next_commit() {
-            // Nothing is left from there on.
-            next if commits.is_empty() && next == from => {
-                let to = store.durable().next();
-                missing.push(all_taken(from, to));
-                to
-            }
-            next => next,
-        };
+        if part.is_gone {
+            missing.push(all_taken(from, next));
+        }
         let until = until.unwrap_or(next);
         commits.retain(|commit| commit.number() < until);
         missing.retain(|missing| missing.from < until);

@@ -46,6 +46,7 @@ mod groups;
 mod held;
 mod listener;
 mod log_limit;
+mod log_reading;
 mod log_routing;
 mod missing;
 mod options;

@@ -16,8 +16,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mqtt::{QoS, TopicName, Utf8String};
-use storage::{Commit, CommitNumber, Store};
+use storage::{Commit, CommitNumber, LogPartition, Offset, Store};
 
+use crate::log_reading::{Part, for_each_message, next_part};
 use crate::outbound::Outbound;
 use crate::place::Place;
 use crate::publication::Publication;
@@ -44,13 +45,6 @@ enum Step {
     Find,
     /// It is read from here on.
     Read(Place),
-}
-
-/// A part of the log that was read.
-struct Part {
-    commits: Vec<Commit>,
-    /// Where it goes on.
-    next: CommitNumber,
 }
 
 impl Router {
@@ -364,35 +358,16 @@ fn next_step(outbound: &Outbound, worked_off: CommitNumber) -> Option<(Replay, S
 /// read are told in the log.
 pub(crate) fn messages(store: &Store, commit: &Commit) -> Vec<(Place, storage::Message)> {
     let mut messages = Vec::new();
-    for in_commit in commit.batches() {
-        let partition = in_commit.partition;
-        let batch = match commit.batch(partition) {
-            Ok(Some(batch)) => batch,
-            Ok(None) => continue,
-            Err(error) => {
-                tracing::error!(%error, "Messages of a batch are left out.");
-                continue;
-            }
-        };
-        let start = store.log_start(partition);
-        for (record, index) in batch.records().zip(0..) {
-            let place = Place {
-                commit: commit.number(),
-                partition,
-                offset: in_commit.base_offset.advanced(index),
-            };
-            let message = record
-                .map_err(|error| error.to_string())
-                .and_then(|record| {
-                    storage::Message::from_record(&record).map_err(|error| error.to_string())
-                });
-            match message {
-                Ok(message) if place.offset >= start => messages.push((place, message)),
-                Ok(_) => {}
-                Err(error) => tracing::error!(error, "Message cannot be read; left out."),
-            }
+    let mut start: Option<(LogPartition, Offset)> = None;
+    for_each_message(commit, |place, message| {
+        let known = start.filter(|(partition, _)| *partition == place.partition);
+        let (_, first) =
+            known.unwrap_or_else(|| (place.partition, store.log_start(place.partition)));
+        start = Some((place.partition, first));
+        if place.offset >= first {
+            messages.push((place, message));
         }
-    }
+    });
     messages
 }
 
@@ -405,16 +380,10 @@ pub(crate) fn matches(replay: &Replay, message: &storage::Message) -> bool {
 
 /// Reads commits from `from` on, on another thread.
 async fn read(store: &Store, from: CommitNumber) -> Result<Part, String> {
-    let durable = store.durable();
     let mut reader = store.commit_reader(from);
+    let store = store.clone();
     let read = tokio::task::spawn_blocking(move || {
-        let commits = reader.read(READ_BYTES)?;
-        let next = match reader.next_commit() {
-            // Retention took everything from there on.
-            next if commits.is_empty() && next == from => durable.next(),
-            next => next,
-        };
-        Ok::<_, storage::ReadError>(Part { commits, next })
+        next_part(&store, &mut reader, |reader| reader.read(READ_BYTES))
     });
     match read.await {
         Ok(Ok(part)) => Ok(part),

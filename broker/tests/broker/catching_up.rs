@@ -2,38 +2,20 @@
 
 use bytes::Bytes;
 use mqtt::ProtocolVersion::V5;
-use mqtt::{Connect, Disconnect, Packet, QoS, ReasonCode, SubscriptionOptions};
+use mqtt::{Packet, QoS, ReasonCode, SubscriptionOptions};
 use storage::{Message, StoreCounters, StoreOptions};
 
 use crate::support::{
-    Setup, TestBroker, TestClient, TestLog, connect, publish, qos1, text, wait_for,
+    Setup, TestBroker, TestClient, TestLog, go, publish, qos1, staying, text, wait_for,
 };
 
 /// Bytes of a message that nobody waits for.
 const FILLING: usize = 60_000;
 
-fn staying(client_id: &str) -> Connect {
-    let mut connect = Connect {
-        clean_start: false,
-        ..connect(V5, client_id)
-    };
-    connect.properties.session_expiry_interval = Some(3_600);
-    connect
-}
-
 fn come(broker: &TestBroker, client_id: &str) -> TestClient {
-    let (client, connack) = TestClient::try_connect(broker.address(), staying(client_id));
+    let (client, connack) = TestClient::try_connect(broker.address(), staying(V5, client_id));
     assert_eq!(connack.reason_code, ReasonCode::Success);
     client
-}
-
-fn go(broker: &TestBroker, mut client: TestClient) {
-    let before = broker.probe.status().sessions_offline;
-    client.send(Packet::Disconnect(Disconnect::default()));
-    while client.try_receive().is_some() {}
-    wait_for("the end of the connection", || {
-        broker.probe.status().sessions_offline > before
-    });
 }
 
 /// Segments of 1 MiB, and nothing of the log in memory.

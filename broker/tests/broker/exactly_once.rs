@@ -4,26 +4,15 @@ use std::path::Path;
 
 use mqtt::ProtocolVersion::{V5, V311};
 use mqtt::{
-    Acknowledgement, Connect, Delivery, Disconnect, Packet, PacketId, ProtocolVersion, Publish,
-    QoS, ReasonCode, SubscriptionOptions,
+    Acknowledgement, Delivery, Disconnect, Packet, PacketId, ProtocolVersion, Publish, QoS,
+    ReasonCode, SubscriptionOptions,
 };
 
 use storage::JournalKind;
 
 use crate::support::{
-    BOTH, Setup, TestBroker, TestClient, TestLog, connect, id, publish, qos1, text, wait_for,
+    BOTH, Setup, TestBroker, TestClient, TestLog, id, publish, qos1, staying, text, wait_for,
 };
-
-fn staying(version: ProtocolVersion, client_id: &str) -> Connect {
-    let mut connect = Connect {
-        clean_start: false,
-        ..connect(version, client_id)
-    };
-    if version == V5 {
-        connect.properties.session_expiry_interval = Some(3_600);
-    }
-    connect
-}
 
 fn come(broker: &TestBroker, version: ProtocolVersion) -> TestClient {
     let (client, connack) = TestClient::try_connect(broker.address(), staying(version, "client"));

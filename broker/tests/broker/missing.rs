@@ -2,31 +2,17 @@
 
 use bytes::Bytes;
 use mqtt::ProtocolVersion::V5;
-use mqtt::{Connect, Disconnect, Packet, ProtocolVersion, Publish, ReasonCode};
+use mqtt::{Connect, ProtocolVersion, Publish, ReasonCode};
 use storage::{Message, Offset, StoreOptions};
 
-use crate::support::{BOTH, Setup, TestBroker, TestClient, TestLog, connect, wait_for};
+use crate::support::{
+    BOTH, Setup, TestBroker, TestClient, TestLog, connect, go, staying, wait_for,
+};
 
 fn come(broker: &TestBroker, version: ProtocolVersion, client_id: &str) -> TestClient {
-    let mut connect = Connect {
-        clean_start: false,
-        ..connect(version, client_id)
-    };
-    if version == V5 {
-        connect.properties.session_expiry_interval = Some(3_600);
-    }
-    let (client, connack) = TestClient::try_connect(broker.address(), connect);
+    let (client, connack) = TestClient::try_connect(broker.address(), staying(version, client_id));
     assert_eq!(connack.reason_code, ReasonCode::Success);
     client
-}
-
-fn go(broker: &TestBroker, mut client: TestClient) {
-    let before = broker.probe.status().sessions_offline;
-    client.send(Packet::Disconnect(Disconnect::default()));
-    while client.try_receive().is_some() {}
-    wait_for("the end of the connection", || {
-        broker.probe.status().sessions_offline > before
-    });
 }
 
 /// A log that keeps 2 MiB, and one that keeps everything.

@@ -8,13 +8,13 @@ use std::time::Duration;
 use broker::{Authentication, Authorizer, Client, ConnectAttempt, Limits};
 use mqtt::ProtocolVersion::{V5, V311};
 use mqtt::{
-    Acknowledgement, Connect, Delivery, Disconnect, Packet, ProtocolVersion, Publish, QoS,
-    ReasonCode, Suback, Subscribe, Subscription, SubscriptionOptions, TopicFilter, TopicName,
-    Unsubscribe, UserProperty,
+    Acknowledgement, Delivery, Packet, ProtocolVersion, Publish, QoS, ReasonCode, Suback,
+    Subscribe, Subscription, SubscriptionOptions, TopicFilter, TopicName, Unsubscribe,
+    UserProperty,
 };
 
 use crate::support::{
-    BOTH, Setup, TestBroker, TestClient, TestLog, connect, id, publish, qos1, string, text,
+    BOTH, Setup, TestBroker, TestClient, TestLog, go, id, publish, qos1, staying, string, text,
     wait_for,
 };
 
@@ -99,27 +99,8 @@ fn wait_until_live(broker: &TestBroker) {
     });
 }
 
-fn staying(version: ProtocolVersion, client_id: &str) -> Connect {
-    let mut connect = Connect {
-        clean_start: false,
-        ..connect(version, client_id)
-    };
-    if version == V5 {
-        connect.properties.session_expiry_interval = Some(3_600);
-    }
-    connect
-}
-
 fn come(broker: &TestBroker, version: ProtocolVersion) -> TestClient {
     TestClient::connect(broker.address(), staying(version, "client"))
-}
-
-fn go(broker: &TestBroker, mut client: TestClient) {
-    client.send(Packet::Disconnect(Disconnect::default()));
-    while client.try_receive().is_some() {}
-    wait_for("the end of the connection", || {
-        broker.probe.status().sessions_offline > 0
-    });
 }
 
 fn small() -> Limits {

@@ -4,37 +4,15 @@ use std::path::Path;
 
 use mqtt::ProtocolVersion::{V5, V311};
 use mqtt::{
-    Acknowledgement, Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, Subscribe,
-    Subscription, Unsubscribe,
+    Acknowledgement, Packet, ProtocolVersion, ReasonCode, Subscribe, Subscription, Unsubscribe,
 };
 
-use crate::support::{
-    BOTH, Setup, TestBroker, TestClient, TestLog, connect, id, qos1, text, wait_for,
-};
+use crate::support::{BOTH, Setup, TestBroker, TestClient, TestLog, go, id, qos1, staying, text};
 
 const COUNT: usize = 300;
 
-fn staying(version: ProtocolVersion) -> Connect {
-    let mut connect = Connect {
-        clean_start: false,
-        ..connect(version, "client")
-    };
-    if version == V5 {
-        connect.properties.session_expiry_interval = Some(3_600);
-    }
-    connect
-}
-
 fn come(broker: &TestBroker, version: ProtocolVersion) -> TestClient {
-    TestClient::connect(broker.address(), staying(version))
-}
-
-fn go(broker: &TestBroker, mut client: TestClient) {
-    client.send(Packet::Disconnect(Disconnect::default()));
-    assert_eq!(client.receive_end(), None);
-    wait_for("the end of the connection", || {
-        broker.probe.status().sessions_offline == 1
-    });
+    TestClient::connect(broker.address(), staying(version, "client"))
 }
 
 fn publish_all(broker: &TestBroker, topics: &[&str], numbers: std::ops::Range<usize>) {

@@ -5,16 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use mqtt::ProtocolVersion::V5;
-use mqtt::{Acknowledgement, Connect, Disconnect, Packet, ReasonCode, Subscribe, Subscription};
+use mqtt::{Acknowledgement, Connect, Packet, ReasonCode, Subscribe, Subscription};
 
-use crate::support::{Setup, TestBroker, TestClient, connect, id, qos1, text, wait_for};
+use crate::support::{Setup, TestBroker, TestClient, go, id, qos1, text};
 
 fn staying(client_id: &str, receive_maximum: u16) -> Connect {
-    let mut connect = Connect {
-        clean_start: false,
-        ..connect(V5, client_id)
-    };
-    connect.properties.session_expiry_interval = Some(3_600);
+    let mut connect = crate::support::staying(V5, client_id);
     connect.properties.receive_maximum = NonZeroU16::new(receive_maximum);
     connect
 }
@@ -24,15 +20,6 @@ fn come(broker: &TestBroker, client_id: &str, receive_maximum: u16) -> (TestClie
         TestClient::try_connect(broker.address(), staying(client_id, receive_maximum));
     assert_eq!(connack.reason_code, ReasonCode::Success);
     (client, connack.session_present)
-}
-
-fn go(broker: &TestBroker, mut client: TestClient) {
-    let before = broker.probe.status().sessions_offline;
-    client.send(Packet::Disconnect(Disconnect::default()));
-    while client.try_receive().is_some() {}
-    wait_for("the end of the connection", || {
-        broker.probe.status().sessions_offline > before
-    });
 }
 
 /// Payloads that come within a while; every message is acknowledged.

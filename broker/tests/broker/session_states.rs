@@ -9,34 +9,14 @@ use mqtt::{
 };
 
 use crate::support::{
-    BOTH, Setup, TestBroker, TestClient, connect, connect_with_will, id, publish, qos1, text,
+    BOTH, Setup, TestBroker, TestClient, connect_with_will, go, id, publish, qos1, staying, text,
     wait_for,
 };
-
-fn staying(version: ProtocolVersion, client_id: &str) -> Connect {
-    let mut connect = Connect {
-        clean_start: false,
-        ..connect(version, client_id)
-    };
-    if version == V5 {
-        connect.properties.session_expiry_interval = Some(3_600);
-    }
-    connect
-}
 
 fn come(broker: &TestBroker, version: ProtocolVersion, client_id: &str) -> (TestClient, bool) {
     let (client, connack) = TestClient::try_connect(broker.address(), staying(version, client_id));
     assert_eq!(connack.reason_code, ReasonCode::Success);
     (client, connack.session_present)
-}
-
-fn go(broker: &TestBroker, mut client: TestClient) {
-    let before = broker.probe.status().sessions_offline;
-    client.send(Packet::Disconnect(Disconnect::default()));
-    while client.try_receive().is_some() {}
-    wait_for("the end of the connection", || {
-        broker.probe.status().sessions_offline > before
-    });
 }
 
 fn expiring(publish: Publish, seconds: u32) -> Publish {

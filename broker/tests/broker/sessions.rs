@@ -11,20 +11,8 @@ use mqtt::{
 
 use crate::support::{
     BOTH, Setup, TestBroker, TestClient, TestLog, connect, connect_with_will, id, publish, qos1,
-    text, wait_for,
+    staying, text, wait_for,
 };
-
-/// A CONNECT of a client whose session outlives its connection.
-fn staying(version: ProtocolVersion, client_id: &str) -> Connect {
-    let mut connect = Connect {
-        clean_start: false,
-        ..connect(version, client_id)
-    };
-    if version == V5 {
-        connect.properties.session_expiry_interval = Some(3_600);
-    }
-    connect
-}
 
 fn come(broker: &TestBroker, version: ProtocolVersion, client_id: &str) -> (TestClient, bool) {
     let (client, connack) = TestClient::try_connect(broker.address(), staying(version, client_id));

@@ -345,6 +345,28 @@ pub(crate) fn connect(version: ProtocolVersion, client_id: &str) -> Connect {
     Connect::new(version, string(client_id))
 }
 
+/// A CONNECT of a client whose session stays when it goes.
+pub(crate) fn staying(version: ProtocolVersion, client_id: &str) -> Connect {
+    let mut connect = Connect {
+        clean_start: false,
+        ..connect(version, client_id)
+    };
+    if version == ProtocolVersion::V5 {
+        connect.properties.session_expiry_interval = Some(3_600);
+    }
+    connect
+}
+
+/// The client of a session that stays says good-bye; waits until the broker knows.
+pub(crate) fn go(broker: &TestBroker, mut client: TestClient) {
+    let before = broker.probe.status().sessions_offline;
+    client.send(Packet::Disconnect(Disconnect::default()));
+    while client.try_receive().is_some() {}
+    wait_for("the end of the connection", || {
+        broker.probe.status().sessions_offline > before
+    });
+}
+
 /// A CONNECT with a will.
 pub(crate) fn connect_with_will(
     version: ProtocolVersion,
