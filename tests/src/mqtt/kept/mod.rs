@@ -130,6 +130,12 @@ impl Kept {
         }
     }
 
+    /// Messages of topics that begin so come by shared subscriptions: those of QoS 1 that it has not
+    /// answered when its connection is lost go to others.
+    pub fn shares(&mut self, topics_begin: &'static str) {
+        self.receiving.shared_topics = Some(topics_begin);
+    }
+
     /// Its protocol version.
     #[must_use]
     pub fn version(&self) -> Version {

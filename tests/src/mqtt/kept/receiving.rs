@@ -37,6 +37,8 @@ struct Held {
     is_of_now: bool,
     /// The server must not have forgotten it.
     is_known: bool,
+    /// It came by a shared subscription.
+    is_shared: bool,
 }
 
 impl Held {
@@ -45,9 +47,10 @@ impl Held {
         self.stage != Stage::Done && (self.is_known || self.is_of_now)
     }
 
-    /// Whether it must come again before anything new.
+    /// Whether it must come again before anything new. Order is promised for what comes by ordinary
+    /// subscriptions; what a group hands out is older or newer than that.
     fn is_due(&self) -> bool {
-        self.is_open() && !self.is_of_now && self.stage == Stage::Received
+        self.is_open() && !self.is_of_now && self.stage == Stage::Received && !self.is_shared
     }
 }
 
@@ -67,6 +70,9 @@ pub(super) struct Receiving {
     is_after_crash: bool,
     /// Whether the server was ever killed since the session began.
     has_crashed: bool,
+    /// Messages of topics that begin so come by shared subscriptions. Those of QoS 1 go to another
+    /// client when the connection is lost (4.8.2).
+    pub(super) shared_topics: Option<&'static str>,
 }
 
 impl Receiving {
@@ -79,6 +85,7 @@ impl Receiving {
             may_resend: false,
             is_after_crash: false,
             has_crashed: false,
+            shared_topics: None,
         }
     }
 
@@ -86,7 +93,7 @@ impl Receiving {
         self.owed.clear();
         for held in &mut self.held {
             held.is_of_now = false;
-            if loss == Loss::OfServer && !held.exactly_once {
+            if (loss == Loss::OfServer || held.is_shared) && !held.exactly_once {
                 held.is_known = false;
             }
         }
@@ -199,6 +206,7 @@ impl Receiving {
         let Some(held) = self.held.get_mut(index) else {
             return Ok(None);
         };
+        let is_shared = held.is_shared;
         let is_same = (held.content, held.exactly_once) == (content, publish.exactly_once);
         ensure!(
             !(held.is_of_now && held.is_open()),
@@ -222,7 +230,7 @@ impl Receiving {
             "message {packet_id} of QoS 2 comes again after its PUBREL"
         );
         ensure!(
-            due_before.is_none() || self.is_after_crash,
+            due_before.is_none() || self.is_after_crash || is_shared,
             "packet identifier {packet_id} comes again before {due_before:?}"
         );
         ensure!(
@@ -243,13 +251,15 @@ impl Receiving {
     }
 
     fn note_new(&mut self, publish: &Publish, packet_id: u16, content: u64) -> Result<()> {
+        let is_shared = |begin| publish.topic.starts_with(begin);
+        let is_shared = self.shared_topics.is_some_and(is_shared);
         // After a kill those of QoS 1 may be sent again in their order, and those of QoS 2 in theirs.
         let is_due = |held: &&Held| {
             held.is_due() && (!self.has_crashed || held.exactly_once == publish.exactly_once)
         };
         let due = self.held.iter().find(is_due);
         ensure!(
-            due.is_none() || self.is_after_crash,
+            due.is_none() || self.is_after_crash || is_shared,
             "message {packet_id} of QoS {} comes before {due:?}, which was not answered",
             publish.qos()
         );
@@ -265,6 +275,7 @@ impl Receiving {
             stage: Stage::Received,
             is_of_now: true,
             is_known: true,
+            is_shared,
         });
         Ok(())
     }

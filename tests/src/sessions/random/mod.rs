@@ -1,8 +1,9 @@
 //! Random steps: publishers and subscribers of both versions that connect, subscribe, unsubscribe, are
 //! slow, say good-bye or not, take over and start anew, and a product that is killed in between. What
-//! each must get is in `model`.
+//! each must get is in `model`, what groups of them must get in `shared`.
 
 mod model;
+mod shared;
 
 use std::fmt;
 use std::net::TcpStream;
@@ -16,7 +17,7 @@ use super::stage::{QUIET, Stage};
 use crate::chaos::seeded::Seeded;
 use crate::mqtt::Version;
 use crate::mqtt::kept::Loss;
-use model::{Again, FILTERS, Model, TOPICS, topic, topic_name};
+use model::{Again, FILTERS, Model, SHARED, TOPICS, topic, topic_name};
 
 /// Most messages of one step.
 const BURST: u64 = 20;
@@ -92,6 +93,9 @@ impl Run {
         let subscribers: Vec<usize> = (0..options.subscribers)
             .map(|number| add((&mut stage, "subscriber"), number))
             .collect();
+        for client in &subscribers {
+            stage.crowd.kept(*client)?.shares(SHARED);
+        }
         let publishers: Vec<usize> = (0..options.publishers)
             .map(|number| add((&mut stage, "publisher"), number))
             .collect();
@@ -178,8 +182,14 @@ impl Run {
             return self.connect(client, clean_start);
         }
         match self.random.below(20) {
-            0..=2 => self.stage.crowd.vanish(client, Loss::OfConnection),
-            3..=4 => self.stage.crowd.say_good_bye(client),
+            0..=2 => {
+                self.model.lost(client);
+                self.stage.crowd.vanish(client, Loss::OfConnection)
+            }
+            3..=4 => {
+                self.model.lost(client);
+                self.stage.crowd.say_good_bye(client)
+            }
             5 => self.connect(client, false),
             6..=10 => self.change_subscriptions(client),
             11 => self.stage.crowd.set_reading(client, false),
@@ -280,8 +290,17 @@ impl Run {
         stage.settle(model, subscribers)?;
         stage.until_quiet(QUIET, model, |_, model| {
             let mut clients = subscribers.iter();
-            Ok(clients.all(|client| model.missing(*client).is_empty()))
+            Ok(clients.all(|client| model.missing(*client).is_empty())
+                && model.missing_in_groups().is_empty())
         })?;
+        if let Some(first) = model.missing_in_groups().first() {
+            bail!(
+                "{} messages of groups are missing, the first is {first}: {:?}\n{}",
+                model.missing_in_groups().len(),
+                model.messages.get(*first as usize),
+                stage.broker.log_tail()
+            );
+        }
         for client in subscribers {
             let missing = model.missing(*client);
             if let Some(first) = missing.first() {

@@ -6,6 +6,9 @@
 //! get it if a subscription can have been there at some time between its first sending and its
 //! acknowledgement or the end of the subscription. It must not get another, and none twice, unless the
 //! product was killed in between or the publisher had sent it again, and never with QoS 2.
+//!
+//! Shared subscriptions have topics of their own. What is said of a subscriber holds for their group
+//! ([`shared`](super::shared)).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,17 +18,35 @@ use crate::mqtt::crowd::Happened;
 use crate::mqtt::kept::{Event, Kept};
 use crate::mqtt::packet::Publish;
 use crate::sessions::books::{Books, number_of};
+use crate::sessions::random::shared::{Seen, Shared};
 
-/// Filters that subscribers use; they overlap.
-pub(super) const FILTERS: [&str; 6] = ["c/#", "c/+/0", "c/3/+", "c/1/0", "+/2/#", "c/4/1"];
+/// Filters that subscribers use. The first six overlap, those of groups do not: who gets a message twice,
+/// gets it once too often.
+pub(super) const FILTERS: [&str; 9] = [
+    "c/#",
+    "c/+/0",
+    "c/3/+",
+    "c/1/0",
+    "+/2/#",
+    "c/4/1",
+    "$share/g/d/+/0",
+    "$share/g/d/1/1",
+    "$share/h/d/0/1",
+];
 /// So much is told of a client that got what it must not.
 const HISTORY_MAX: usize = 30;
-/// How many topics there are.
-pub(super) const TOPICS: usize = 12;
+/// How many topics there are, those of groups last.
+pub(super) const TOPICS: usize = 16;
+const ORDINARY_TOPICS: u32 = 12;
+/// How the names of topics of groups begin.
+pub(super) const SHARED: &str = "d/";
 
 /// The name of a topic.
 pub(super) fn topic_name(topic: u32) -> String {
-    format!("c/{}/{}", topic / 2, topic % 2)
+    match topic.checked_sub(ORDINARY_TOPICS) {
+        None => format!("c/{}/{}", topic / 2, topic % 2),
+        Some(topic) => format!("{SHARED}{}/{}", topic / 2, topic % 2),
+    }
 }
 
 /// A topic by a random number.
@@ -33,7 +54,15 @@ pub(super) fn topic(random: u64) -> u32 {
     u32::try_from(random % TOPICS as u64).unwrap_or(0)
 }
 
-fn matches(filter: usize, topic: u32) -> bool {
+/// The filter of the group that gets what is published to this topic.
+pub(super) fn shared_filter(topic: u32) -> Option<usize> {
+    (6..FILTERS.len()).find(|filter| matches(*filter, topic))
+}
+
+pub(super) fn matches(filter: usize, topic: u32) -> bool {
+    if let Some(topic) = topic.checked_sub(ORDINARY_TOPICS) {
+        return matches!((filter, topic), (6, 0 | 2) | (7, 3) | (8, 1));
+    }
     let (first, second) = (topic / 2, topic % 2);
     match filter {
         0 => true,
@@ -41,31 +70,32 @@ fn matches(filter: usize, topic: u32) -> bool {
         2 => first == 3,
         3 => first == 1 && second == 0,
         4 => first == 2,
-        _ => first == 4 && second == 1,
+        5 => first == 4 && second == 1,
+        _ => false,
     }
 }
 
 /// A message, named by its number.
 #[derive(Debug)]
 pub(super) struct Message {
-    topic: u32,
+    pub(super) topic: u32,
     pub(super) qos: u8,
-    sent_at: u64,
-    acknowledged_at: Option<u64>,
+    pub(super) sent_at: u64,
+    pub(super) acknowledged_at: Option<u64>,
     /// With QoS 1 it may be in the log twice then.
-    is_sent_again: bool,
+    pub(super) is_sent_again: bool,
 }
 
 /// A subscription.
 #[derive(Debug)]
-struct Window {
-    filter: usize,
-    qos: u8,
-    asked_at: u64,
-    granted_at: Option<u64>,
+pub(super) struct Window {
+    pub(super) filter: usize,
+    pub(super) qos: u8,
+    pub(super) asked_at: u64,
+    pub(super) granted_at: Option<u64>,
     /// When it was taken back, or a clean start was asked for.
-    unasked_at: Option<u64>,
-    ended_at: Option<u64>,
+    pub(super) unasked_at: Option<u64>,
+    pub(super) ended_at: Option<u64>,
     /// A clean start was asked for since.
     is_of_earlier: bool,
     /// The server has said that the session is another one. It is so for good when something of that
@@ -73,9 +103,29 @@ struct Window {
     is_gone: bool,
 }
 
+impl Window {
+    /// Whether it can have been there at some time between first sending and acknowledgement.
+    pub(super) fn may_bring(&self, message: &Message) -> bool {
+        matches(self.filter, message.topic)
+            && (message.acknowledged_at).is_none_or(|at| at > self.asked_at)
+            && self.ended_at.is_none_or(|at| at > message.sent_at)
+    }
+
+    /// Whether it was there before the message, and is there still.
+    pub(super) fn must_bring(&self, message: &Message) -> bool {
+        matches(self.filter, message.topic)
+            && self.unasked_at.is_none()
+            && self.granted_at.is_some_and(|at| at < message.sent_at)
+    }
+}
+
 #[derive(Debug, Default)]
-struct Subscriber {
-    windows: Vec<Window>,
+pub(super) struct Subscriber {
+    pub(super) windows: Vec<Window>,
+    /// When its last connection ended.
+    pub(super) lost_at: u64,
+    /// When it last asked for a clean start.
+    pub(super) discarded_at: u64,
     /// When each message came first, and the lowest QoS with which it came.
     seen: BTreeMap<u32, (u64, u8)>,
     /// The last new message of each topic and QoS: more is not promised.
@@ -101,7 +151,8 @@ pub(super) struct Model {
     now: u64,
     crashed_at: u64,
     pub(super) messages: Vec<Message>,
-    subscribers: Vec<Subscriber>,
+    pub(super) subscribers: Vec<Subscriber>,
+    shared: Shared,
 }
 
 impl Model {
@@ -112,6 +163,7 @@ impl Model {
             crashed_at: 0,
             messages: Vec::new(),
             subscribers: (0..clients).map(|_| Subscriber::default()).collect(),
+            shared: Shared::default(),
         }
     }
 
@@ -138,7 +190,19 @@ impl Model {
     /// The product was killed.
     pub(super) fn server_is_dead(&mut self) {
         self.crashed_at = self.tick();
+        for subscriber in &mut self.subscribers {
+            subscriber.lost_at = self.now;
+        }
         (0..self.subscribers.len()).for_each(|client| self.remember(client, "kill".to_owned()));
+    }
+
+    /// A client's connection ends, or another one takes its place.
+    pub(super) fn lost(&mut self, client: usize) {
+        let now = self.tick();
+        self.remember(client, "lost".to_owned());
+        if let Some(subscriber) = self.subscribers.get_mut(client) {
+            subscriber.lost_at = now;
+        }
     }
 
     /// A message is sent for the first time; its number.
@@ -207,11 +271,13 @@ impl Model {
 
     /// CONNECT is sent; what is then to be asked for again.
     pub(super) fn connecting(&mut self, client: usize, clean_start: bool) -> Result<Option<Again>> {
+        self.lost(client);
         let now = self.tick();
         self.remember(client, format!("CONNECT, clean start: {clean_start}"));
         let subscriber = self.subscriber(client)?;
         subscriber.is_waiting = false;
         if clean_start {
+            subscriber.discarded_at = now;
             for window in &mut subscriber.windows {
                 window.unasked_at.get_or_insert(now);
                 window.is_of_earlier = true;
@@ -254,14 +320,18 @@ impl Model {
             "{number}: {publish:?} of {message:?}"
         );
         let crashed_at = self.crashed_at;
+        if shared_filter(message.topic).is_some() {
+            let seen = Seen {
+                client,
+                at: now,
+                qos: publish.qos(),
+            };
+            let subscribers = &self.subscribers;
+            return (self.shared).came(number, message, seen, subscribers, crashed_at);
+        }
         let subscriber = self.subscribers.get_mut(client).context("a client")?;
-        let may_be = |window: &Window| {
-            matches(window.filter, message.topic)
-                && (message.acknowledged_at).is_none_or(|at| at > window.asked_at)
-                && window.ended_at.is_none_or(|at| at > message.sent_at)
-        };
         ensure!(
-            subscriber.windows.iter().any(may_be),
+            subscriber.windows.iter().any(|w| w.may_bring(message)),
             "message {number} is none of its own: {message:?}; {:?}",
             subscriber.windows
         );
@@ -327,11 +397,8 @@ impl Model {
             return BTreeSet::new();
         };
         let must_be = |message: &Message| {
-            subscriber.windows.iter().any(|window| {
-                matches(window.filter, message.topic)
-                    && window.unasked_at.is_none()
-                    && window.granted_at.is_some_and(|at| at < message.sent_at)
-            })
+            let is_shared = shared_filter(message.topic).is_some();
+            !is_shared && subscriber.windows.iter().any(|w| w.must_bring(message))
         };
         let numbers = (0..).zip(&self.messages);
         numbers
@@ -340,16 +407,24 @@ impl Model {
             .collect()
     }
 
+    /// Messages that a member of a group must have and none has.
+    pub(super) fn missing_in_groups(&self) -> BTreeSet<u32> {
+        self.shared.missing(&self.messages, &self.subscribers)
+    }
+
     /// Messages that came, and those of them that came again.
     pub(super) fn counts(&self) -> (u64, u64) {
-        let seen = self.subscribers.iter().map(|s| s.seen.len() as u64).sum();
-        (seen, self.subscribers.iter().map(|s| s.repeats).sum())
+        let seen: u64 = self.subscribers.iter().map(|s| s.seen.len() as u64).sum();
+        let repeats: u64 = self.subscribers.iter().map(|s| s.repeats).sum();
+        let (shared, again) = self.shared.counts();
+        (seen + shared, repeats + again)
     }
 }
 
 impl Books for Model {
     fn note(&mut self, kept: &mut Kept, client: usize, happened: Happened) -> Result<()> {
         let Happened::Event(event) = happened else {
+            self.lost(client);
             return Ok(());
         };
         let noted = match event {
