@@ -99,12 +99,15 @@ impl Router {
             self.take_over(now, &older);
         }
         match find() {
+            Some(earlier) if !clean_start => return Earlier::GoesOn(earlier),
+            Some(earlier) => self.end_session(now, &earlier, Duration::ZERO),
+            None => {}
+        }
+        // It may have been another connection that has ended it.
+        let gone = self.leaving.borrow().get(client_id).copied();
+        match gone.filter(|commit| *commit > self.durable()) {
+            Some(commit) => Earlier::GoneWith(commit),
             None => Earlier::None,
-            Some(earlier) if !clean_start => Earlier::GoesOn(earlier),
-            Some(earlier) => match self.end_session(now, &earlier, Duration::ZERO) {
-                Some(commit) => Earlier::GoneWith(commit),
-                None => Earlier::None,
-            },
         }
     }
 
@@ -260,24 +263,21 @@ impl Router {
     }
 
     /// Ends a session that has no connection: nothing is left of it, on flash after a commit that
-    /// comes `within` this time. The commit, if there was anything.
-    pub(crate) fn end_session(
-        &self,
-        now: Instant,
-        state: &Rc<SessionState>,
-        within: Duration,
-    ) -> Option<CommitNumber> {
+    /// comes `within` this time. Its client hears of that when it is durable.
+    pub(crate) fn end_session(&self, now: Instant, state: &Rc<SessionState>, within: Duration) {
         self.sessions.borrow_mut().remove(state);
         state.has_ended.set(true);
         self.publish_delayed_will(now, state, true);
         self.forget_received(state);
         self.leave_groups(state);
-        let gone = self.write_session(state, within);
+        if let Some(commit) = self.write_session(state, within) {
+            let client_id = state.client_id().into();
+            self.leaving.borrow_mut().insert(client_id, commit);
+        }
         state.expires_at.set(None);
         if state.is_offline.take() {
             self.counters.sessions_offline.replace(1, 0);
         }
-        gone
     }
 
     /// Looks after sessions without a connection until the broker ends.

@@ -5,7 +5,7 @@
 //! another part of the router is called that may borrow the same one.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -67,6 +67,9 @@ pub(crate) struct Router {
     pub(crate) newest_unwanted: Cell<CommitNumber>,
     /// What waits for commits that nobody publishes with.
     pub(crate) after_commit: RefCell<VecDeque<(CommitNumber, AfterCommit)>>,
+    /// Sessions that have ended, by client identifier: with which commit they are gone for good, until it
+    /// is durable.
+    pub(crate) leaving: RefCell<HashMap<Box<str>, CommitNumber>>,
     pub(crate) checkpoints: RefCell<Checkpoints>,
     pub(crate) groups: RefCell<Groups>,
     /// Sessions that are read for.
@@ -135,6 +138,7 @@ impl Router {
             newest_appended: Cell::new(durable.unwrap_or_default()),
             newest_unwanted: Cell::default(),
             after_commit: RefCell::default(),
+            leaving: RefCell::default(),
             checkpoints: RefCell::default(),
             groups: RefCell::default(),
             behind: RefCell::default(),

@@ -249,6 +249,9 @@ impl Router {
 
     /// Does what waited for commits up to `durable`.
     pub(crate) fn work_off_after(&self, now: Instant, durable: CommitNumber) {
+        let mut leaving = self.leaving.borrow_mut();
+        leaving.retain(|_, commit| *commit > durable);
+        drop(leaving);
         loop {
             let due = {
                 let mut waiting = self.after_commit.borrow_mut();

@@ -137,6 +137,42 @@ fn session_that_a_clean_start_ended_is_not_back_after_a_crash() {
     broker.stop();
 }
 
+/// The client has lost patience with its first clean start, which has ended the session.
+#[test]
+fn session_that_an_earlier_clean_start_ended_is_not_back_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let broker = TestBroker::start_at(&path, Setup::default());
+    let names: Vec<_> = (0..4).map(|round| format!("client-{round}")).collect();
+    for name in &names {
+        let (mut client, _) = come(&broker, name, 10);
+        subscribe(&mut client, "a");
+        assert!(matches!(client.receive(), Packet::Suback(_)));
+        go(&broker, client);
+    }
+    let clean = |name| Connect {
+        clean_start: true,
+        ..staying(name, 10)
+    };
+    let mut copies = Vec::new();
+    for name in &names {
+        let mut first = TestClient::open(broker.address(), V5);
+        first.send(Packet::Connect(Box::new(clean(name))));
+        let (_client, connack) = TestClient::try_connect(broker.address(), clean(name));
+        assert!(!connack.session_present);
+        let after_crash = folder.path().join(name);
+        copy(&path, &after_crash);
+        copies.push(after_crash);
+    }
+    broker.stop();
+    for (name, after_crash) in names.iter().zip(&copies) {
+        let broker = TestBroker::start_at(after_crash, Setup::default());
+        let (_client, is_present) = come(&broker, name, 10);
+        assert!(!is_present, "{name}");
+        broker.stop();
+    }
+}
+
 /// A crash while the client is there; it does not come back before others are checkpointed.
 #[test]
 fn checkpoint_does_not_speak_of_a_session_whose_client_did_not_come_back_after_a_crash() {

@@ -98,9 +98,6 @@ pub(super) struct Window {
     pub(super) ended_at: Option<u64>,
     /// A clean start was asked for since.
     is_of_earlier: bool,
-    /// The server has said that the session is another one. It is so for good when something of that
-    /// is on flash.
-    is_gone: bool,
 }
 
 impl Window {
@@ -249,7 +246,6 @@ impl Model {
                 unasked_at: None,
                 ended_at: None,
                 is_of_earlier: false,
-                is_gone: false,
             });
         }
         Ok(())
@@ -302,9 +298,13 @@ impl Model {
     }
 
     fn connected(&mut self, client: usize, session_present: bool) -> Result<()> {
+        let now = self.tick();
         self.remember(client, format!("CONNACK, present: {session_present}"));
         for window in &mut self.subscriber(client)?.windows {
-            window.is_gone = window.is_of_earlier && !session_present;
+            // For good: no kill brings it back.
+            if window.is_of_earlier && !session_present {
+                window.ended_at.get_or_insert(now);
+            }
         }
         Ok(())
     }
@@ -367,8 +367,6 @@ impl Model {
             if is_it && window.unasked_at.is_none() {
                 window.granted_at.get_or_insert(now);
                 qos = Some(window.qos);
-            } else if window.is_gone {
-                window.ended_at.get_or_insert(now);
             }
         }
         ensure!(
