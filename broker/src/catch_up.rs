@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use mqtt::QoS;
 use storage::{Commit, CommitNumber, GapReason, Missing, Store};
 
-use crate::log_reading::{for_each_message, next_part};
+use crate::log_reading::{Turn, for_each_message, next_part};
 use crate::place::Place;
 use crate::publication::Publication;
 use crate::router::{Router, Stage, now};
@@ -36,9 +36,6 @@ const BURST_MESSAGES: usize = 32;
 
 /// How long to wait before what could not be read is read again.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-
-/// How long to pause at most for live traffic.
-const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// A part of the log that was read.
 struct Chunk {
@@ -83,12 +80,12 @@ impl Router {
                 continue;
             };
             let wishes = scan.wishes();
-            let begun = now();
+            let turn = Turn::begin(&store);
             match read(&store, (scan.from, scan.until), wishes, known).await {
                 Ok((chunk, still_known)) => {
                     known = still_known;
                     self.hand_out(&store, scan, chunk).await;
-                    self.give_way(begun).await;
+                    self.give_way(&store, turn).await;
                 }
                 Err(error) => {
                     known = KnownWishes::default();
@@ -130,30 +127,6 @@ impl Router {
         let first = behind.remove(index)?;
         behind.push_back(Rc::clone(&first));
         Some(Scan::begin(self, from, &first, behind.iter().cloned()))
-    }
-
-    /// Live traffic goes first: as long as publishes wait for their commit, catching up, which
-    /// has been busy since `begun`, takes a quarter of the time.
-    async fn give_way(&self, begun: Instant) {
-        if self.pending.borrow().len() == 0 {
-            return;
-        }
-        self.counters.catch_up_pauses.increment();
-        let busy = now().saturating_duration_since(begun);
-        let pause = tokio::time::sleep((busy * 3).min(PAUSE_MAX));
-        let idle = async {
-            loop {
-                let progress = self.progress.notified();
-                if self.pending.borrow().len() == 0 {
-                    return;
-                }
-                progress.await;
-            }
-        };
-        tokio::select! {
-            () = pause => {}
-            () = idle => {}
-        }
     }
 
     /// Gives the sessions that take part what they want of a chunk that was read for them.

@@ -248,7 +248,8 @@ pub struct Counters {
     /// How often a session passed commits that the log has no more, and that may have held messages
     /// for it.
     pub missing_reports: Counter,
-    /// How often reading for sessions that are behind paused because publishes waited.
+    /// How often reading for sessions that are behind paused because publishes waited, or an uplink
+    /// read from flash.
     pub catch_up_pauses: Counter,
     /// Wills that took the publish path.
     pub wills: Counter,

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use mqtt::{QoS, TopicName, Utf8String};
 use storage::{Commit, CommitNumber, LogPartition, Offset, Store};
 
-use crate::log_reading::{Part, for_each_message, next_part};
+use crate::log_reading::{Part, Turn, for_each_message, next_part};
 use crate::outbound::Outbound;
 use crate::place::Place;
 use crate::publication::Publication;
@@ -78,6 +78,7 @@ impl Router {
                 }
                 continue;
             };
+            let turn = Turn::begin(&store);
             let done = match step {
                 Step::Find => {
                     let found = crate::replay_start::find(&store, &replay).await;
@@ -98,6 +99,7 @@ impl Router {
                 }
                 tokio::time::sleep(AFTER_FAILURE).await;
             }
+            self.give_way(&store, turn).await;
         }
     }
 

@@ -162,6 +162,9 @@ impl PartitionReader {
             commits: Vec::new(),
         };
         let mut jump = None;
+        if self.shared.read_ring().from(from).is_none() {
+            self.shared.counters.partition_read();
+        }
         let visited = visit(&self.shared, from, durable, &mut |commit| {
             collected.take(commit, partition, bytes_max, &mut jump)
         })?;

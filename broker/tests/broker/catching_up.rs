@@ -1,9 +1,12 @@
 //! Sessions that come back to a log that is much larger than what they want of it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use mqtt::ProtocolVersion::V5;
 use mqtt::{Packet, QoS, ReasonCode, SubscriptionOptions};
-use storage::{Message, StoreCounters, StoreOptions};
+use storage::{LogPartition, Message, Offset, PartitionId, StoreCounters, StoreOptions};
 
 use crate::support::{
     Setup, TestBroker, TestClient, TestLog, go, publish, qos1, staying, text, wait_for,
@@ -276,6 +279,36 @@ fn reading_for_sessions_that_are_behind_makes_way_for_publishes_that_wait() {
     assert!(pauses() > 0);
     broker.commit();
     assert_eq!(publisher.receive_puback().1, ReasonCode::Success);
+}
+
+/// One that was away, too, and reads what is not in memory any more.
+#[test]
+fn reading_for_sessions_that_are_behind_makes_way_for_an_uplink() {
+    let broker = TestBroker::start(setup());
+    let mut client = come(&broker, "client");
+    client.subscribe("filling");
+    go(&broker, client);
+    for _ in 0..5 {
+        fill(&broker);
+    }
+    let store = broker.store.clone();
+    let partition = LogPartition {
+        log: store.log("all").unwrap().id,
+        partition: PartitionId(0),
+    };
+    let is_over = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&is_over);
+    let uplink = std::thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            let mut reader = store.partition_reader(partition, Offset(0));
+            reader.read(65_536).unwrap();
+        }
+    });
+    let mut client = come(&broker, "client");
+    client.receive_payloads(5 * 36);
+    is_over.store(true, Ordering::Relaxed);
+    uplink.join().unwrap();
+    assert!(broker.probe.counters().catch_up_pauses.get() > 0);
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub struct StoreCounters {
     runs_read: AtomicU64,
     runs_passed_over: AtomicU64,
     bytes_read: AtomicU64,
+    partition_reads: AtomicU64,
 }
 
 impl StoreCounters {
@@ -96,6 +97,16 @@ impl StoreCounters {
     /// not count.
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    /// How often a reader of a partition, as an uplink is, went to segments; what keeps up is read from
+    /// memory and does not count.
+    pub fn partition_reads(&self) -> u64 {
+        self.partition_reads.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn partition_read(&self) {
+        self.partition_reads.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn read(&self, bytes: usize) {

@@ -153,7 +153,7 @@ const BROKER: &[Plain<Counters>] = &[
     (
         "tidegate_broker_catch_up_pauses_total",
         Kind::Counter,
-        "Pauses of reading for sessions that are behind, for live traffic.",
+        "Pauses of reading for sessions that are behind, for live traffic and the uplink.",
         |c| c.catch_up_pauses.get(),
     ),
     (
