@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use crate::gateway::step::Step;
 use crate::random::Random;
 use crate::trace::{Event, Extent, NodeId, ROOT, Trace};
 
@@ -44,7 +45,18 @@ pub(crate) struct Index<'a> {
     changes: BTreeMap<NodeId, Vec<usize>>,
     /// Events near which a cut is most likely to find something, by their kinds: the rare kinds would
     /// be missed otherwise.
-    turns: BTreeMap<u8, Vec<usize>>,
+    turns: BTreeMap<Turn, Vec<usize>>,
+}
+
+/// The kinds of events near which a cut is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    Resize,
+    Promise,
+    Create,
+    Rename,
+    Remove,
+    Step(Step),
 }
 
 /// Where the power goes, and what it leaves.
@@ -81,20 +93,25 @@ pub(crate) fn write(tree: &Tree, folder: &Path) -> Result<()> {
 impl<'a> Index<'a> {
     pub(crate) fn new(trace: &'a Trace) -> Self {
         let mut changes: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
-        let mut turns: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
+        let mut turns: BTreeMap<Turn, Vec<usize>> = BTreeMap::new();
         let mut turn = |kind, index| turns.entry(kind).or_default().push(index);
         for (index, event) in trace.events.iter().enumerate() {
             match event {
                 Event::Write { node, .. } => changes.entry(*node).or_default().push(index),
                 Event::Resize { node, .. } => {
                     changes.entry(*node).or_default().push(index);
-                    turn(0, index);
+                    turn(Turn::Resize, index);
                 }
                 Event::Sync { .. } => {}
-                Event::Acknowledged(_) => turn(1, index),
-                Event::Create { .. } => turn(2, index),
-                Event::Rename { .. } => turn(3, index),
-                Event::Remove { .. } => turn(4, index),
+                Event::Acknowledged(_) => turn(Turn::Promise, index),
+                Event::Create { .. } => turn(Turn::Create, index),
+                Event::Rename { .. } => turn(Turn::Rename, index),
+                Event::Remove { .. } => turn(Turn::Remove, index),
+                Event::Client(..) | Event::Broker(_) => {
+                    if let Some(step) = event.step() {
+                        turn(Turn::Step(step), index);
+                    }
+                }
             }
         }
         Self {
@@ -194,7 +211,10 @@ impl<'a> Index<'a> {
                 Event::Resize { node, .. } | Event::Write { node, .. } => [Some(*node), None],
                 Event::Rename { from, to, .. } => [Some(from.0), Some(to.0)],
                 Event::Remove { parent, .. } => [Some(*parent), None],
-                Event::Sync { .. } | Event::Acknowledged(_) => [None, None],
+                Event::Sync { .. }
+                | Event::Acknowledged(_)
+                | Event::Client(..)
+                | Event::Broker(_) => [None, None],
             };
             let covered = |node| synced.get(&node).is_some_and(|covers| index < *covers);
             let is_committed = nodes.into_iter().flatten().any(covered);

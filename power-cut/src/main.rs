@@ -17,6 +17,7 @@ mod check;
 mod cold;
 mod content;
 mod expectation;
+mod gateway;
 mod image;
 mod random;
 mod recorder;

@@ -164,6 +164,13 @@ pub(crate) fn acknowledge(acknowledgement: Acknowledgement) {
     }
 }
 
+/// Writes down what a client or the broker did, if anything is written down.
+pub(crate) fn note(event: Event) {
+    if let Some(recording) = recording().as_mut() {
+        recording.push(event);
+    }
+}
+
 // What the file calls tell. Each makes the call itself, and gives what it gave.
 
 /// A file is opened that may be made or emptied by it.

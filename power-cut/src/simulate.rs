@@ -15,10 +15,11 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum as _;
 
 use crate::expectation::Expectation;
+use crate::gateway::step::Step;
 use crate::image::{self, Index};
 use crate::random::Random;
 use crate::recorder::Control;
-use crate::trace::Trace;
+use crate::trace::{Event, Trace};
 use crate::workload::{self, Run, Workload};
 
 /// Images of one recording.
@@ -59,6 +60,8 @@ pub(crate) struct Row {
     pub(crate) copying: usize,
     /// Images with a complete copy beside what it was made of.
     pub(crate) switching: usize,
+    /// Images by the step of a delivery, a session or a checkpoint that came last before the cut.
+    pub(crate) steps: BTreeMap<Step, usize>,
     /// Bad images by what was wrong with them; one may be wrong in several ways.
     pub(crate) kinds: BTreeMap<String, usize>,
 }
@@ -255,6 +258,7 @@ impl Simulation<'_> {
         let expectation = scratch.join("expectation");
         let expected = make_image(trace, index, number, &folder)?;
         self.count_evacuation(workload, &folder)?;
+        self.count_step(workload, trace, index.cut(u64::try_from(number)?).0.at);
         save(&expected, &expectation)?;
         let mut command = self.own("check")?;
         command.arg("--folder").arg(&folder);
@@ -280,6 +284,15 @@ impl Simulation<'_> {
         row.copying += usize::from(names.iter().any(|name| name.ends_with(".new")));
         row.switching += usize::from(is_beside_its_sources(&names));
         Ok(())
+    }
+
+    fn count_step(&self, workload: Workload, trace: &Trace, cut: usize) {
+        let before = trace.events.get(..cut).unwrap_or_default();
+        if let Some(step) = before.iter().rev().find_map(Event::step) {
+            let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+            let row = rows.entry(workload).or_default();
+            *row.steps.entry(step).or_default() += 1;
+        }
     }
 
     fn own(&self, task: &str) -> Result<Command> {
@@ -455,6 +468,12 @@ pub(crate) fn report(rows: &BTreeMap<Workload, Row>, out: &mut impl std::io::Wri
             row.bad,
             kinds.join(", ")
         )?;
+    }
+    for (workload, row) in rows.iter().filter(|(_, row)| !row.steps.is_empty()) {
+        writeln!(out, "{}, cuts after the step:", workload.name())?;
+        for (step, count) in &row.steps {
+            writeln!(out, "  {:<38} {count:>5}", step.name())?;
+        }
     }
     out.flush()?;
     Ok(())

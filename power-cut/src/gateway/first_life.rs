@@ -1,0 +1,176 @@
+//! What is recorded: clients that publish, subscribe, come, go and are slow, and checkpoints.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Running;
+use super::link::World;
+use super::player::{self, Did, Player, TOPICS};
+use super::step;
+use crate::check;
+use crate::expectation::Expectation;
+use crate::random::Random;
+use crate::recorder::{self, Plan};
+use crate::workload::{Recorded, Run};
+
+/// Longer than the broker lets a checkpoint wait.
+const CHECKPOINT_TIME: Duration = Duration::from_secs(11);
+/// How long a turn waits for something to come.
+const TURN: Duration = Duration::from_millis(1);
+/// A broker that does not end its connections in this time hangs.
+const END_MAX: Duration = Duration::from_secs(60);
+
+/// What the clients did and saw before the cut.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct History {
+    /// Of payloads.
+    pub(crate) bytes_max: usize,
+    /// Who, and what; a thing's place is its time.
+    pub(crate) done: Vec<(usize, Did)>,
+}
+
+/// All clients, none of whom was ever there.
+pub(crate) fn players(bytes_max: usize) -> Vec<Player> {
+    let all = player::ALL.iter().enumerate();
+    all.map(|(number, who)| Player::new(number, who, bytes_max))
+        .collect()
+}
+
+/// Lets a broker serve clients, and returns what happened to its folder and to them.
+pub(crate) fn record(run: Run, folder: &Path) -> Result<Recorded> {
+    let mut random = Random::new(run.seed, 2);
+    let one_of = |random: &mut Random, all: [usize; 3]| {
+        let chosen = random.below(all.len());
+        all.get(chosen).copied().unwrap_or(1)
+    };
+    let bytes_max = one_of(&mut random, [50, 600, 1800]);
+    let sync_us_max = one_of(&mut random, [200, 1000, 4000]);
+    step::listen_to_broker();
+    recorder::begin(Plan {
+        folder,
+        seed: run.seed,
+        control: run.control,
+        sync_us_max,
+        before: Expectation {
+            history: Some(History {
+                bytes_max,
+                ..History::default()
+            }),
+            ..Expectation::default()
+        },
+    })?;
+    let opened = match super::open(folder) {
+        Ok(opened) => opened,
+        Err(error) => return Ok(Recorded::Bad(vec![check::does_not_open(error)])),
+    };
+    let broker = Running::start(opened)?;
+    let world = World::new(broker.address, players(bytes_max), bytes_max, 0);
+    let mut life = Life {
+        world,
+        random,
+        broker: &broker,
+        moved: Instant::now(),
+    };
+    let turns = 250 + life.random.below(250);
+    let lived = (0..turns).try_for_each(|_| life.turn());
+    let Life { mut world, .. } = life;
+    let ended = broker.stop(|| end(&mut world));
+    lived.and(ended).context("before any cut")?;
+    Ok(Recorded::Trace(Box::new(recorder::finish()?)))
+}
+
+/// Waits until the broker has ended all connections.
+pub(crate) fn end(world: &mut World) -> Result<()> {
+    let begun = Instant::now();
+    while (0..world.len()).any(|client| world.is_connected(client)) {
+        anyhow::ensure!(begun.elapsed() < END_MAX, "the broker does not end");
+        world.turn(TURN)?;
+    }
+    Ok(())
+}
+
+struct Life<'a> {
+    world: World,
+    random: Random,
+    broker: &'a Running,
+    /// When the broker's clock was moved.
+    moved: Instant,
+}
+
+impl Life<'_> {
+    fn turn(&mut self) -> Result<()> {
+        self.world.turn(TURN)?;
+        self.broker.advance(self.moved.elapsed());
+        self.moved = Instant::now();
+        if self.random.chance(4) {
+            self.broker.advance(CHECKPOINT_TIME);
+        }
+        for client in 0..self.world.len() {
+            match self.world.is_connected(client) {
+                true => self.act(client)?,
+                false if self.random.chance(8) => self.world.connect(client)?,
+                false => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, client: usize) -> Result<()> {
+        let player = self.world.player(client)?;
+        if !player.kept.is_open() {
+            return Ok(());
+        }
+        let who = player.who;
+        while let Some(filter) = self.world.player(client)?.is_to_ask() {
+            self.world.acts(client, Did::Subscribe { filter })?;
+        }
+        if !who.publishes.is_empty() && self.random.chance(60) {
+            self.publish(client, who.publishes)?;
+        }
+        if !who.filters.is_empty() {
+            self.answer(client)?;
+            if self.random.chance(2) {
+                let filter = who.filters.get(self.random.below(who.filters.len()));
+                let filter = *filter.context("a filter")?;
+                self.world.acts(client, Did::Subscribe { filter })?;
+            }
+        }
+        if self.random.chance(who.goes_percent) {
+            match self.random.chance(50) {
+                true => self.world.acts(client, Did::Leave)?,
+                false => self.world.vanish(client)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, client: usize, publishes: &[u8]) -> Result<()> {
+        for _ in 0..=self.random.below(3) {
+            let player = self.world.player(client)?;
+            if !player.kept.has_room() {
+                break;
+            }
+            let number = player.next_number();
+            let topic = self.random.below(TOPICS.len());
+            let qos = publishes.get(self.random.below(publishes.len())).copied();
+            let qos = qos.context("a QoS")?;
+            self.world
+                .acts(client, Did::Publish { number, topic, qos })?;
+        }
+        Ok(())
+    }
+
+    /// Some are slow for a while, until they fall behind and longer.
+    fn answer(&mut self, client: usize) -> Result<()> {
+        let at_once = self.world.player(client)?.answers_at_once();
+        if self.random.chance(if at_once { 2 } else { 3 }) {
+            self.world.acts(client, Did::AnswersAtOnce(!at_once))?;
+        } else if !at_once && self.random.chance(15) {
+            self.world.acts(client, Did::Answer)?;
+        }
+        Ok(())
+    }
+}

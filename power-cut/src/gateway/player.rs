@@ -1,0 +1,345 @@
+//! A client by what it does and sees: the same that was recorded makes the same state again.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+use tests::mqtt::Version;
+use tests::mqtt::kept::{Event, Kept, Loss};
+use tests::mqtt::packet::{self, Packet, Publish};
+
+use super::step::Step;
+use crate::content;
+
+/// Messages go to these.
+pub(crate) const TOPICS: [&str; 4] = ["a/0", "a/1", "b/0", "b/1"];
+/// The filters that subscribers use.
+pub(crate) const FILTERS: [&str; 3] = ["#", "a/+", "+/0"];
+/// Numbers of messages: this many for each client.
+pub(crate) const NUMBERS_EACH: u64 = 1_000_000;
+
+/// MQTT 5, 3.14.2.1.
+const SERVER_SHUTTING_DOWN: u8 = 0x8b;
+
+/// Who a client is.
+#[derive(Debug)]
+pub(crate) struct Who {
+    client_id: &'static str,
+    version: Version,
+    receive_maximum: u16,
+    /// Publishes on their way at most.
+    window: u16,
+    /// QoS with which it publishes.
+    pub(crate) publishes: &'static [u8],
+    /// Filters that it subscribes to, by number, and the QoS.
+    pub(crate) filters: &'static [usize],
+    pub(crate) qos: u8,
+    /// Of a hundred turns, those in which it goes.
+    pub(crate) goes_percent: u8,
+}
+
+const fn who(client_id: &'static str, version: Version) -> Who {
+    Who {
+        client_id,
+        version,
+        receive_maximum: 3,
+        window: 3,
+        publishes: &[],
+        filters: &[],
+        qos: 2,
+        goes_percent: 1,
+    }
+}
+
+/// All of them. Every QoS in both directions, in both versions; one publishes and subscribes, one goes
+/// all the time.
+pub(crate) const ALL: [Who; 7] = [
+    Who {
+        publishes: &[1, 2],
+        ..who("publisher of both", Version::V311)
+    },
+    Who {
+        publishes: &[2],
+        window: 4,
+        ..who("publisher of QoS 2", Version::V5)
+    },
+    Who {
+        publishes: &[1, 2, 2],
+        filters: &[1],
+        window: 2,
+        ..who("publisher and subscriber", Version::V5)
+    },
+    Who {
+        filters: &[0],
+        ..who("subscriber of QoS 2", Version::V5)
+    },
+    Who {
+        filters: &[1, 2],
+        qos: 1,
+        ..who("subscriber of QoS 1", Version::V311)
+    },
+    Who {
+        filters: &[2],
+        receive_maximum: 2,
+        goes_percent: 5,
+        ..who("subscriber that goes", Version::V5)
+    },
+    Who {
+        filters: &[0],
+        ..who("subscriber of 3.1.1", Version::V311)
+    },
+];
+
+/// Whether a filter matches a topic, both by number.
+pub(crate) fn matches(filter: usize, topic: usize) -> bool {
+    match filter {
+        0 => true,
+        1 => topic < 2,
+        _ => topic.is_multiple_of(2),
+    }
+}
+
+/// The payload of a message: its number, and bytes of which each counts.
+pub(crate) fn payload(number: u64, bytes_max: usize) -> Vec<u8> {
+    let bytes = usize::try_from(number.wrapping_mul(7919)).unwrap_or(0) % bytes_max.max(1);
+    let mut payload = number.to_be_bytes().to_vec();
+    payload.extend(content::payload(number, bytes));
+    payload
+}
+
+/// The number of a message that came, if all of its payload is right.
+pub(crate) fn number_of(payload: &[u8], bytes_max: usize) -> Option<u64> {
+    let number = u64::from_be_bytes(*payload.first_chunk()?);
+    (self::payload(number, bytes_max) == payload).then_some(number)
+}
+
+/// Something that a client did or saw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Did {
+    /// It connects.
+    Connect,
+    /// It publishes; topic by number.
+    Publish { number: u64, topic: usize, qos: u8 },
+    /// It subscribes; filter by number.
+    Subscribe { filter: usize },
+    /// It answers messages at once from now on, or only when it pleases.
+    AnswersAtOnce(bool),
+    /// It answers a message.
+    Answer,
+    /// It says good-bye.
+    Leave,
+    /// Its connection is over.
+    Lost,
+    /// The power went.
+    PowerCut,
+    /// A packet of this kind is about to be sent; it has been remembered before.
+    Sent(Step),
+    /// A packet came: first byte, and what follows the fixed header. The payload of a message is only
+    /// its number.
+    Seen(u8, Vec<u8>),
+}
+
+impl Did {
+    /// What step it is, if it is one.
+    pub(crate) fn step(&self) -> Option<Step> {
+        match self {
+            Self::Sent(step) => Some(*step),
+            Self::Seen(first, _) => Step::of_seen(*first),
+            Self::Lost => Some(Step::Gone),
+            _ => None,
+        }
+    }
+}
+
+/// What came, with all of its payload, as it is recorded.
+pub(crate) fn seen(version: Version, first: u8, body: &[u8], bytes_max: usize) -> Result<Did> {
+    let Packet::Publish(publish) = Packet::decode(first, body, version)? else {
+        return Ok(Did::Seen(first, body.to_vec()));
+    };
+    let number = number_of(&publish.payload, bytes_max);
+    let number = number.with_context(|| format!("{publish:?} was never published"))?;
+    let short = Publish {
+        payload: number.to_be_bytes().to_vec(),
+        ..publish
+    };
+    let encoded = short.encode(version);
+    let (header, _) = packet::lengths(&encoded)?.context("a whole packet")?;
+    let body = encoded.get(header..).unwrap_or_default();
+    Ok(Did::Seen(first, body.to_vec()))
+}
+
+/// A message that a client has published, and when: in places of the record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) topic: usize,
+    pub(crate) qos: u8,
+    pub(crate) at: usize,
+    /// PUBACK or PUBREC.
+    pub(crate) acknowledged: Option<usize>,
+}
+
+/// A message that has come for the first time, or is not known to have come before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivered {
+    pub(crate) number: u64,
+    pub(crate) topic: usize,
+    pub(crate) qos: u8,
+}
+
+/// A subscription, and when: in places of the record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) first: usize,
+    pub(crate) granted: Option<usize>,
+    /// SUBSCRIBE was sent on this connection.
+    pub(crate) is_of_now: bool,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Player {
+    pub(crate) who: &'static Who,
+    number: usize,
+    pub(crate) kept: Kept,
+    pub(crate) sent: BTreeMap<u64, Sent>,
+    pub(crate) asked: BTreeMap<usize, Asked>,
+    pub(crate) delivered: Vec<Delivered>,
+    answers_at_once: bool,
+    bytes_max: usize,
+}
+
+impl Player {
+    /// A client that was never there, by its number in [`ALL`].
+    pub(crate) fn new(number: usize, who: &'static Who, bytes_max: usize) -> Self {
+        let mut kept = Kept::new(who.version, who.client_id, who.receive_maximum, who.window);
+        kept.use_low_ids();
+        Self {
+            who,
+            number,
+            kept,
+            sent: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            delivered: Vec::new(),
+            answers_at_once: true,
+            bytes_max,
+        }
+    }
+
+    pub(crate) fn answers_at_once(&self) -> bool {
+        self.answers_at_once
+    }
+
+    /// The number of the next message that it publishes.
+    pub(crate) fn next_number(&self) -> u64 {
+        let before = u64::try_from(self.number).unwrap_or(0) * NUMBERS_EACH;
+        before + u64::try_from(self.sent.len()).unwrap_or(0)
+    }
+
+    /// A filter that it is to subscribe to.
+    pub(crate) fn is_to_ask(&self) -> Option<usize> {
+        let is_to_ask = |filter: &&usize| {
+            let asked = self.asked.get(filter);
+            asked.is_none_or(|asked| asked.granted.is_none() && !asked.is_of_now)
+        };
+        let filter = self.who.filters.iter().find(is_to_ask);
+        filter.filter(|_| self.kept.is_open()).copied()
+    }
+
+    /// It does or sees this, at this place of the record.
+    pub(crate) fn apply(&mut self, at: usize, did: &Did) -> Result<()> {
+        match did {
+            Did::Connect => self.kept.connect(false),
+            Did::Publish { number, topic, qos } => {
+                let name = TOPICS.get(*topic).context("a topic")?;
+                let payload = payload(*number, self.bytes_max);
+                self.kept.publish(name, &payload, *qos, *number)?;
+                let sent = Sent {
+                    topic: *topic,
+                    qos: *qos,
+                    at,
+                    acknowledged: None,
+                };
+                self.sent.insert(*number, sent);
+            }
+            Did::Subscribe { filter } => {
+                let name = FILTERS.get(*filter).context("a filter")?;
+                self.kept.subscribe(name, self.who.qos)?;
+                let asked = self.asked.entry(*filter).or_insert(Asked {
+                    first: at,
+                    granted: None,
+                    is_of_now: true,
+                });
+                asked.is_of_now = true;
+            }
+            Did::AnswersAtOnce(at_once) => {
+                self.answers_at_once = *at_once;
+                self.kept.answer_at_once(*at_once);
+            }
+            Did::Answer => {
+                self.kept.answer(1);
+            }
+            Did::Leave => self.kept.disconnect(),
+            Did::Lost => self.lost(Loss::OfConnection),
+            Did::PowerCut => self.lost(Loss::OfServer),
+            // Whoever sends it takes it out; in a record it is gone.
+            Did::Sent(_) => self.kept.output().clear(),
+            Did::Seen(first, body) => self.see(at, *first, body)?,
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, loss: Loss) {
+        self.kept.lost(loss);
+        for asked in self.asked.values_mut() {
+            asked.is_of_now = false;
+        }
+    }
+
+    fn see(&mut self, at: usize, first: u8, body: &[u8]) -> Result<()> {
+        let packet = Packet::decode(first, body, self.who.version)?;
+        if let Packet::Disconnect {
+            code: SERVER_SHUTTING_DOWN,
+        } = packet
+        {
+            return Ok(());
+        }
+        let has_taken = matches!(packet, Packet::Pubrec { .. });
+        let event = self.kept.handle(packet)?;
+        if has_taken {
+            for number in self.kept.taken() {
+                if let Some(sent) = self.sent.get_mut(&number) {
+                    sent.acknowledged.get_or_insert(at);
+                }
+            }
+        }
+        match event {
+            // What an earlier session asked for, it may still have had.
+            Some(Event::Connected { session_present }) if !session_present => {
+                for asked in self.asked.values_mut() {
+                    asked.granted = None;
+                }
+            }
+            Some(Event::Published { tag }) => {
+                let sent = self.sent.get_mut(&tag).context("its message")?;
+                sent.acknowledged.get_or_insert(at);
+            }
+            Some(Event::Subscribed { filter, code }) => {
+                ensure!(code == self.who.qos, "SUBACK with {code:#04x}");
+                let filter = FILTERS.iter().position(|known| **known == filter);
+                let asked = filter.and_then(|filter| self.asked.get_mut(&filter));
+                asked.context("its filter")?.granted.get_or_insert(at);
+            }
+            Some(Event::Message { publish, .. }) => {
+                let number = publish.payload.first_chunk().context("its number")?;
+                let topic = TOPICS.iter().position(|known| **known == publish.topic);
+                self.delivered.push(Delivered {
+                    number: u64::from_be_bytes(*number),
+                    topic: topic.context("its topic")?,
+                    qos: publish.qos(),
+                });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
