@@ -17,6 +17,8 @@ use crate::random::Random;
 use crate::trace::{Event, Extent, NodeId, ROOT, Trace};
 
 const BLOCK_BYTES: usize = 4096;
+/// Less than so many events after another is near it.
+pub(crate) const NEAR_EVENTS: usize = 8;
 
 /// Paths with their contents; `None` is a directory.
 pub(crate) type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
@@ -129,7 +131,7 @@ impl<'a> Index<'a> {
             0..6 => {
                 let kind = self.turns.values().nth(random.below(self.turns.len()));
                 let turn = kind.and_then(|turns| turns.get(random.below(turns.len())));
-                turn.map_or(events, |turn| turn + random.below(8))
+                turn.map_or(events, |turn| turn + random.below(NEAR_EVENTS))
             }
             6..8 => random.below(events + 1),
             // At any time, mostly in a pause.

@@ -1,6 +1,6 @@
 //! Runs workloads, makes images of them, has each checked in a process of its own, and counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs::{self, File};
 use std::io::IsTerminal as _;
@@ -60,7 +60,7 @@ pub(crate) struct Row {
     pub(crate) copying: usize,
     /// Images with a complete copy beside what it was made of.
     pub(crate) switching: usize,
-    /// Images by the step of a delivery, a session or a checkpoint that came last before the cut.
+    /// Of each kind of step of a delivery, a session or a checkpoint, the images cut right after it.
     pub(crate) steps: BTreeMap<Step, usize>,
     /// Bad images by what was wrong with them; one may be wrong in several ways.
     pub(crate) kinds: BTreeMap<String, usize>,
@@ -258,7 +258,7 @@ impl Simulation<'_> {
         let expectation = scratch.join("expectation");
         let expected = make_image(trace, index, number, &folder)?;
         self.count_evacuation(workload, &folder)?;
-        self.count_step(workload, trace, index.cut(u64::try_from(number)?).0.at);
+        self.count_steps(workload, trace, index.cut(u64::try_from(number)?).0.at);
         save(&expected, &expectation)?;
         let mut command = self.own("check")?;
         command.arg("--folder").arg(&folder);
@@ -286,11 +286,19 @@ impl Simulation<'_> {
         Ok(())
     }
 
-    fn count_step(&self, workload: Workload, trace: &Trace, cut: usize) {
-        let before = trace.events.get(..cut).unwrap_or_default();
-        if let Some(step) = before.iter().rev().find_map(Event::step) {
-            let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-            let row = rows.entry(workload).or_default();
+    /// Of each kind of step, whether the cut came right after one.
+    fn count_steps(&self, workload: Workload, trace: &Trace, cut: usize) {
+        let near = trace
+            .events
+            .get(cut.saturating_sub(image::NEAR_EVENTS)..cut);
+        let steps: BTreeSet<_> = near
+            .unwrap_or_default()
+            .iter()
+            .filter_map(Event::step)
+            .collect();
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = rows.entry(workload).or_default();
+        for step in steps {
             *row.steps.entry(step).or_default() += 1;
         }
     }
@@ -470,7 +478,11 @@ pub(crate) fn report(rows: &BTreeMap<Workload, Row>, out: &mut impl std::io::Wri
         )?;
     }
     for (workload, row) in rows.iter().filter(|(_, row)| !row.steps.is_empty()) {
-        writeln!(out, "{}, cuts after the step:", workload.name())?;
+        writeln!(
+            out,
+            "{}, images that were cut right after a step:",
+            workload.name()
+        )?;
         for (step, count) in &row.steps {
             writeln!(out, "  {:<38} {count:>5}", step.name())?;
         }

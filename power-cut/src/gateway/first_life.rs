@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Running;
 use super::link::World;
-use super::player::{self, Did, Player, TOPICS};
+use super::player::{self, Did, Player};
 use super::step;
 use crate::check;
 use crate::expectation::Expectation;
@@ -46,7 +46,7 @@ pub(crate) fn record(run: Run, folder: &Path) -> Result<Recorded> {
         let chosen = random.below(all.len());
         all.get(chosen).copied().unwrap_or(1)
     };
-    let bytes_max = one_of(&mut random, [50, 600, 1800]);
+    let bytes_max = one_of(&mut random, [300, 1000, 2000]);
     let sync_us_max = one_of(&mut random, [200, 1000, 4000]);
     step::listen_to_broker();
     recorder::begin(Plan {
@@ -72,9 +72,10 @@ pub(crate) fn record(run: Run, folder: &Path) -> Result<Recorded> {
         world,
         random,
         broker: &broker,
+        is_busy: true,
         moved: Instant::now(),
     };
-    let turns = 250 + life.random.below(250);
+    let turns = 500 + life.random.below(500);
     let lived = (0..turns).try_for_each(|_| life.turn());
     let Life { mut world, .. } = life;
     let ended = broker.stop(|| end(&mut world));
@@ -96,6 +97,7 @@ struct Life<'a> {
     world: World,
     random: Random,
     broker: &'a Running,
+    is_busy: bool,
     /// When the broker's clock was moved.
     moved: Instant,
 }
@@ -105,13 +107,15 @@ impl Life<'_> {
         self.world.turn(TURN)?;
         self.broker.advance(self.moved.elapsed());
         self.moved = Instant::now();
+        // Without a lull nobody would ever have caught up.
+        self.is_busy ^= self.random.chance(6);
         if self.random.chance(4) {
             self.broker.advance(CHECKPOINT_TIME);
         }
         for client in 0..self.world.len() {
             match self.world.is_connected(client) {
                 true => self.act(client)?,
-                false if self.random.chance(8) => self.world.connect(client)?,
+                false if self.random.chance(15) => self.world.connect(client)?,
                 false => {}
             }
         }
@@ -127,7 +131,7 @@ impl Life<'_> {
         while let Some(filter) = self.world.player(client)?.is_to_ask() {
             self.world.acts(client, Did::Subscribe { filter })?;
         }
-        if !who.publishes.is_empty() && self.random.chance(60) {
+        if !who.publishes.is_empty() && self.is_busy && self.random.chance(40) {
             self.publish(client, who.publishes)?;
         }
         if !who.filters.is_empty() {
@@ -154,9 +158,9 @@ impl Life<'_> {
                 break;
             }
             let number = player.next_number();
-            let topic = self.random.below(TOPICS.len());
             let qos = publishes.get(self.random.below(publishes.len())).copied();
             let qos = qos.context("a QoS")?;
+            let topic = self.random.below(player::topics(qos));
             self.world
                 .acts(client, Did::Publish { number, topic, qos })?;
         }
@@ -166,9 +170,9 @@ impl Life<'_> {
     /// Some are slow for a while, until they fall behind and longer.
     fn answer(&mut self, client: usize) -> Result<()> {
         let at_once = self.world.player(client)?.answers_at_once();
-        if self.random.chance(if at_once { 2 } else { 3 }) {
+        if self.random.chance(if at_once { 3 } else { 10 }) {
             self.world.acts(client, Did::AnswersAtOnce(!at_once))?;
-        } else if !at_once && self.random.chance(15) {
+        } else if !at_once && self.random.chance(10) {
             self.world.acts(client, Did::Answer)?;
         }
         Ok(())

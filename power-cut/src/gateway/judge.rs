@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, anyhow};
 use storage::{Message, Offset, Read, Store};
 
-use super::player::{NUMBERS_EACH, Player, Sent, TOPICS, matches, number_of};
+use super::player::{GROUP, NUMBERS_EACH, Player, Sent, TOPICS, matches, number_of};
 use crate::check::Examined;
 
 /// What one read takes at once.
@@ -40,6 +40,13 @@ pub(crate) fn read(store: &Store, bytes_max: usize) -> Result<Records> {
 fn sent_of(players: &[Player], number: u64) -> Option<Sent> {
     let client = usize::try_from(number / NUMBERS_EACH).ok()?;
     players.get(client)?.sent.get(&number).copied()
+}
+
+/// Those that share a subscription, and have no other.
+pub(crate) fn members<'a>(
+    players: impl Iterator<Item = &'a Player>,
+) -> impl Iterator<Item = &'a Player> {
+    players.filter(|player| player.who.filters.contains(&GROUP))
 }
 
 /// How often each message is in the log.
@@ -134,6 +141,22 @@ pub(crate) fn at_the_end(players: &[Player], records: &Records, examined: &mut E
     {
         look_at_subscriber(players, player, &counts, examined);
     }
+    look_at_group(players, examined);
+}
+
+/// Each message goes to one member.
+fn look_at_group(players: &[Player], examined: &mut Examined) {
+    for (number, sent) in players.iter().flat_map(|player| &player.sent) {
+        let delivered = members(players.iter()).flat_map(|player| &player.delivered);
+        let count = delivered.filter(|d| d.number == *number).count();
+        let is_due = members(players.iter()).any(|player| was_granted(player, sent));
+        let what = || format!("group: {number}, {sent:?}, {count} times");
+        match count {
+            0 if is_due => examined.find("message not delivered", what()),
+            0 | 1 => {}
+            _ => examined.find("QoS 2 out: message twice", what()),
+        }
+    }
 }
 
 fn look_at_subscriber(
@@ -177,8 +200,13 @@ fn look_at_subscriber(
     }
 }
 
-/// It had SUBACK before the message was sent.
+/// It had SUBACK before the message was sent, and shares it with nobody.
 fn must_have(player: &Player, sent: &Sent) -> bool {
+    !player.who.filters.contains(&GROUP) && was_granted(player, sent)
+}
+
+/// It had SUBACK before the message was sent.
+fn was_granted(player: &Player, sent: &Sent) -> bool {
     let mut asked = player.asked.iter();
     asked.any(|(filter, asked)| {
         matches(*filter, sent.topic) && asked.granted.is_some_and(|granted| granted < sent.at)

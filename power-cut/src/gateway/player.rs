@@ -12,9 +12,10 @@ use super::step::Step;
 use crate::content;
 
 /// Messages go to these.
-pub(crate) const TOPICS: [&str; 4] = ["a/0", "a/1", "b/0", "b/1"];
-/// The filters that subscribers use.
-pub(crate) const FILTERS: [&str; 3] = ["#", "a/+", "+/0"];
+pub(crate) const TOPICS: [&str; 5] = ["a/0", "a/1", "b/0", "b/1", "c/0"];
+/// The filters that subscribers use; [`GROUP`] is the shared one.
+pub(crate) const FILTERS: [&str; 4] = ["#", "a/+", "+/0", "$share/g/c/+"];
+pub(crate) const GROUP: usize = 3;
 /// Numbers of messages: this many for each client.
 pub(crate) const NUMBERS_EACH: u64 = 1_000_000;
 
@@ -51,51 +52,70 @@ const fn who(client_id: &'static str, version: Version) -> Who {
     }
 }
 
-/// All of them. Every QoS in both directions, in both versions; one publishes and subscribes, one goes
-/// all the time.
-pub(crate) const ALL: [Who; 7] = [
+/// All of them, with short names, of which checkpoints are made. Every QoS in both directions, in both versions; one publishes and subscribes, one goes
+/// all the time, two share a subscription.
+pub(crate) const ALL: [Who; 9] = [
     Who {
         publishes: &[1, 2],
-        ..who("publisher of both", Version::V311)
+        ..who("p12", Version::V311)
     },
     Who {
         publishes: &[2],
         window: 4,
-        ..who("publisher of QoS 2", Version::V5)
+        ..who("p2", Version::V5)
     },
     Who {
         publishes: &[1, 2, 2],
         filters: &[1],
         window: 2,
-        ..who("publisher and subscriber", Version::V5)
+        ..who("ps", Version::V5)
     },
     Who {
         filters: &[0],
-        ..who("subscriber of QoS 2", Version::V5)
+        ..who("s2", Version::V5)
     },
     Who {
         filters: &[1, 2],
         qos: 1,
-        ..who("subscriber of QoS 1", Version::V311)
+        ..who("s1", Version::V311)
     },
     Who {
         filters: &[2],
         receive_maximum: 2,
         goes_percent: 5,
-        ..who("subscriber that goes", Version::V5)
+        ..who("sg", Version::V5)
     },
     Who {
         filters: &[0],
-        ..who("subscriber of 3.1.1", Version::V311)
+        ..who("s3", Version::V311)
+    },
+    Who {
+        filters: &[GROUP],
+        ..who("g1", Version::V5)
+    },
+    Who {
+        filters: &[GROUP],
+        goes_percent: 3,
+        ..who("g2", Version::V311)
     },
 ];
+
+/// How many of the topics, from the first on, get messages of this QoS: the group's none of QoS 1, since
+/// whoever goes gives those back, and a client cannot know that.
+pub(crate) fn topics(qos: u8) -> usize {
+    match qos {
+        2 => TOPICS.len(),
+        _ => TOPICS.len() - 1,
+    }
+}
 
 /// Whether a filter matches a topic, both by number.
 pub(crate) fn matches(filter: usize, topic: usize) -> bool {
     match filter {
         0 => true,
         1 => topic < 2,
-        _ => topic.is_multiple_of(2),
+        2 => topic.is_multiple_of(2),
+        _ => topic == 4,
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::first_life::{self, History};
 use super::judge::{self, Records};
 use super::link::World;
-use super::player::{Did, Player, TOPICS, matches};
+use super::player::{self, Did, GROUP, Player, TOPICS, matches};
 use super::{Running, open};
 use crate::check::{self, Examined, Finding};
 use crate::expectation::Expectation;
@@ -188,7 +188,7 @@ impl Second<'_> {
             self.turns("room", |second| Ok(second.world.player(0)?.kept.has_room()))?;
             let number = self.world.player(0)?.next_number();
             self.goal.push(number);
-            let qos = 1;
+            let qos = if topic < player::topics(1) { 1 } else { 2 };
             self.world.acts(0, Did::Publish { number, topic, qos })?;
         }
         Ok(())
@@ -207,8 +207,14 @@ impl Second<'_> {
         for (topic, number) in self.goal.iter().enumerate() {
             let mut filters = player.who.filters.iter();
             let is_wanted = filters.any(|filter| matches(*filter, topic));
-            let mut delivered = player.delivered.iter();
-            if is_wanted && !delivered.any(|delivered| delivered.number == *number) {
+            // One of the group is enough.
+            let is_shared = player.who.filters.contains(&GROUP);
+            let has_it = |player: &Player| player.delivered.iter().any(|d| d.number == *number);
+            let has_it = match is_shared {
+                true => judge::members(self.world.players()).any(has_it),
+                false => has_it(player),
+            };
+            if is_wanted && !has_it {
                 wanted.push(*number);
             }
         }
