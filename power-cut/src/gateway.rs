@@ -40,6 +40,9 @@ const IN_FLIGHT_MAX: NonZeroU16 = NonZeroU16::MIN.saturating_add(3);
 /// So little that whoever is slow falls behind.
 const MAILBOX_BYTES: usize = 6144;
 
+/// Moves of the clock that the broker has not come to; then whoever moves it waits.
+const CLOCK_QUEUE: usize = 16;
+
 /// A broker that runs on a thread of its own.
 pub(crate) struct Running {
     pub(crate) store: Store,
@@ -47,9 +50,9 @@ pub(crate) struct Running {
     threads: StoreThreads,
     thread: JoinHandle<Result<()>>,
     shutdown: oneshot::Sender<()>,
-    clock: async_mpsc::UnboundedSender<Duration>,
+    clock: async_mpsc::Sender<Duration>,
     /// While it is there, time does not leap by itself.
-    hold: mpsc::Sender<()>,
+    hold: mpsc::SyncSender<()>,
 }
 
 /// The folder with its store open.
@@ -98,8 +101,8 @@ impl Running {
         let options = options(&store)?;
         let (started, starting) = mpsc::sync_channel(1);
         let (shutdown, shut) = oneshot::channel();
-        let (clock, mut moves) = async_mpsc::unbounded_channel();
-        let (hold, held) = mpsc::channel();
+        let (clock, mut moves) = async_mpsc::channel(CLOCK_QUEUE);
+        let (hold, held) = mpsc::sync_channel(1);
         let of_broker = store.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -139,10 +142,10 @@ impl Running {
         })
     }
 
-    /// Lets the broker's clock move on.
+    /// Lets the broker's clock move on, when it comes to it.
     pub(crate) fn advance(&self, time: Duration) {
         // Without a broker there is no clock; the clients notice that.
-        let _ = self.clock.send(time);
+        let _ = self.clock.blocking_send(time);
     }
 
     /// Tells the broker to end, lets `meanwhile` end the connections, and closes the store.

@@ -127,13 +127,13 @@ impl<'a> Index<'a> {
     pub(crate) fn cut(&self, number: u64) -> (Cut, Random) {
         let mut random = Random::new(self.trace.seed, number.wrapping_add(1000));
         let events = self.trace.events.len();
-        let at = match random.below(10) {
-            0..6 => {
-                let kind = self.turns.values().nth(random.below(self.turns.len()));
-                let turn = kind.and_then(|turns| turns.get(random.below(turns.len())));
+        let at = match number % 5 {
+            part @ 0..3 => {
+                let turns = self.turns_in_turn(number / 5 * 3 + part);
+                let turn = turns.get(random.below(turns.len()));
                 turn.map_or(events, |turn| turn + random.below(NEAR_EVENTS))
             }
-            6..8 => random.below(events + 1),
+            3 => random.below(events + 1),
             // At any time, mostly in a pause.
             _ => {
                 let times = &self.trace.times_us;
@@ -161,6 +161,15 @@ impl<'a> Index<'a> {
             _ => Model::Journaled { until, data },
         };
         (Cut { at, model }, random)
+    }
+
+    /// The events of one kind: of each kind equally often, and in each recording from another one on.
+    fn turns_in_turn(&self, number: u64) -> &[usize] {
+        let first = Random::new(self.trace.seed, 5).next() % 1000;
+        let kinds = u64::try_from(self.turns.len()).unwrap_or(u64::MAX);
+        let kind = (first + number).checked_rem(kinds).unwrap_or(0);
+        let kind = usize::try_from(kind).unwrap_or(0);
+        self.turns.values().nth(kind).map_or(&[], Vec::as_slice)
     }
 
     /// What is left.

@@ -60,7 +60,7 @@ pub(crate) struct Row {
     pub(crate) copying: usize,
     /// Images with a complete copy beside what it was made of.
     pub(crate) switching: usize,
-    /// Of each kind of step of a delivery, a session or a checkpoint, the images cut right after it.
+    /// Of each kind of step of a delivery, a session or a checkpoint, the images cut near it.
     pub(crate) steps: BTreeMap<Step, usize>,
     /// Bad images by what was wrong with them; one may be wrong in several ways.
     pub(crate) kinds: BTreeMap<String, usize>,
@@ -286,16 +286,11 @@ impl Simulation<'_> {
         Ok(())
     }
 
-    /// Of each kind of step, whether the cut came right after one.
+    /// Of each kind of step, whether the cut came right before or after one.
     fn count_steps(&self, workload: Workload, trace: &Trace, cut: usize) {
-        let near = trace
-            .events
-            .get(cut.saturating_sub(image::NEAR_EVENTS)..cut);
-        let steps: BTreeSet<_> = near
-            .unwrap_or_default()
-            .iter()
-            .filter_map(Event::step)
-            .collect();
+        let first = (cut + 1).saturating_sub(image::NEAR_EVENTS);
+        let near = trace.events.iter().take(cut + 1).skip(first);
+        let steps: BTreeSet<_> = near.filter_map(Event::step).collect();
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let row = rows.entry(workload).or_default();
         for step in steps {
@@ -478,12 +473,9 @@ pub(crate) fn report(rows: &BTreeMap<Workload, Row>, out: &mut impl std::io::Wri
         )?;
     }
     for (workload, row) in rows.iter().filter(|(_, row)| !row.steps.is_empty()) {
-        writeln!(
-            out,
-            "{}, images that were cut right after a step:",
-            workload.name()
-        )?;
-        for (step, count) in &row.steps {
+        writeln!(out, "{}: images that were cut near a step", workload.name())?;
+        for step in Step::ALL {
+            let count = row.steps.get(&step).copied().unwrap_or(0);
             writeln!(out, "  {:<38} {count:>5}", step.name())?;
         }
     }

@@ -114,9 +114,9 @@ impl Second<'_> {
             self.world.does(client, Did::AnswersAtOnce(true))?;
             self.world.connect(client)?;
         }
-        let mut before = self.world.players().map(|p| p.sent.len()).collect();
+        let before: Vec<_> = self.world.players().map(|p| p.sent.len()).collect();
         let begun = self.world.now();
-        self.turns("what was begun", |second| second.goes_on(&mut before))?;
+        self.turns("what was begun", |second| second.goes_on(&before))?;
         ensure!(self.world.now() > begun, "nothing happens");
         self.publish_last()?;
         self.turns("the last messages", |second| second.has_all())
@@ -141,7 +141,7 @@ impl Second<'_> {
     }
 
     /// Subscriptions and new messages; whether everything that was begun is over.
-    fn goes_on(&mut self, before: &mut Vec<usize>) -> Result<bool> {
+    fn goes_on(&mut self, before: &[usize]) -> Result<bool> {
         let mut is_over = true;
         for client in 0..self.world.len() {
             let player = self.world.player(client)?;
@@ -152,7 +152,7 @@ impl Second<'_> {
             while let Some(filter) = self.world.player(client)?.is_to_ask() {
                 self.world.acts(client, Did::Subscribe { filter })?;
             }
-            let before = before.get_mut(client).context("no such client")?;
+            let before = before.get(client).context("no such client")?;
             self.publish(client, *before + NEW_MESSAGES)?;
             let player = self.world.player(client)?;
             is_over &= player.kept.on_their_way().next().is_none();

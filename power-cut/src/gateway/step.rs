@@ -44,6 +44,30 @@ pub(crate) enum Step {
 }
 
 impl Step {
+    pub(crate) const ALL: [Self; 21] = [
+        Self::ConnectSent,
+        Self::ConnackSeen,
+        Self::SubscribeSent,
+        Self::SubackSeen,
+        Self::Gone,
+        Self::PublishSent,
+        Self::PubackSeen,
+        Self::Publish2Sent,
+        Self::PubrecSeen,
+        Self::PubrelSent,
+        Self::PubcompSeen,
+        Self::PublishSeen,
+        Self::PubackSent,
+        Self::Bound,
+        Self::Publish2Seen,
+        Self::PubrecSent,
+        Self::PubrelSeen,
+        Self::PubcompSent,
+        Self::Behind,
+        Self::Live,
+        Self::Checkpoint,
+    ];
+
     /// For the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
