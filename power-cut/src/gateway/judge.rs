@@ -172,7 +172,7 @@ fn look_at_subscriber(
         let sent = sent_of(players, message.number);
         let is_it = |sent: &Sent| {
             let qos = sent.qos.min(player.who.qos);
-            sent.topic == message.topic && qos == message.qos && may_have(player, sent)
+            sent.topic == message.topic && qos == message.qos && may_have(players, player, sent)
         };
         if !sent.as_ref().is_some_and(is_it) || !counts.contains_key(&message.number) {
             let what = format!("{name}: {message:?}, sent was {sent:?}");
@@ -213,11 +213,17 @@ fn was_granted(player: &Player, sent: &Sent) -> bool {
     })
 }
 
-/// It had asked for it before the message was acknowledged.
-fn may_have(player: &Player, sent: &Sent) -> bool {
-    let mut asked = player.asked.iter();
-    asked.any(|(filter, asked)| {
-        let was_over = sent.acknowledged.is_some_and(|at| at < asked.first);
-        matches(*filter, sent.topic) && !was_over
-    })
+/// It, or another member of the group, had asked for it before the message was acknowledged.
+fn may_have(players: &[Player], player: &Player, sent: &Sent) -> bool {
+    let had_asked = |player: &Player| {
+        let mut asked = player.asked.iter();
+        asked.any(|(filter, asked)| {
+            let was_over = sent.acknowledged.is_some_and(|at| at < asked.first);
+            matches(*filter, sent.topic) && !was_over
+        })
+    };
+    match player.who.filters.contains(&GROUP) {
+        true => members(players.iter()).any(had_asked),
+        false => had_asked(player),
+    }
 }
