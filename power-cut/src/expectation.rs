@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cold::Cold;
-use crate::gateway::first_life::History;
+use crate::gateway::history::History;
 use crate::trace::{Event, Trace};
 
 /// Log and number of a partition.

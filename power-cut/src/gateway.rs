@@ -8,6 +8,7 @@
 //! has seen is in the record after the broker has sent it.
 
 pub(crate) mod first_life;
+pub(crate) mod history;
 pub(crate) mod judge;
 pub(crate) mod link;
 pub(crate) mod player;

@@ -26,6 +26,8 @@ use crate::workload::{self, Run, Workload};
 const IMAGES_PER_RUN: usize = 40;
 /// Cuts in a row in the workload `recovery`.
 const GENERATIONS: usize = 5;
+/// Lives of the broker in the workload `broker`, but for those after the cuts that are looked at.
+const LIVES: usize = 3;
 /// A process that takes longer hangs.
 const PROCESS_MAX: Duration = Duration::from_secs(300);
 /// Recordings with bad images that are kept for a look.
@@ -167,47 +169,57 @@ impl Simulation<'_> {
     fn run(&self, job: Job, scratch: &Path) -> Result<()> {
         let folder = scratch.join("data");
         fs::create_dir(&folder).context("make a folder")?;
-        if job.run.workload != Workload::Recovery {
-            let trace = scratch.join("trace");
-            self.record(job.run, &folder, None, &trace)?;
-            let trace = (Trace::load(&trace)?, trace);
-            let index = Index::new(&trace.0);
-            return (0..job.images).try_for_each(|number| {
-                let bad = self.try_image(job.run.workload, (&trace.0, &index), number, scratch)?;
-                self.count(job.run, &bad, &trace.1, Some(number))
-            });
+        match job.run.workload {
+            Workload::Recovery => {
+                let first = workload::before_recovery(job.run.seed);
+                self.run_generations(job, first, GENERATIONS, folder, scratch)
+            }
+            Workload::Broker => self.run_generations(job, Workload::Broker, LIVES, folder, scratch),
+            workload => self.run_generations(job, workload, 1, folder, scratch),
         }
-        self.run_recoveries(job, folder, scratch)
     }
 
-    /// Cuts a recording, records the recovery of what is left, cuts that, and so on.
-    fn run_recoveries(&self, job: Job, mut folder: PathBuf, scratch: &Path) -> Result<()> {
-        let mut run = job.run;
-        run.workload = workload::before_recovery(run.seed);
+    /// Cuts a recording; records what is done to what is left, cuts that, and so on.
+    fn run_generations(
+        &self,
+        job: Job,
+        first: Workload,
+        generations: usize,
+        mut folder: PathBuf,
+        scratch: &Path,
+    ) -> Result<()> {
+        let mut run = Run {
+            workload: first,
+            ..job.run
+        };
         let mut before: Option<PathBuf> = None;
-        for generation in 0..GENERATIONS {
+        for generation in 0..generations {
             let path = scratch.join(format!("trace-{generation}"));
             let findings = self.record(run, &folder, before.as_deref(), &path)?;
             if !findings.is_empty() {
                 // The image that it began with is bad; its recording is the one before.
-                let path = scratch.join(format!("trace-{}", generation.saturating_sub(1)));
-                return self.count(job.run, &findings, &path, Some(job.images));
+                let earlier = generation.saturating_sub(1);
+                let path = scratch.join(format!("trace-{earlier}"));
+                return self.count(job.run, &findings, &path, Some(job.images + earlier));
             }
             let trace = Trace::load(&path)?;
             let index = Index::new(&trace);
-            let share = |generation| job.images * generation / GENERATIONS;
+            let share = |generation| job.images * generation / generations;
             for number in share(generation)..share(generation + 1) {
                 let bad = self.try_image(job.run.workload, (&trace, &index), number, scratch)?;
                 self.count(job.run, &bad, &path, Some(number))?;
             }
+            if generation + 1 == generations {
+                break;
+            }
             fs::remove_dir_all(&folder).context("remove a folder")?;
             folder = scratch.join(format!("data-{generation}"));
-            let expected = make_image(&trace, &index, job.images, &folder)?;
+            let expected = make_image(&trace, &index, job.images + generation, &folder)?;
             let expectation = scratch.join(format!("before-{generation}"));
             save(&expected, &expectation)?;
             before = Some(expectation);
             run = Run {
-                workload: Workload::Recovery,
+                workload: job.run.workload,
                 seed: run.seed + 1,
                 ..run
             };

@@ -42,7 +42,7 @@ pub(crate) enum Workload {
     Sessions,
     /// The power goes while the folder recovers from the last cut, several times in a row
     Recovery,
-    /// The whole broker, with clients that keep QoS 2, are slow, come and go
+    /// The whole broker, with clients that keep QoS 2, are slow, come and go, over several cuts
     Broker,
 }
 
@@ -251,7 +251,7 @@ pub(crate) enum Recorded {
 /// Opens the folder, uses it and closes it, and returns what happened to it meanwhile.
 pub(crate) fn record(run: Run, folder: &Path, mut before: Expectation) -> Result<Recorded> {
     if run.workload == Workload::Broker {
-        return first_life::record(run, folder);
+        return first_life::record(run, folder, before);
     }
     let mut random = Random::new(run.seed, 2);
     let shape = Shape::new(run.workload, &mut random);

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
 
 use super::Running;
+use super::history::History;
 use super::link::World;
-use super::player::{self, Did, Player};
+use super::player::{self, Did};
+use super::second_life;
 use super::step;
 use crate::check;
 use crate::expectation::Expectation;
@@ -23,24 +24,9 @@ const TURN: Duration = Duration::from_millis(1);
 /// A broker that does not end its connections in this time hangs.
 const END_MAX: Duration = Duration::from_secs(60);
 
-/// What the clients did and saw before the cut.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct History {
-    /// Of payloads.
-    pub(crate) bytes_max: usize,
-    /// Who, and what; a thing's place is its time.
-    pub(crate) done: Vec<(usize, Did)>,
-}
-
-/// All clients, none of whom was ever there.
-pub(crate) fn players(bytes_max: usize) -> Vec<Player> {
-    let all = player::ALL.iter().enumerate();
-    all.map(|(number, who)| Player::new(number, who, bytes_max))
-        .collect()
-}
-
-/// Lets a broker serve clients, and returns what happened to its folder and to them.
-pub(crate) fn record(run: Run, folder: &Path) -> Result<Recorded> {
+/// Lets a broker serve clients, who may have had an earlier life, and returns what happened to its
+/// folder and to them.
+pub(crate) fn record(run: Run, folder: &Path, before: Expectation) -> Result<Recorded> {
     let mut random = Random::new(run.seed, 2);
     let one_of = |random: &mut Random, all: [usize; 3]| {
         let chosen = random.below(all.len());
@@ -48,6 +34,14 @@ pub(crate) fn record(run: Run, folder: &Path) -> Result<Recorded> {
     };
     let bytes_max = one_of(&mut random, [300, 1000, 2000]);
     let sync_us_max = one_of(&mut random, [200, 1000, 4000]);
+    let is_first = before.history.is_none();
+    let history = match before.history {
+        Some(history) => history.with_cut(),
+        None => History {
+            bytes_max,
+            ..History::default()
+        },
+    };
     step::listen_to_broker();
     recorder::begin(Plan {
         folder,
@@ -55,10 +49,7 @@ pub(crate) fn record(run: Run, folder: &Path) -> Result<Recorded> {
         control: run.control,
         sync_us_max,
         before: Expectation {
-            history: Some(History {
-                bytes_max,
-                ..History::default()
-            }),
+            history: Some(history.clone()),
             ..Expectation::default()
         },
     })?;
@@ -66,8 +57,22 @@ pub(crate) fn record(run: Run, folder: &Path) -> Result<Recorded> {
         Ok(opened) => opened,
         Err(error) => return Ok(Recorded::Bad(vec![check::does_not_open(error)])),
     };
-    let broker = Running::start(opened)?;
-    let world = World::new(broker.address, players(bytes_max), bytes_max, 0);
+    let turns = match is_first {
+        true => 500 + random.below(500),
+        false => 100 + random.below(200),
+    };
+    let lived = live(Running::start(opened)?, &history, random, turns);
+    match lived {
+        Ok(()) => Ok(Recorded::Trace(Box::new(recorder::finish()?))),
+        Err(error) if is_first => Err(error.context("before any cut")),
+        Err(error) => Ok(Recorded::Bad(vec![second_life::broken(&error)])),
+    }
+}
+
+fn live(broker: Running, history: &History, random: Random, turns: usize) -> Result<()> {
+    let players = history.players()?;
+    let now = history.done.len();
+    let world = World::new(broker.address, players, history.bytes_max, now);
     let mut life = Life {
         world,
         random,
@@ -75,12 +80,10 @@ pub(crate) fn record(run: Run, folder: &Path) -> Result<Recorded> {
         is_busy: true,
         moved: Instant::now(),
     };
-    let turns = 500 + life.random.below(500);
     let lived = (0..turns).try_for_each(|_| life.turn());
     let Life { mut world, .. } = life;
     let ended = broker.stop(|| end(&mut world));
-    lived.and(ended).context("before any cut")?;
-    Ok(Recorded::Trace(Box::new(recorder::finish()?)))
+    lived.and(ended)
 }
 
 /// Waits until the broker has ended all connections.

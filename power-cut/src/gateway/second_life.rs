@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::first_life::{self, History};
+use super::first_life;
+use super::history::History;
 use super::judge::{self, Records};
 use super::link::World;
 use super::player::{self, Did, GROUP, Player, TOPICS, matches};
@@ -31,60 +32,47 @@ pub(crate) fn check(folder: &Path, history: &History) -> Vec<Finding> {
         Err(error) => return vec![check::does_not_open(error)],
     };
     check::look_at_recovery(&opened.0, &Expectation::default(), &mut examined);
-    let checked = remember(history).and_then(|players| {
+    let checked = history.players().and_then(|players| {
         let found = judge::read(&opened.0, history.bytes_max)?;
         judge::after_cut(&players, &found, &mut examined);
-        Ok(players)
+        let history = history.clone().with_cut();
+        Ok((history.players()?, history.done.len()))
     });
-    let mut players = match checked {
-        Ok(players) => players,
+    let (players, now) = match checked {
+        Ok(checked) => checked,
         Err(error) => {
             opened.1.close();
             examined.find("record", format!("{error:#}"));
             return examined.findings;
         }
     };
-    for player in &mut players {
-        // Nobody has a connection any more.
-        if let Err(error) = player.apply(history.done.len(), &Did::PowerCut) {
-            examined.find("record", format!("{error:#}"));
-        }
-    }
-    match live(opened, players, history) {
+    match live(opened, players, history.bytes_max, now) {
         Ok((players, records)) => judge::at_the_end(&players, &records, &mut examined),
-        Err(error) => examined.find(kind_of(&error), format!("{error:#}")),
+        Err(error) => examined.findings.push(broken(&error)),
     }
     examined.findings
 }
 
-/// What counts alike in the table.
-fn kind_of(error: &anyhow::Error) -> &'static str {
-    match error.root_cause().to_string() {
+/// What a client has found.
+pub(crate) fn broken(error: &anyhow::Error) -> Finding {
+    let kind = match error.root_cause().to_string() {
         text if text.starts_with(HANGS) => HANGS,
         _ => "broker breaks the protocol",
-    }
+    };
+    let what = format!("{error:#}");
+    Finding { kind, what }
 }
 
 const HANGS: &str = "broker hangs";
 
-/// The clients as they were at the cut.
-fn remember(history: &History) -> Result<Vec<Player>> {
-    let mut players = first_life::players(history.bytes_max);
-    for (at, (client, did)) in history.done.iter().enumerate() {
-        let player = players.get_mut(*client).context("no such client")?;
-        player.apply(at, did).context("before the cut")?;
-    }
-    Ok(players)
-}
-
 fn live(
     opened: (storage::Store, storage::StoreThreads),
     players: Vec<Player>,
-    history: &History,
+    bytes_max: usize,
+    now: usize,
 ) -> Result<(Vec<Player>, Records)> {
     let broker = Running::start(opened)?;
-    let now = history.done.len();
-    let mut world = World::new(broker.address, players, history.bytes_max, now);
+    let mut world = World::new(broker.address, players, bytes_max, now);
     let store = broker.store.clone();
     let lived = Second {
         world: &mut world,
@@ -93,7 +81,7 @@ fn live(
         goal: Vec::new(),
     }
     .live();
-    let records = judge::read(&store, history.bytes_max);
+    let records = judge::read(&store, bytes_max);
     let ended = broker.stop(|| first_life::end(&mut world));
     lived?;
     ended?;
