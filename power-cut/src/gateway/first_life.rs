@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::Running;
 use super::history::History;
 use super::link::World;
-use super::player::{self, Did};
+use super::player::{self, Did, Who};
 use super::second_life;
 use super::step;
 use crate::check;
@@ -139,10 +139,8 @@ impl Life<'_> {
         }
         if !who.filters.is_empty() {
             self.answer(client)?;
-            if self.random.chance(2) {
-                let filter = who.filters.get(self.random.below(who.filters.len()));
-                let filter = *filter.context("a filter")?;
-                self.world.acts(client, Did::Subscribe { filter })?;
+            if self.world.player(client)?.may_ask() {
+                self.change(client, who)?;
             }
         }
         if self.random.chance(who.goes_percent) {
@@ -150,6 +148,18 @@ impl Life<'_> {
                 true => self.world.acts(client, Did::Leave)?,
                 false => self.world.vanish(client)?,
             }
+        }
+        Ok(())
+    }
+
+    /// Subscribes once more to what it has, or takes it back.
+    fn change(&mut self, client: usize, who: &Who) -> Result<()> {
+        let filter = who.filters.get(self.random.below(who.filters.len()));
+        let filter = *filter.context("a filter")?;
+        if self.random.chance(2) {
+            self.world.acts(client, Did::Subscribe { filter })?;
+        } else if self.random.chance(who.unsubscribes_percent) {
+            self.world.acts(client, Did::Unsubscribe { filter })?;
         }
         Ok(())
     }

@@ -205,21 +205,22 @@ fn must_have(player: &Player, sent: &Sent) -> bool {
     !player.who.filters.contains(&GROUP) && was_granted(player, sent)
 }
 
-/// It had SUBACK before the message was sent.
+/// It had SUBACK before the message was sent, and has not taken that subscription back since.
 fn was_granted(player: &Player, sent: &Sent) -> bool {
-    let mut asked = player.asked.iter();
-    asked.any(|(filter, asked)| {
-        matches(*filter, sent.topic) && asked.granted.is_some_and(|granted| granted < sent.at)
+    player.asked.iter().any(|asked| {
+        let was_granted = asked.granted.is_some_and(|granted| granted < sent.at);
+        matches(asked.filter, sent.topic) && was_granted && asked.unasked.is_none()
     })
 }
 
-/// It, or another member of the group, had asked for it before the message was acknowledged.
+/// It, or another member of the group, had asked for it before the message was acknowledged, and had not
+/// been told that this was taken back before the message was sent.
 fn may_have(players: &[Player], player: &Player, sent: &Sent) -> bool {
     let had_asked = |player: &Player| {
-        let mut asked = player.asked.iter();
-        asked.any(|(filter, asked)| {
+        player.asked.iter().any(|asked| {
             let was_over = sent.acknowledged.is_some_and(|at| at < asked.first);
-            matches(*filter, sent.topic) && !was_over
+            let is_over = asked.ended.is_some_and(|ended| ended < sent.at);
+            matches(asked.filter, sent.topic) && !was_over && !is_over
         })
     };
     match player.who.filters.contains(&GROUP) {

@@ -35,8 +35,9 @@ pub(crate) struct Who {
     /// Filters that it subscribes to, by number, and the QoS.
     pub(crate) filters: &'static [usize],
     pub(crate) qos: u8,
-    /// Of a hundred turns, those in which it goes.
+    /// Of a hundred turns, those in which it goes, and those in which it unsubscribes.
     pub(crate) goes_percent: u8,
+    pub(crate) unsubscribes_percent: u8,
 }
 
 const fn who(client_id: &'static str, version: Version) -> Who {
@@ -49,12 +50,13 @@ const fn who(client_id: &'static str, version: Version) -> Who {
         filters: &[],
         qos: 2,
         goes_percent: 1,
+        unsubscribes_percent: 0,
     }
 }
 
 /// All of them, with short names, of which checkpoints are made. Every QoS in both directions, in both versions; one publishes and subscribes, one goes
-/// all the time, two share a subscription.
-pub(crate) const ALL: [Who; 9] = [
+/// all the time, one unsubscribes all the time, two share a subscription.
+pub(crate) const ALL: [Who; 10] = [
     Who {
         publishes: &[1, 2],
         ..who("p12", Version::V311)
@@ -88,6 +90,11 @@ pub(crate) const ALL: [Who; 9] = [
     Who {
         filters: &[0],
         ..who("s3", Version::V311)
+    },
+    Who {
+        filters: &[1],
+        unsubscribes_percent: 20,
+        ..who("su", Version::V5)
     },
     Who {
         filters: &[GROUP],
@@ -142,6 +149,8 @@ pub(crate) enum Did {
     Publish { number: u64, topic: usize, qos: u8 },
     /// It subscribes; filter by number.
     Subscribe { filter: usize },
+    /// It unsubscribes.
+    Unsubscribe { filter: usize },
     /// It answers messages at once from now on, or only when it pleases.
     AnswersAtOnce(bool),
     /// It answers a message.
@@ -209,10 +218,26 @@ pub(crate) struct Delivered {
 /// A subscription, and when: in places of the record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
+    pub(crate) filter: usize,
     pub(crate) first: usize,
     pub(crate) granted: Option<usize>,
+    /// UNSUBSCRIBE was sent.
+    pub(crate) unasked: Option<usize>,
+    /// UNSUBACK came.
+    pub(crate) ended: Option<usize>,
     /// SUBSCRIBE was sent on this connection.
-    pub(crate) is_of_now: bool,
+    is_of_now: bool,
+}
+
+impl Asked {
+    /// Whether it is the subscription with this filter, and not taken back.
+    fn is_open(&self, filter: usize) -> bool {
+        self.filter == filter && self.unasked.is_none()
+    }
+}
+
+fn filter_of(name: &str) -> Option<usize> {
+    FILTERS.iter().position(|known| *known == name)
 }
 
 /// See the module's documentation.
@@ -222,7 +247,9 @@ pub(crate) struct Player {
     number: usize,
     pub(crate) kept: Kept,
     pub(crate) sent: BTreeMap<u64, Sent>,
-    pub(crate) asked: BTreeMap<usize, Asked>,
+    pub(crate) asked: Vec<Asked>,
+    /// SUBSCRIBE and UNSUBSCRIBE that were not answered.
+    requests: usize,
     pub(crate) delivered: Vec<Delivered>,
     answers_at_once: bool,
     bytes_max: usize,
@@ -238,7 +265,8 @@ impl Player {
             number,
             kept,
             sent: BTreeMap::new(),
-            asked: BTreeMap::new(),
+            asked: Vec::new(),
+            requests: 0,
             delivered: Vec::new(),
             answers_at_once: true,
             bytes_max,
@@ -255,14 +283,31 @@ impl Player {
         before + u64::try_from(self.sent.len()).unwrap_or(0)
     }
 
+    /// Whether it may subscribe or unsubscribe: one thing at a time.
+    pub(crate) fn may_ask(&self) -> bool {
+        self.kept.is_open() && self.requests == 0
+    }
+
     /// A filter that it is to subscribe to.
     pub(crate) fn is_to_ask(&self) -> Option<usize> {
         let is_to_ask = |filter: &&usize| {
-            let asked = self.asked.get(filter);
+            let asked = self.asked.iter().find(|asked| asked.is_open(**filter));
             asked.is_none_or(|asked| asked.granted.is_none() && !asked.is_of_now)
         };
         let filter = self.who.filters.iter().find(is_to_ask);
-        filter.filter(|_| self.kept.is_open()).copied()
+        filter.filter(|_| self.may_ask()).copied()
+    }
+
+    /// Whether it was granted all that it wants.
+    pub(crate) fn is_subscribed(&self) -> bool {
+        self.who.filters.iter().all(|filter| {
+            let mut asked = self.asked.iter();
+            asked.any(|asked| asked.is_open(*filter) && asked.granted.is_some())
+        })
+    }
+
+    fn asked(&mut self, filter: usize) -> Option<&mut Asked> {
+        self.asked.iter_mut().find(|asked| asked.is_open(filter))
     }
 
     /// It does or sees this, at this place of the record.
@@ -281,15 +326,14 @@ impl Player {
                 };
                 self.sent.insert(*number, sent);
             }
-            Did::Subscribe { filter } => {
+            Did::Subscribe { filter } => self.subscribe(at, *filter)?,
+            Did::Unsubscribe { filter } => {
                 let name = FILTERS.get(*filter).context("a filter")?;
-                self.kept.subscribe(name, self.who.qos)?;
-                let asked = self.asked.entry(*filter).or_insert(Asked {
-                    first: at,
-                    granted: None,
-                    is_of_now: true,
-                });
-                asked.is_of_now = true;
+                self.kept.unsubscribe(name)?;
+                self.requests += 1;
+                if let Some(asked) = self.asked(*filter) {
+                    asked.unasked = Some(at);
+                }
             }
             Did::AnswersAtOnce(at_once) => {
                 self.answers_at_once = *at_once;
@@ -308,9 +352,28 @@ impl Player {
         Ok(())
     }
 
+    fn subscribe(&mut self, at: usize, filter: usize) -> Result<()> {
+        let name = FILTERS.get(filter).context("a filter")?;
+        self.kept.subscribe(name, self.who.qos)?;
+        self.requests += 1;
+        match self.asked(filter) {
+            Some(asked) => asked.is_of_now = true,
+            None => self.asked.push(Asked {
+                filter,
+                first: at,
+                granted: None,
+                unasked: None,
+                ended: None,
+                is_of_now: true,
+            }),
+        }
+        Ok(())
+    }
+
     fn lost(&mut self, loss: Loss) {
         self.kept.lost(loss);
-        for asked in self.asked.values_mut() {
+        self.requests = 0;
+        for asked in &mut self.asked {
             asked.is_of_now = false;
         }
     }
@@ -335,7 +398,7 @@ impl Player {
         match event {
             // What an earlier session asked for, it may still have had.
             Some(Event::Connected { session_present }) if !session_present => {
-                for asked in self.asked.values_mut() {
+                for asked in &mut self.asked {
                     asked.granted = None;
                 }
             }
@@ -345,9 +408,18 @@ impl Player {
             }
             Some(Event::Subscribed { filter, code }) => {
                 ensure!(code == self.who.qos, "SUBACK with {code:#04x}");
-                let filter = FILTERS.iter().position(|known| **known == filter);
-                let asked = filter.and_then(|filter| self.asked.get_mut(&filter));
+                self.requests = self.requests.saturating_sub(1);
+                let asked = filter_of(&filter).and_then(|filter| self.asked(filter));
                 asked.context("its filter")?.granted.get_or_insert(at);
+            }
+            Some(Event::Unsubscribed { filter }) => {
+                self.requests = self.requests.saturating_sub(1);
+                let filter = filter_of(&filter).context("its filter")?;
+                let asked = self.asked.iter_mut().rev();
+                let mut asked = asked.filter(|asked| asked.filter == filter);
+                if let Some(asked) = asked.find(|asked| asked.unasked.is_some()) {
+                    asked.ended.get_or_insert(at);
+                }
             }
             Some(Event::Message { publish, .. }) => {
                 let number = publish.payload.first_chunk().context("its number")?;

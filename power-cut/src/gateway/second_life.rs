@@ -144,10 +144,7 @@ impl Second<'_> {
             self.publish(client, *before + NEW_MESSAGES)?;
             let player = self.world.player(client)?;
             is_over &= player.kept.on_their_way().next().is_none();
-            is_over &= player.who.filters.iter().all(|filter| {
-                let asked = player.asked.get(filter);
-                asked.is_some_and(|asked| asked.granted.is_some())
-            });
+            is_over &= player.is_subscribed();
         }
         Ok(is_over)
     }

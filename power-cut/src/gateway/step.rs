@@ -73,8 +73,8 @@ impl Step {
         match self {
             Self::ConnectSent => "CONNECT sent",
             Self::ConnackSeen => "CONNACK seen",
-            Self::SubscribeSent => "SUBSCRIBE sent",
-            Self::SubackSeen => "SUBACK seen",
+            Self::SubscribeSent => "SUBSCRIBE or UNSUBSCRIBE sent",
+            Self::SubackSeen => "SUBACK or UNSUBACK seen",
             Self::Gone => "client gone",
             Self::PublishSent => "in, QoS 1: PUBLISH sent",
             Self::PubackSeen => "in, QoS 1: PUBACK seen",
@@ -105,7 +105,7 @@ impl Step {
             5 => Self::PubrecSent,
             6 => Self::PubrelSent,
             7 => Self::PubcompSent,
-            8 => Self::SubscribeSent,
+            8 | 10 => Self::SubscribeSent,
             14 => Self::Gone,
             _ => return None,
         })
@@ -121,7 +121,7 @@ impl Step {
             5 => Self::PubrecSeen,
             6 => Self::PubrelSeen,
             7 => Self::PubcompSeen,
-            9 => Self::SubackSeen,
+            9 | 11 => Self::SubackSeen,
             _ => return None,
         })
     }
