@@ -228,3 +228,88 @@ fn may_have(players: &[Player], player: &Player, sent: &Sent) -> bool {
         false => had_asked(player),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::player::{ALL, Asked, Delivered};
+    use super::*;
+
+    /// All clients; the first has published these messages of QoS 2, each acknowledged at once, and the
+    /// subscriber of everything had subscribed before.
+    fn players(numbers: &[u64]) -> Vec<Player> {
+        let all = ALL.iter().enumerate();
+        let mut players: Vec<_> = all.map(|(n, who)| Player::new(n, who, 300)).collect();
+        for number in numbers {
+            let at = 10 + 2 * usize::try_from(*number).unwrap();
+            let sent = Sent {
+                topic: 1,
+                qos: 2,
+                at,
+                acknowledged: Some(at + 1),
+            };
+            players[0].sent.insert(*number, sent);
+        }
+        players[SUBSCRIBER].asked.push(Asked::granted(0, 5));
+        players
+    }
+
+    /// It has the filter `#` and QoS 2.
+    const SUBSCRIBER: usize = 3;
+
+    fn deliver(players: &mut [Player], numbers: &[u64]) {
+        let (topic, qos) = (1, 2);
+        let delivered = numbers.iter().map(|number| Delivered {
+            number: *number,
+            topic,
+            qos,
+        });
+        players[SUBSCRIBER].delivered.extend(delivered);
+    }
+
+    fn kinds(numbers: &[u64], log: &[u64], delivered: &[u64]) -> Vec<&'static str> {
+        let mut players = players(numbers);
+        deliver(&mut players, delivered);
+        let mut examined = Examined::default();
+        at_the_end(&players, &vec![log.to_vec()], &mut examined);
+        examined.findings.iter().map(|found| found.kind).collect()
+    }
+
+    #[test]
+    fn what_is_lost_twice_out_of_order_or_from_nowhere_is_found() {
+        assert_eq!(kinds(&[0, 1], &[0, 1], &[0, 1]), [""; 0]);
+        assert_eq!(
+            kinds(&[0, 1], &[0], &[0, 1]),
+            ["published message lost", "message out of nowhere"]
+        );
+        assert_eq!(
+            kinds(&[0, 1], &[0, 1, 1], &[0, 1]),
+            ["QoS 2 in: message twice"]
+        );
+        assert_eq!(kinds(&[0, 1], &[1, 0], &[0, 1]), ["log out of order"]);
+        assert_eq!(kinds(&[0], &[0, 1], &[0]), ["message out of nowhere"]);
+        assert_eq!(kinds(&[0, 1], &[0, 1], &[0]), ["message not delivered"]);
+        assert_eq!(
+            kinds(&[0, 1], &[0, 1], &[0, 1, 1]),
+            ["QoS 2 out: message twice"]
+        );
+        assert_eq!(kinds(&[0, 1], &[0, 1], &[1, 0]), ["delivered out of order"]);
+    }
+
+    #[test]
+    fn what_was_acknowledged_or_delivered_is_missed_after_the_cut() {
+        let mut players = players(&[0, 1]);
+        let mut examined = Examined::default();
+        after_cut(&players, &vec![vec![0, 1]], &mut examined);
+        assert_eq!(examined.findings, []);
+        players[0].sent.get_mut(&1).unwrap().acknowledged = None;
+        after_cut(&players, &vec![vec![0]], &mut examined);
+        assert_eq!(examined.findings, []);
+        deliver(&mut players, &[1]);
+        after_cut(&players, &vec![vec![]], &mut examined);
+        let kinds: Vec<_> = examined.findings.iter().map(|found| found.kind).collect();
+        assert_eq!(
+            kinds,
+            ["acknowledged message lost", "delivered message lost"]
+        );
+    }
+}

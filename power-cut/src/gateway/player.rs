@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use ::tests::mqtt::Version;
+use ::tests::mqtt::kept::{Event, Kept, Loss};
+use ::tests::mqtt::packet::{self, Packet, Publish};
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
-use tests::mqtt::Version;
-use tests::mqtt::kept::{Event, Kept, Loss};
-use tests::mqtt::packet::{self, Packet, Publish};
 
 use super::step::Step;
 use crate::content;
@@ -56,7 +56,7 @@ const fn who(client_id: &'static str, version: Version) -> Who {
 
 /// All of them, with short names, of which checkpoints are made. Every QoS in both directions, in both versions; one publishes and subscribes, one goes
 /// all the time, one unsubscribes all the time, two share a subscription.
-pub(crate) const ALL: [Who; 10] = [
+pub(crate) static ALL: [Who; 10] = [
     Who {
         publishes: &[1, 2],
         ..who("p12", Version::V311)
@@ -230,6 +230,19 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// One that was granted.
+    #[cfg(test)]
+    pub(crate) fn granted(filter: usize, at: usize) -> Self {
+        Self {
+            filter,
+            first: at,
+            granted: Some(at),
+            unasked: None,
+            ended: None,
+            is_of_now: false,
+        }
+    }
+
     /// Whether it is the subscription with this filter, and not taken back.
     fn is_open(&self, filter: usize) -> bool {
         self.filter == filter && self.unasked.is_none()
@@ -433,5 +446,64 @@ impl Player {
             _ => {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_comes_back_unless_a_byte_is_wrong() {
+        for number in [0, 17, 3 * NUMBERS_EACH + 5] {
+            let mut bytes = payload(number, 300);
+            assert_eq!(number_of(&bytes, 300), Some(number));
+            bytes.push(0);
+            assert_eq!(number_of(&bytes, 300), None);
+        }
+    }
+
+    #[test]
+    fn filters_match_as_the_standard_says() {
+        let inner = FILTERS.map(|filter| filter.strip_prefix("$share/g/").unwrap_or(filter));
+        for (filter, text) in inner.iter().enumerate() {
+            for (topic, name) in TOPICS.iter().enumerate() {
+                let is_match = name.split('/').zip(text.split('/'));
+                let is_match = is_match.map(|(level, wanted)| ["#", "+", level].contains(&wanted));
+                let is_match = is_match.fold(true, |all, one| all && one);
+                assert_eq!(matches(filter, topic), is_match, "{text} {name}");
+            }
+        }
+    }
+
+    /// What is recorded makes the same client again, and one that saw PUBREC remembers it.
+    #[test]
+    fn same_things_make_the_same_client_again() {
+        let publish = Did::Publish {
+            number: 0,
+            topic: 4,
+            qos: 2,
+        };
+        let things = [
+            Did::Connect,
+            Did::Sent(Step::ConnectSent),
+            Did::Seen(0x20, vec![0, 0]),
+            publish,
+            Did::Sent(Step::Publish2Sent),
+            Did::Seen(0x50, vec![0, 1]),
+            Did::PowerCut,
+        ];
+        let make = |count| {
+            let mut player = Player::new(0, &ALL[0], 300);
+            for (at, did) in things.iter().take(count).enumerate() {
+                player.apply(at, did).unwrap();
+            }
+            player
+        };
+        assert_eq!(make(5).sent[&0].acknowledged, None);
+        assert_eq!(make(6).sent[&0].acknowledged, Some(5));
+        assert_eq!(format!("{:?}", make(7)), format!("{:?}", make(7)));
+        assert_eq!(make(7).kept.taken().collect::<Vec<_>>(), [0]);
+        assert_eq!(make(7).next_number(), 1);
     }
 }
