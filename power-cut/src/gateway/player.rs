@@ -468,9 +468,8 @@ mod tests {
         let inner = FILTERS.map(|filter| filter.strip_prefix("$share/g/").unwrap_or(filter));
         for (filter, text) in inner.iter().enumerate() {
             for (topic, name) in TOPICS.iter().enumerate() {
-                let is_match = name.split('/').zip(text.split('/'));
-                let is_match = is_match.map(|(level, wanted)| ["#", "+", level].contains(&wanted));
-                let is_match = is_match.fold(true, |all, one| all && one);
+                let mut levels = name.split('/').zip(text.split('/'));
+                let is_match = levels.all(|(level, wanted)| ["#", "+", level].contains(&wanted));
                 assert_eq!(matches(filter, topic), is_match, "{text} {name}");
             }
         }
