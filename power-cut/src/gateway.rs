@@ -14,6 +14,7 @@ pub(crate) mod link;
 pub(crate) mod player;
 pub(crate) mod second_life;
 pub(crate) mod step;
+pub(crate) mod who;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;

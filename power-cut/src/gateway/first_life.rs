@@ -4,13 +4,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use storage::{Store, StoreThreads};
 
 use super::Running;
 use super::history::History;
 use super::link::World;
-use super::player::{self, Did, Who};
+use super::player::Did;
 use super::second_life;
 use super::step;
+use super::who::{self, Who};
 use crate::check;
 use crate::expectation::Expectation;
 use crate::random::Random;
@@ -61,16 +63,21 @@ pub(crate) fn record(run: Run, folder: &Path, before: Expectation) -> Result<Rec
         true => 500 + random.below(500),
         false => 100 + random.below(200),
     };
-    let lived = live(Running::start(opened)?, &history, random, turns);
-    match lived {
+    match live(opened, &history, random, turns) {
         Ok(()) => Ok(Recorded::Trace(Box::new(recorder::finish()?))),
         Err(error) if is_first => Err(error.context("before any cut")),
         Err(error) => Ok(Recorded::Bad(vec![second_life::broken(&error)])),
     }
 }
 
-fn live(broker: Running, history: &History, random: Random, turns: usize) -> Result<()> {
+fn live(
+    opened: (Store, StoreThreads),
+    history: &History,
+    random: Random,
+    turns: usize,
+) -> Result<()> {
     let players = history.players()?;
+    let broker = Running::start(opened)?;
     let now = history.done.len();
     let world = World::new(broker.address, players, history.bytes_max, now);
     let mut life = Life {
@@ -173,7 +180,7 @@ impl Life<'_> {
             let number = player.next_number();
             let qos = publishes.get(self.random.below(publishes.len())).copied();
             let qos = qos.context("a QoS")?;
-            let topic = self.random.below(player::topics(qos));
+            let topic = self.random.below(who::topics(qos));
             self.world
                 .acts(client, Did::Publish { number, topic, qos })?;
         }

@@ -3,7 +3,8 @@
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::player::{self, Did, Player};
+use super::player::{Did, Player};
+use super::who;
 
 /// See the module's documentation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub(crate) struct History {
 impl History {
     /// The clients as they are then.
     pub(crate) fn players(&self) -> Result<Vec<Player>> {
-        let all = player::ALL.iter().enumerate();
+        let all = who::ALL.iter().enumerate();
         let mut players: Vec<_> = all
             .map(|(number, who)| Player::new(number, who, self.bytes_max))
             .collect();
@@ -30,7 +31,7 @@ impl History {
 
     /// The same, and then the power went.
     pub(crate) fn with_cut(mut self) -> Self {
-        let cuts = (0..player::ALL.len()).map(|client| (client, Did::PowerCut));
+        let cuts = (0..who::ALL.len()).map(|client| (client, Did::PowerCut));
         self.done.extend(cuts);
         self
     }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, anyhow};
 use storage::{Message, Offset, Read, Store};
 
-use super::player::{GROUP, NUMBERS_EACH, Player, Sent, TOPICS, matches, number_of};
+use super::player::{Player, Sent};
+use super::who::{GROUP, NUMBERS_EACH, TOPICS, matches, number_of};
 use crate::check::Examined;
 
 /// What one read takes at once.
@@ -231,7 +232,8 @@ fn may_have(players: &[Player], player: &Player, sent: &Sent) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::player::{ALL, Asked, Delivered};
+    use super::super::player::{Asked, Delivered};
+    use super::super::who::ALL;
     use super::*;
 
     /// All clients; the first has published these messages of QoS 2, each acknowledged at once, and the

@@ -6,12 +6,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use storage::{Store, StoreThreads};
 
 use super::first_life;
 use super::history::History;
 use super::judge::{self, Records};
 use super::link::World;
-use super::player::{self, Did, GROUP, Player, TOPICS, matches};
+use super::player::{Did, Player};
+use super::who::{self, GROUP, TOPICS, matches};
 use super::{Running, open};
 use crate::check::{self, Examined, Finding};
 use crate::expectation::Expectation;
@@ -66,7 +68,7 @@ pub(crate) fn broken(error: &anyhow::Error) -> Finding {
 const HANGS: &str = "broker hangs";
 
 fn live(
-    opened: (storage::Store, storage::StoreThreads),
+    opened: (Store, StoreThreads),
     players: Vec<Player>,
     bytes_max: usize,
     now: usize,
@@ -173,7 +175,7 @@ impl Second<'_> {
             self.turns("room", |second| Ok(second.world.player(0)?.kept.has_room()))?;
             let number = self.world.player(0)?.next_number();
             self.goal.push(number);
-            let qos = if topic < player::topics(1) { 1 } else { 2 };
+            let qos = if topic < who::topics(1) { 1 } else { 2 };
             self.world.acts(0, Did::Publish { number, topic, qos })?;
         }
         Ok(())
