@@ -40,7 +40,7 @@ const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
 /// So few that they are full all the time.
 const IN_FLIGHT_MAX: NonZeroU16 = NonZeroU16::MIN.saturating_add(3);
 /// So little that whoever is slow falls behind.
-const MAILBOX_BYTES: usize = 6144;
+const MAILBOX_BYTES: usize = 4096;
 
 /// Moves of the clock that the broker has not come to; then whoever moves it waits.
 const CLOCK_QUEUE: usize = 16;

@@ -17,6 +17,8 @@ use crate::random::Random;
 use crate::trace::{Event, Extent, NodeId, ROOT, Trace};
 
 const BLOCK_BYTES: usize = 4096;
+/// The recordings of one folder, one after another, have seeds that follow a multiple of this.
+pub(crate) const SEEDS_OF_A_FOLDER: u64 = 8;
 /// Less than so many events after another is near it.
 pub(crate) const NEAR_EVENTS: usize = 8;
 
@@ -49,6 +51,9 @@ pub(crate) struct Index<'a> {
     /// be missed otherwise.
     turns: BTreeMap<Turn, Vec<usize>>,
 }
+
+/// Those of the broker's files.
+const FILE_TURNS: [Turn; 4] = [Turn::Resize, Turn::Create, Turn::Rename, Turn::Remove];
 
 /// The kinds of events near which a cut is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,13 +132,13 @@ impl<'a> Index<'a> {
     pub(crate) fn cut(&self, number: u64) -> (Cut, Random) {
         let mut random = Random::new(self.trace.seed, number.wrapping_add(1000));
         let events = self.trace.events.len();
-        let at = match number % 5 {
-            part @ 0..3 => {
-                let turns = self.turns_in_turn(number / 5 * 3 + part);
+        let at = match number % 8 {
+            part @ 0..5 => {
+                let turns = self.turns_in_turn(number / 8 * 5 + part);
                 let turn = turns.get(random.below(turns.len()));
                 turn.map_or(events, |turn| turn + random.below(NEAR_EVENTS))
             }
-            3 => random.below(events + 1),
+            5 => random.below(events + 1),
             // At any time, mostly in a pause.
             _ => {
                 let times = &self.trace.times_us;
@@ -163,13 +168,24 @@ impl<'a> Index<'a> {
         (Cut { at, model }, random)
     }
 
-    /// The events of one kind: of each kind equally often, and in each recording from another one on.
+    /// The events of one kind: of each kind equally often, in each recording from another one on. Those
+    /// of the same folder, whose seeds follow each other, go on with the kinds of those before.
     fn turns_in_turn(&self, number: u64) -> &[usize] {
-        let first = Random::new(self.trace.seed, 5).next() % 1000;
-        let kinds = u64::try_from(self.turns.len()).unwrap_or(u64::MAX);
-        let kind = (first + number).checked_rem(kinds).unwrap_or(0);
-        let kind = usize::try_from(kind).unwrap_or(0);
-        self.turns.values().nth(kind).map_or(&[], Vec::as_slice)
+        let has_steps = self.turns.keys().any(|turn| matches!(turn, Turn::Step(_)));
+        let steps = Step::ALL.map(Turn::Step);
+        let kinds: Vec<_> = match has_steps {
+            true => FILE_TURNS.iter().chain(&steps).collect(),
+            false => self.turns.keys().collect(),
+        };
+        let first = Random::new(self.trace.seed / SEEDS_OF_A_FOLDER, 5).next() % 1000;
+        let first = usize::try_from(first + number).unwrap_or(0);
+        let mut kinds = kinds
+            .iter()
+            .cycle()
+            .skip(first % kinds.len().max(1))
+            .take(kinds.len());
+        let turns = kinds.find_map(|kind| self.turns.get(kind));
+        turns.map_or(&[], Vec::as_slice)
     }
 
     /// What is left.

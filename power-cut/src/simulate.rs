@@ -128,6 +128,7 @@ fn jobs(options: &Options) -> Vec<Job> {
             let of = u64::try_from(run * 100).unwrap_or(0) + *workload as u64;
             // Short enough to be typed.
             let seed = Random::new(options.seed, of).next() % 1_000_000_000;
+            let seed = seed - seed % image::SEEDS_OF_A_FOLDER;
             let images = (each * (run + 1) / runs) - (each * run / runs);
             let (workload, control) = (*workload, options.control);
             let run = Run {
@@ -174,7 +175,10 @@ impl Simulation<'_> {
                 let first = workload::before_recovery(job.run.seed);
                 self.run_generations(job, first, GENERATIONS, folder, scratch)
             }
-            Workload::Broker => self.run_generations(job, Workload::Broker, LIVES, folder, scratch),
+            // A folder that has lost something is no ground for promises.
+            Workload::Broker if job.run.control.is_none() => {
+                self.run_generations(job, Workload::Broker, LIVES, folder, scratch)
+            }
             workload => self.run_generations(job, workload, 1, folder, scratch),
         }
     }

@@ -34,7 +34,7 @@ pub(crate) fn record(run: Run, folder: &Path, before: Expectation) -> Result<Rec
         let chosen = random.below(all.len());
         all.get(chosen).copied().unwrap_or(1)
     };
-    let bytes_max = one_of(&mut random, [300, 1000, 2000]);
+    let bytes_max = one_of(&mut random, [600, 1200, 2000]);
     let sync_us_max = one_of(&mut random, [200, 1000, 4000]);
     let is_first = before.history.is_none();
     let history = match before.history {
@@ -60,8 +60,8 @@ pub(crate) fn record(run: Run, folder: &Path, before: Expectation) -> Result<Rec
         Err(error) => return Ok(Recorded::Bad(vec![check::does_not_open(error)])),
     };
     let turns = match is_first {
-        true => 500 + random.below(500),
-        false => 100 + random.below(200),
+        true => 400 + random.below(400),
+        false => 200 + random.below(160),
     };
     match live(opened, &history, random, turns) {
         Ok(()) => Ok(Recorded::Trace(Box::new(recorder::finish()?))),
@@ -84,10 +84,10 @@ fn live(
         world,
         random,
         broker: &broker,
-        is_busy: true,
+        mood: USUAL,
         moved: Instant::now(),
     };
-    let lived = (0..turns).try_for_each(|_| life.turn());
+    let lived = life.live(turns);
     let Life { mut world, .. } = life;
     let ended = broker.stop(|| end(&mut world));
     lived.and(ended)
@@ -103,22 +103,82 @@ pub(crate) fn end(world: &mut World) -> Result<()> {
     Ok(())
 }
 
+/// How often something happens in a turn, in percent.
+#[derive(Clone, Copy)]
+struct Mood {
+    publishes: u8,
+    becomes_slow: u8,
+    becomes_fast: u8,
+}
+
+const USUAL: Mood = Mood {
+    publishes: 30,
+    becomes_slow: 4,
+    becomes_fast: 10,
+};
+/// After a calm, so that whoever has caught up falls behind.
+const FLOOD: Mood = Mood {
+    publishes: 90,
+    becomes_slow: 30,
+    becomes_fast: 5,
+};
+const MOOD_TURNS: usize = 40;
+/// A calm is over when nothing comes in one of its turns, or after so many.
+const CALM_TURN: Duration = Duration::from_millis(5);
+const CALM_TURNS: usize = 200;
+
 struct Life<'a> {
     world: World,
     random: Random,
     broker: &'a Running,
-    is_busy: bool,
+    mood: Mood,
     /// When the broker's clock was moved.
     moved: Instant,
 }
 
 impl Life<'_> {
-    fn turn(&mut self) -> Result<()> {
-        self.world.turn(TURN)?;
+    fn live(&mut self, turns: usize) -> Result<()> {
+        for number in 0..turns {
+            if number % (2 * MOOD_TURNS) == 0 {
+                self.mood = USUAL;
+            } else if number % MOOD_TURNS == 0 {
+                self.calm()?;
+                self.mood = FLOOD;
+            }
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// All are there, and take what there is; nobody publishes.
+    fn calm(&mut self) -> Result<()> {
+        for _ in 0..CALM_TURNS {
+            for client in 0..self.world.len() {
+                let player = self.world.player(client)?;
+                if !self.world.is_connected(client) {
+                    self.world.connect(client)?;
+                } else if player.kept.is_open() && !player.answers_at_once() {
+                    self.world.acts(client, Did::AnswersAtOnce(true))?;
+                }
+            }
+            let before = self.world.now();
+            self.world.turn(CALM_TURN)?;
+            self.move_clock();
+            if self.world.now() == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn move_clock(&mut self) {
         self.broker.advance(self.moved.elapsed());
         self.moved = Instant::now();
-        // Without a lull nobody would ever have caught up.
-        self.is_busy ^= self.random.chance(6);
+    }
+
+    fn turn(&mut self) -> Result<()> {
+        self.world.turn(TURN)?;
+        self.move_clock();
         if self.random.chance(4) {
             self.broker.advance(CHECKPOINT_TIME);
         }
@@ -141,7 +201,7 @@ impl Life<'_> {
         while let Some(filter) = self.world.player(client)?.is_to_ask() {
             self.world.acts(client, Did::Subscribe { filter })?;
         }
-        if !who.publishes.is_empty() && self.is_busy && self.random.chance(40) {
+        if !who.publishes.is_empty() && self.random.chance(self.mood.publishes) {
             self.publish(client, who.publishes)?;
         }
         if !who.filters.is_empty() {
@@ -187,12 +247,16 @@ impl Life<'_> {
         Ok(())
     }
 
-    /// Some are slow for a while, until they fall behind and longer.
+    /// Some are slow for a while.
     fn answer(&mut self, client: usize) -> Result<()> {
         let at_once = self.world.player(client)?.answers_at_once();
-        if self.random.chance(if at_once { 3 } else { 10 }) {
+        let changes = match at_once {
+            true => self.mood.becomes_slow,
+            false => self.mood.becomes_fast,
+        };
+        if self.random.chance(changes) {
             self.world.acts(client, Did::AnswersAtOnce(!at_once))?;
-        } else if !at_once && self.random.chance(10) {
+        } else if !at_once && self.random.chance(5) {
             self.world.acts(client, Did::Answer)?;
         }
         Ok(())
