@@ -363,7 +363,10 @@ impl Router {
             && within.is_zero()
         {
             state.bindings_commit.set(*commit);
-            tracing::trace!(client_id = state.client_id(), "Deliveries are written down.");
+            tracing::trace!(
+                client_id = state.client_id(),
+                "Deliveries are written down."
+            );
         }
         put.inspect_err(|error| tracing::debug!(%error, "Deliveries are not written down."))
             .ok()

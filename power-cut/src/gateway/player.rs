@@ -143,7 +143,7 @@ pub(crate) struct Player {
 }
 
 impl Player {
-    /// A client that was never there, by its number in [`ALL`].
+    /// A client that was never there, by its number in [`who::ALL`].
     pub(crate) fn new(number: usize, who: &'static Who, bytes_max: usize) -> Self {
         let mut kept = Kept::new(who.version, who.client_id, who.receive_maximum, who.window);
         kept.use_low_ids();
