@@ -106,9 +106,11 @@ impl Router {
         let worked_off = self.worked_off.get();
         behind.retain(|state| {
             let is_gone = state.attached.borrow().is_none();
-            let stays = !is_gone && !state.outbound.borrow_mut().catch_up(worked_off) && {
-                state.outbound.borrow().is_behind()
-            };
+            let is_live = !is_gone && state.outbound.borrow_mut().catch_up(worked_off);
+            if is_live {
+                tracing::trace!(client_id = state.client_id(), "Session is live.");
+            }
+            let stays = !is_gone && !is_live && state.outbound.borrow().is_behind();
             state.is_read_for.set(stays);
             stays
         });

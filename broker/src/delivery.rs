@@ -78,7 +78,10 @@ impl Router {
         match offered {
             Offered::Taken => self.pump(now, session),
             Offered::NotWanted => {}
-            Offered::FellBehind => self.read_for(state),
+            Offered::FellBehind => {
+                tracing::trace!(client_id = state.client_id(), "Session falls behind.");
+                self.read_for(state);
+            }
             Offered::NoRoom => {
                 self.counters.dropped.add(DropCause::MailboxFull, 1);
                 if state.group.get().is_some() {

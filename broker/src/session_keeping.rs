@@ -366,6 +366,10 @@ impl Router {
             && within.is_zero()
         {
             state.bindings_commit.set(*commit);
+            tracing::trace!(
+                client_id = state.client_id(),
+                "Deliveries are written down."
+            );
         }
         put.inspect_err(|error| tracing::debug!(%error, "Deliveries are not written down."))
             .ok()
@@ -421,6 +425,7 @@ impl Router {
         let entries = entries.chain([(checkpoint_key(), Some(value))]).collect();
         let put = store.put_journal_entries(entries, CHECKPOINT_INTERVAL);
         if put.is_ok() {
+            tracing::trace!(number, "Checkpoint is written.");
             over.iter().for_each(|state| state.has_bindings.set(false));
             *checkpoints = Checkpoints {
                 number,

@@ -15,6 +15,7 @@ use storage::{
 use crate::cold::{self, compare_cold, compare_shared};
 use crate::content;
 use crate::expectation::{Acknowledgement, Expectation, LogShape, Partition, Retained, Written};
+use crate::gateway::second_life;
 
 /// What one read takes at once.
 const READ_BYTES: usize = 1 << 20;
@@ -68,6 +69,9 @@ pub(crate) fn kept(logs: &[LogShape]) -> Vec<LogOptions> {
 
 /// Opens, looks, writes, closes, opens and looks again.
 pub(crate) fn check(folder: &Path, expected: &Expectation) -> Vec<Finding> {
+    if let Some(history) = &expected.history {
+        return second_life::check(folder, history);
+    }
     let (store, threads) = match open(folder, expected) {
         Ok(opened) => opened,
         Err(error) => return vec![error],
@@ -166,7 +170,7 @@ fn examine_tail(store: &Store, expected: &Expectation) -> Examined {
     examined
 }
 
-fn look_at_recovery(store: &Store, expected: &Expectation, examined: &mut Examined) {
+pub(crate) fn look_at_recovery(store: &Store, expected: &Expectation, examined: &mut Examined) {
     for event in store.recovery_events() {
         let kind = match event {
             RecoveryEvent::UnfinishedCommit { .. } => continue,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cold::Cold;
+use crate::gateway::history::History;
 use crate::trace::{Event, Trace};
 
 /// Log and number of a partition.
@@ -72,12 +73,22 @@ pub(crate) struct Expectation {
     pub(crate) incarnation: Option<u64>,
     /// What was promised after the cut, and may be there.
     pub(crate) in_flight: Vec<Acknowledgement>,
+    /// Of the broker's clients, if there is a broker.
+    pub(crate) history: Option<History>,
 }
 
 impl Expectation {
     /// At the cut before event `cut`.
     pub(crate) fn at(trace: &Trace, cut: usize) -> Self {
         let mut expected = trace.before.clone();
+        if let Some(history) = &mut expected.history {
+            let events = trace.events.iter().take(cut);
+            let done = events.filter_map(|event| match event {
+                Event::Client(client, did) => Some((*client, did.clone())),
+                _ => None,
+            });
+            history.done.extend(done);
+        }
         let promises = trace.events.iter().enumerate();
         let promises = promises.filter_map(|(index, event)| match event {
             Event::Acknowledged(promise) => Some((index, promise.as_ref())),

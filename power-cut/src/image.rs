@@ -12,10 +12,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use crate::gateway::step::Step;
 use crate::random::Random;
 use crate::trace::{Event, Extent, NodeId, ROOT, Trace};
 
 const BLOCK_BYTES: usize = 4096;
+/// The recordings of one folder, one after another, have seeds that follow a multiple of this.
+pub(crate) const SEEDS_OF_A_FOLDER: u64 = 8;
+/// Less than so many events after another is near it.
+pub(crate) const NEAR_EVENTS: usize = 8;
 
 /// Paths with their contents; `None` is a directory.
 pub(crate) type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
@@ -44,7 +49,21 @@ pub(crate) struct Index<'a> {
     changes: BTreeMap<NodeId, Vec<usize>>,
     /// Events near which a cut is most likely to find something, by their kinds: the rare kinds would
     /// be missed otherwise.
-    turns: BTreeMap<u8, Vec<usize>>,
+    turns: BTreeMap<Turn, Vec<usize>>,
+}
+
+/// Those of the broker's files.
+const FILE_TURNS: [Turn; 4] = [Turn::Resize, Turn::Create, Turn::Rename, Turn::Remove];
+
+/// The kinds of events near which a cut is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    Resize,
+    Promise,
+    Create,
+    Rename,
+    Remove,
+    Step(Step),
 }
 
 /// Where the power goes, and what it leaves.
@@ -81,20 +100,25 @@ pub(crate) fn write(tree: &Tree, folder: &Path) -> Result<()> {
 impl<'a> Index<'a> {
     pub(crate) fn new(trace: &'a Trace) -> Self {
         let mut changes: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
-        let mut turns: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
+        let mut turns: BTreeMap<Turn, Vec<usize>> = BTreeMap::new();
         let mut turn = |kind, index| turns.entry(kind).or_default().push(index);
         for (index, event) in trace.events.iter().enumerate() {
             match event {
                 Event::Write { node, .. } => changes.entry(*node).or_default().push(index),
                 Event::Resize { node, .. } => {
                     changes.entry(*node).or_default().push(index);
-                    turn(0, index);
+                    turn(Turn::Resize, index);
                 }
                 Event::Sync { .. } => {}
-                Event::Acknowledged(_) => turn(1, index),
-                Event::Create { .. } => turn(2, index),
-                Event::Rename { .. } => turn(3, index),
-                Event::Remove { .. } => turn(4, index),
+                Event::Acknowledged(_) => turn(Turn::Promise, index),
+                Event::Create { .. } => turn(Turn::Create, index),
+                Event::Rename { .. } => turn(Turn::Rename, index),
+                Event::Remove { .. } => turn(Turn::Remove, index),
+                Event::Client(..) | Event::Broker(_) => {
+                    if let Some(step) = event.step() {
+                        turn(Turn::Step(step), index);
+                    }
+                }
             }
         }
         Self {
@@ -108,13 +132,13 @@ impl<'a> Index<'a> {
     pub(crate) fn cut(&self, number: u64) -> (Cut, Random) {
         let mut random = Random::new(self.trace.seed, number.wrapping_add(1000));
         let events = self.trace.events.len();
-        let at = match random.below(10) {
-            0..6 => {
-                let kind = self.turns.values().nth(random.below(self.turns.len()));
-                let turn = kind.and_then(|turns| turns.get(random.below(turns.len())));
-                turn.map_or(events, |turn| turn + random.below(8))
+        let at = match number % 8 {
+            part @ 0..5 => {
+                let turns = self.turns_in_turn(number / 8 * 5 + part);
+                let turn = turns.get(random.below(turns.len()));
+                turn.map_or(events, |turn| turn + random.below(NEAR_EVENTS))
             }
-            6..8 => random.below(events + 1),
+            5 => random.below(events + 1),
             // At any time, mostly in a pause.
             _ => {
                 let times = &self.trace.times_us;
@@ -142,6 +166,26 @@ impl<'a> Index<'a> {
             _ => Model::Journaled { until, data },
         };
         (Cut { at, model }, random)
+    }
+
+    /// The events of one kind: of each kind equally often, in each recording from another one on. Those
+    /// of the same folder, whose seeds follow each other, go on with the kinds of those before.
+    fn turns_in_turn(&self, number: u64) -> &[usize] {
+        let has_steps = self.turns.keys().any(|turn| matches!(turn, Turn::Step(_)));
+        let steps = Step::ALL.map(Turn::Step);
+        let kinds: Vec<_> = match has_steps {
+            true => FILE_TURNS.iter().chain(&steps).collect(),
+            false => self.turns.keys().collect(),
+        };
+        let first = Random::new(self.trace.seed / SEEDS_OF_A_FOLDER, 5).next() % 1000;
+        let first = usize::try_from(first + number).unwrap_or(0);
+        let mut kinds = kinds
+            .iter()
+            .cycle()
+            .skip(first % kinds.len().max(1))
+            .take(kinds.len());
+        let turns = kinds.find_map(|kind| self.turns.get(kind));
+        turns.map_or(&[], Vec::as_slice)
     }
 
     /// What is left.
@@ -194,7 +238,10 @@ impl<'a> Index<'a> {
                 Event::Resize { node, .. } | Event::Write { node, .. } => [Some(*node), None],
                 Event::Rename { from, to, .. } => [Some(from.0), Some(to.0)],
                 Event::Remove { parent, .. } => [Some(*parent), None],
-                Event::Sync { .. } | Event::Acknowledged(_) => [None, None],
+                Event::Sync { .. }
+                | Event::Acknowledged(_)
+                | Event::Client(..)
+                | Event::Broker(_) => [None, None],
             };
             let covered = |node| synced.get(&node).is_some_and(|covers| index < *covers);
             let is_committed = nodes.into_iter().flatten().any(covered);

@@ -5,6 +5,9 @@
 //! went ([`image`]). Each is opened in a process of its own with the store's own recovery, and what
 //! it shows is compared with what had been promised ([`mod@check`]).
 //!
+//! In one workload the whole broker runs on the store, with clients that come back after the cut
+//! ([`gateway`]).
+//!
 //! docs/decisions/0012 says what the model covers and what not.
 
 #![expect(
@@ -17,6 +20,7 @@ mod check;
 mod cold;
 mod content;
 mod expectation;
+mod gateway;
 mod image;
 mod random;
 mod recorder;
@@ -44,7 +48,7 @@ use workload::{Recorded, Run, Workload};
 /// Events before the cut that are told of an image.
 const EVENTS_SHOWN: usize = 20;
 
-/// Simulated power cuts of the store.
+/// Simulated power cuts of the store, and of the broker on it.
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]

@@ -21,6 +21,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
 use crate::expectation::{Acknowledgement, Expectation};
+use crate::gateway::player::Did;
 use crate::image;
 use crate::random::Random;
 use crate::sys;
@@ -160,6 +161,17 @@ pub(crate) fn acknowledge(acknowledgement: Acknowledgement) {
             recording.sync_databases();
         }
         let event = Event::Acknowledged(Box::new(acknowledgement));
+        recording.push(event);
+    }
+}
+
+/// Writes down what a client or the broker did, if anything is written down.
+pub(crate) fn note(event: Event) {
+    if let Some(recording) = recording().as_mut() {
+        let is_promise = matches!(event, Event::Client(_, Did::Seen(..)));
+        if is_promise && recording.control == Some(Control::OwnFdatasync) {
+            recording.sync_databases();
+        }
         recording.push(event);
     }
 }

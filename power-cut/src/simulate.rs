@@ -1,6 +1,6 @@
 //! Runs workloads, makes images of them, has each checked in a process of its own, and counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs::{self, File};
 use std::io::IsTerminal as _;
@@ -15,16 +15,19 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum as _;
 
 use crate::expectation::Expectation;
+use crate::gateway::step::Step;
 use crate::image::{self, Index};
 use crate::random::Random;
 use crate::recorder::Control;
-use crate::trace::Trace;
+use crate::trace::{Event, Trace};
 use crate::workload::{self, Run, Workload};
 
 /// Images of one recording.
 const IMAGES_PER_RUN: usize = 40;
 /// Cuts in a row in the workload `recovery`.
 const GENERATIONS: usize = 5;
+/// Lives of the broker in the workload `broker`, but for those after the cuts that are looked at.
+const LIVES: usize = 3;
 /// A process that takes longer hangs.
 const PROCESS_MAX: Duration = Duration::from_secs(300);
 /// Recordings with bad images that are kept for a look.
@@ -59,6 +62,8 @@ pub(crate) struct Row {
     pub(crate) copying: usize,
     /// Images with a complete copy beside what it was made of.
     pub(crate) switching: usize,
+    /// Of each kind of step of a delivery, a session or a checkpoint, the images cut near it.
+    pub(crate) steps: BTreeMap<Step, usize>,
     /// Bad images by what was wrong with them; one may be wrong in several ways.
     pub(crate) kinds: BTreeMap<String, usize>,
 }
@@ -123,6 +128,7 @@ fn jobs(options: &Options) -> Vec<Job> {
             let of = u64::try_from(run * 100).unwrap_or(0) + *workload as u64;
             // Short enough to be typed.
             let seed = Random::new(options.seed, of).next() % 1_000_000_000;
+            let seed = seed - seed % image::SEEDS_OF_A_FOLDER;
             let images = (each * (run + 1) / runs) - (each * run / runs);
             let (workload, control) = (*workload, options.control);
             let run = Run {
@@ -164,47 +170,60 @@ impl Simulation<'_> {
     fn run(&self, job: Job, scratch: &Path) -> Result<()> {
         let folder = scratch.join("data");
         fs::create_dir(&folder).context("make a folder")?;
-        if job.run.workload != Workload::Recovery {
-            let trace = scratch.join("trace");
-            self.record(job.run, &folder, None, &trace)?;
-            let trace = (Trace::load(&trace)?, trace);
-            let index = Index::new(&trace.0);
-            return (0..job.images).try_for_each(|number| {
-                let bad = self.try_image(job.run.workload, (&trace.0, &index), number, scratch)?;
-                self.count(job.run, &bad, &trace.1, Some(number))
-            });
+        match job.run.workload {
+            Workload::Recovery => {
+                let first = workload::before_recovery(job.run.seed);
+                self.run_generations(job, first, GENERATIONS, folder, scratch)
+            }
+            // A folder that has lost something is no ground for promises.
+            Workload::Broker if job.run.control.is_none() => {
+                self.run_generations(job, Workload::Broker, LIVES, folder, scratch)
+            }
+            workload => self.run_generations(job, workload, 1, folder, scratch),
         }
-        self.run_recoveries(job, folder, scratch)
     }
 
-    /// Cuts a recording, records the recovery of what is left, cuts that, and so on.
-    fn run_recoveries(&self, job: Job, mut folder: PathBuf, scratch: &Path) -> Result<()> {
-        let mut run = job.run;
-        run.workload = workload::before_recovery(run.seed);
+    /// Cuts a recording; records what is done to what is left, cuts that, and so on.
+    fn run_generations(
+        &self,
+        job: Job,
+        first: Workload,
+        generations: usize,
+        mut folder: PathBuf,
+        scratch: &Path,
+    ) -> Result<()> {
+        let mut run = Run {
+            workload: first,
+            ..job.run
+        };
         let mut before: Option<PathBuf> = None;
-        for generation in 0..GENERATIONS {
+        for generation in 0..generations {
             let path = scratch.join(format!("trace-{generation}"));
             let findings = self.record(run, &folder, before.as_deref(), &path)?;
             if !findings.is_empty() {
                 // The image that it began with is bad; its recording is the one before.
-                let path = scratch.join(format!("trace-{}", generation.saturating_sub(1)));
-                return self.count(job.run, &findings, &path, Some(job.images));
+                let earlier = generation.saturating_sub(1);
+                let path = scratch.join(format!("trace-{earlier}"));
+                return self.count(job.run, &findings, &path, Some(job.images + earlier));
             }
             let trace = Trace::load(&path)?;
             let index = Index::new(&trace);
-            let share = |generation| job.images * generation / GENERATIONS;
+            let share = |generation| job.images * generation / generations;
             for number in share(generation)..share(generation + 1) {
                 let bad = self.try_image(job.run.workload, (&trace, &index), number, scratch)?;
                 self.count(job.run, &bad, &path, Some(number))?;
             }
+            if generation + 1 == generations {
+                break;
+            }
             fs::remove_dir_all(&folder).context("remove a folder")?;
             folder = scratch.join(format!("data-{generation}"));
-            let expected = make_image(&trace, &index, job.images, &folder)?;
+            let expected = make_image(&trace, &index, job.images + generation, &folder)?;
             let expectation = scratch.join(format!("before-{generation}"));
             save(&expected, &expectation)?;
             before = Some(expectation);
             run = Run {
-                workload: Workload::Recovery,
+                workload: job.run.workload,
                 seed: run.seed + 1,
                 ..run
             };
@@ -255,6 +274,7 @@ impl Simulation<'_> {
         let expectation = scratch.join("expectation");
         let expected = make_image(trace, index, number, &folder)?;
         self.count_evacuation(workload, &folder)?;
+        self.count_steps(workload, trace, index.cut(u64::try_from(number)?).0.at);
         save(&expected, &expectation)?;
         let mut command = self.own("check")?;
         command.arg("--folder").arg(&folder);
@@ -280,6 +300,18 @@ impl Simulation<'_> {
         row.copying += usize::from(names.iter().any(|name| name.ends_with(".new")));
         row.switching += usize::from(is_beside_its_sources(&names));
         Ok(())
+    }
+
+    /// Of each kind of step, whether the cut came right before or after one.
+    fn count_steps(&self, workload: Workload, trace: &Trace, cut: usize) {
+        let first = (cut + 1).saturating_sub(image::NEAR_EVENTS);
+        let near = trace.events.iter().take(cut + 1).skip(first);
+        let steps: BTreeSet<_> = near.filter_map(Event::step).collect();
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = rows.entry(workload).or_default();
+        for step in steps {
+            *row.steps.entry(step).or_default() += 1;
+        }
     }
 
     fn own(&self, task: &str) -> Result<Command> {
@@ -455,6 +487,13 @@ pub(crate) fn report(rows: &BTreeMap<Workload, Row>, out: &mut impl std::io::Wri
             row.bad,
             kinds.join(", ")
         )?;
+    }
+    for (workload, row) in rows.iter().filter(|(_, row)| !row.steps.is_empty()) {
+        writeln!(out, "{}: images that were cut near a step", workload.name())?;
+        for step in Step::ALL {
+            let count = row.steps.get(&step).copied().unwrap_or(0);
+            writeln!(out, "  {:<38} {count:>5}", step.name())?;
+        }
     }
     out.flush()?;
     Ok(())

@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::expectation::{Acknowledgement, Expectation};
+use crate::gateway::player::Did;
+use crate::gateway::step::Step;
 
 /// A file or directory of the folder, by the order in which it appeared; 0 is the folder itself.
 pub(crate) type NodeId = usize;
@@ -68,6 +70,10 @@ pub(crate) enum Event {
     },
     /// The store has said so.
     Acknowledged(Box<Acknowledgement>),
+    /// A client of the broker, by number, does or sees something.
+    Client(usize, Did),
+    /// The broker says that it does something.
+    Broker(Step),
 }
 
 impl fmt::Display for Event {
@@ -94,11 +100,22 @@ impl fmt::Display for Event {
                 promise.entries.len(),
                 promise.log_starts.len()
             ),
+            Self::Client(client, did) => write!(f, "client {client}: {did:?}"),
+            Self::Broker(step) => write!(f, "broker: {}", step.name()),
         }
     }
 }
 
 impl Event {
+    /// The step of a delivery, a session or a checkpoint that it is.
+    pub(crate) fn step(&self) -> Option<Step> {
+        match self {
+            Self::Client(_, did) => did.step(),
+            Self::Broker(step) => Some(*step),
+            _ => None,
+        }
+    }
+
     /// Whether it changes directories.
     pub(crate) fn is_of_entries(&self) -> bool {
         matches!(

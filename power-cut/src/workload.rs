@@ -13,6 +13,7 @@ use crate::check::{self, Finding};
 use crate::cold::{self, Cold};
 use crate::content;
 use crate::expectation::{Acknowledgement, Expectation, LogShape, Partition, Retained, Written};
+use crate::gateway::first_life;
 use crate::random::Random;
 use crate::recorder::{self, Control, Plan};
 use crate::trace::Trace;
@@ -41,6 +42,8 @@ pub(crate) enum Workload {
     Sessions,
     /// The power goes while the folder recovers from the last cut, several times in a row
     Recovery,
+    /// The whole broker, with clients that keep QoS 2, are slow, come and go, over several cuts
+    Broker,
 }
 
 impl Workload {
@@ -55,6 +58,7 @@ impl Workload {
             Self::Tiny => "tiny",
             Self::Sessions => "sessions",
             Self::Recovery => "recovery",
+            Self::Broker => "broker",
         }
     }
 }
@@ -175,7 +179,8 @@ impl Shape {
             },
             Workload::Sessions => small.of_sessions(random),
             // What is done between two cuts; the first of them falls into another workload.
-            Workload::Recovery => Self {
+            // The broker writes as its clients want it.
+            Workload::Recovery | Workload::Broker => Self {
                 groups: random.below(10),
                 group_max: 200,
                 ..small
@@ -245,6 +250,9 @@ pub(crate) enum Recorded {
 
 /// Opens the folder, uses it and closes it, and returns what happened to it meanwhile.
 pub(crate) fn record(run: Run, folder: &Path, mut before: Expectation) -> Result<Recorded> {
+    if run.workload == Workload::Broker {
+        return first_life::record(run, folder, before);
+    }
     let mut random = Random::new(run.seed, 2);
     let shape = Shape::new(run.workload, &mut random);
     let is_new = before.logs.is_empty();

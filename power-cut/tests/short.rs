@@ -1,4 +1,5 @@
-//! The short form of `cargo xtask power-cut`: some images of every workload, and both controls.
+//! The short form of `cargo xtask power-cut`: some images of every workload, more of the broker's, and
+//! both controls.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +31,7 @@ fn bad(printed: &str) -> usize {
 
 #[test]
 fn every_promise_is_kept_in_images_of_every_workload() {
-    let (output, printed) = run(&["--images", "160"]);
+    let (output, printed) = run(&["--images", "180"]);
     assert!(output.status.success());
     assert_eq!(bad(&printed), 0);
     for workload in [
@@ -42,6 +43,7 @@ fn every_promise_is_kept_in_images_of_every_workload() {
         "tiny",
         "sessions",
         "recovery",
+        "broker",
     ] {
         let row = printed.lines().find(|line| line.starts_with(workload));
         let images = row.unwrap().split_whitespace().nth(1);
@@ -52,6 +54,38 @@ fn every_promise_is_kept_in_images_of_every_workload() {
     let row = printed.lines().find(|line| line.starts_with("retention"));
     let met = row.unwrap().split_whitespace().skip(2).take(2);
     assert!(met.map(str::parse::<usize>).any(|met| met.unwrap() > 0));
+}
+
+#[test]
+fn promises_of_the_broker_are_kept_at_every_step() {
+    let (output, printed) = run(&["--images", "80", "--workload", "broker"]);
+    assert!(output.status.success());
+    assert_eq!(bad(&printed), 0);
+    // A step that was not met proves nothing.
+    let rows = printed
+        .lines()
+        .skip_while(|line| !line.starts_with("broker:"));
+    let rows: Vec<_> = rows.skip(1).take_while(|l| l.starts_with("  ")).collect();
+    assert!(rows.len() > 20);
+    for row in rows {
+        let images = row.split_whitespace().last().unwrap();
+        assert_ne!(images.parse::<usize>().unwrap(), 0, "{row}");
+    }
+}
+
+#[test]
+fn images_of_the_broker_are_bad_when_the_fence_does_not_count() {
+    let (output, printed) = run(&[
+        "--images",
+        "20",
+        "--workload",
+        "broker",
+        "--control",
+        "flush",
+    ]);
+    assert!(output.status.success());
+    assert!(printed.contains("acknowledged message lost"));
+    assert!(bad(&printed) >= 5);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `cargo xtask power-cut`: the store's recovery on simulated power cuts. The tests run a short form.
+//! `cargo xtask power-cut`: the recovery of store and broker on simulated power cuts. The tests run a
+//! short form.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -21,8 +22,8 @@ pub(crate) struct Arguments {
     /// Decides workloads, cuts and what is left
     #[arg(long)]
     seed: Option<u64>,
-    /// gentle, rough, rolling, retention, metadata, tiny, sessions or recovery; several times for
-    /// several, all by default
+    /// gentle, rough, rolling, retention, metadata, tiny, sessions, recovery or broker; several
+    /// times for several, all by default
     #[arg(long)]
     workload: Vec<String>,
     /// flush (sled's own flush counts for nothing) or own-fdatasync (an fdatasync after the commit

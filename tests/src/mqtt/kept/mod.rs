@@ -236,6 +236,18 @@ impl Kept {
         self.sending.tags()
     }
 
+    /// Those of them that the server has taken and whose identifiers are still in use: of QoS 2, after
+    /// PUBREC.
+    pub fn taken(&self) -> impl Iterator<Item = u64> {
+        self.sending.taken()
+    }
+
+    /// Uses the lowest packet identifier that is free, not the next one: a server that has not
+    /// forgotten an identifier in time takes a new message for an old one.
+    pub fn use_low_ids(&mut self) {
+        self.sending.uses_low_ids = true;
+    }
+
     /// Publishes a message with QoS 0, 1 or 2. It is named `tag` when it is acknowledged.
     ///
     /// # Errors

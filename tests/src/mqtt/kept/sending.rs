@@ -28,6 +28,8 @@ pub(super) struct Sending {
     window: usize,
     queue: VecDeque<Outgoing>,
     last_id: u16,
+    /// The lowest free identifier is used, so that they come again soon.
+    pub(super) uses_low_ids: bool,
 }
 
 impl Sending {
@@ -36,6 +38,7 @@ impl Sending {
             window: window.into(),
             queue: VecDeque::new(),
             last_id: 0,
+            uses_low_ids: false,
         }
     }
 
@@ -51,8 +54,17 @@ impl Sending {
         self.queue.iter().map(|outgoing| outgoing.tag)
     }
 
+    /// Those that the server has, and that are not over: of QoS 2, after PUBREC.
+    pub(super) fn taken(&self) -> impl Iterator<Item = u64> {
+        let taken = self.queue.iter().filter(|outgoing| outgoing.is_released);
+        taken.map(|outgoing| outgoing.tag)
+    }
+
     /// A packet identifier that nothing uses.
     pub(super) fn free_id(&mut self, is_used: impl Fn(u16) -> bool) -> Result<u16> {
+        if self.uses_low_ids {
+            self.last_id = 0;
+        }
         for _ in 0..=u16::MAX {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
             let id = self.last_id;

@@ -222,3 +222,28 @@ fn identifier_in_use_and_more_than_receive_maximum_are_told() {
     };
     assert!(error(&mut kept, pubrel).contains("for nothing"));
 }
+
+#[test]
+fn low_identifier_comes_again_when_its_message_is_over() {
+    let mut kept = there();
+    kept.use_low_ids();
+    let ids = |packets: &[Packet]| -> Vec<_> {
+        let id = |packet: &Packet| match packet {
+            Packet::Publish(publish) => publish.packet_id,
+            _ => None,
+        };
+        packets.iter().filter_map(id).collect()
+    };
+    for tag in [70, 71] {
+        kept.publish("a", b"x", 2, tag).unwrap();
+    }
+    assert_eq!(ids(&sent(&mut kept)), [1, 2]);
+    let (packet_id, code) = (1, 0);
+    kept.handle(Packet::Pubrec { packet_id, code }).unwrap();
+    assert_eq!(kept.taken().collect::<Vec<_>>(), [70]);
+    kept.publish("a", b"x", 2, 72).unwrap();
+    kept.handle(Packet::Pubcomp { packet_id, code }).unwrap();
+    assert_eq!(kept.taken().count(), 0);
+    kept.publish("a", b"x", 2, 73).unwrap();
+    assert_eq!(ids(&sent(&mut kept)), [3, 1]);
+}
