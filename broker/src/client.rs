@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use mqtt::server::{DisconnectCause, Event};
-use mqtt::{Disconnect, PacketId, ProtocolVersion, ReasonCode, Will};
+use mqtt::{Disconnect, PacketId, ProtocolVersion, ReasonCode};
 
 use crate::connect::Authenticating;
 use crate::connection::Connection;
@@ -18,6 +18,7 @@ use crate::replay_subscribe::replay_from;
 use crate::retained_delivery::RetainedCursors;
 use crate::router::{Router, Stage, now};
 use crate::session::Session;
+use crate::will::LastWill;
 
 /// See the module's documentation.
 pub(crate) struct Client {
@@ -55,7 +56,7 @@ pub(crate) enum Progress {
     Authenticating(Box<Authenticating>),
     Connected {
         session: Rc<Session>,
-        will: Option<Box<Will>>,
+        will: Option<Box<LastWill>>,
     },
     Ended,
 }
@@ -137,6 +138,9 @@ impl Client {
                 && !session.has_ended.get()
             {
                 self.router.change_lifetime(&session, *seconds);
+            }
+            if let Some(will) = will.as_ref().filter(|_| !publish_will) {
+                self.router.forget_will(&session, will.number);
             }
             self.router.detach(now, &session);
             if let Some(will) = will

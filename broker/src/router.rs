@@ -20,6 +20,7 @@ use crate::authorizer::Authorizer;
 use crate::broker::RunError;
 use crate::connection::{Connection, ConnectionId};
 use crate::groups::Groups;
+use crate::kept_wills::KeptWills;
 use crate::log_limit::LogLimits;
 use crate::options::BrokerOptions;
 use crate::pending::PendingPublishes;
@@ -53,6 +54,7 @@ pub(crate) struct Router {
     pub(crate) retained: RefCell<RetainedMessages>,
     pub(crate) pending: RefCell<PendingPublishes>,
     pub(crate) wills: RefCell<WaitingWills>,
+    pub(crate) kept_wills: RefCell<KeptWills>,
     /// Of one record at a time; kept for its memory.
     pub(crate) key: RefCell<Vec<u8>>,
     /// What sockets are read into, one at a time. Messages are slices of it, and small ones of many
@@ -157,6 +159,7 @@ impl Router {
             changes: Cell::new(0),
             pending: RefCell::new(PendingPublishes::new(window)),
             wills: RefCell::default(),
+            kept_wills: RefCell::default(),
             key: RefCell::default(),
             read_buffer: RefCell::default(),
             announcements: Cell::new(0),

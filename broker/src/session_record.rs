@@ -59,6 +59,13 @@ pub(crate) enum LastConnection {
         /// The era.
         era: u32,
     },
+    /// It ended because the broker did, likewise.
+    Closed {
+        /// When, or when it was found out.
+        at_ms: i64,
+        /// The era.
+        era: u32,
+    },
 }
 
 /// A record that cannot be read.
@@ -97,6 +104,7 @@ struct Stored {
 enum StoredConnection {
     Open { checkpoint: u64 },
     Ended { at_ms: i64, era: u32 },
+    Closed { at_ms: i64, era: u32 },
 }
 
 /// Commit, log, partition, offset.
@@ -121,6 +129,7 @@ impl SessionRecord {
             connection: match self.connection {
                 LastConnection::Open { checkpoint } => StoredConnection::Open { checkpoint },
                 LastConnection::Ended { at_ms, era } => StoredConnection::Ended { at_ms, era },
+                LastConnection::Closed { at_ms, era } => StoredConnection::Closed { at_ms, era },
             },
             next: stored_place(self.next),
             in_flight: self
@@ -193,6 +202,7 @@ impl SessionRecord {
             connection: match stored.connection {
                 StoredConnection::Open { checkpoint } => LastConnection::Open { checkpoint },
                 StoredConnection::Ended { at_ms, era } => LastConnection::Ended { at_ms, era },
+                StoredConnection::Closed { at_ms, era } => LastConnection::Closed { at_ms, era },
             },
             next: place_of(stored.next),
             in_flight,
@@ -385,6 +395,12 @@ mod tests {
             ..record
         };
         assert_eq!(SessionRecord::from_stored(&open.to_stored()).unwrap(), open);
+        let closed = SessionRecord {
+            connection: LastConnection::Closed { at_ms: 9, era: 4 },
+            ..open
+        };
+        let stored = closed.to_stored();
+        assert_eq!(SessionRecord::from_stored(&stored).unwrap(), closed);
     }
 
     /// It stands in the files of every gateway.

@@ -41,3 +41,5 @@ mod slow_subscribers;
 mod subscribing;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod wills_kept;
