@@ -243,7 +243,9 @@ impl Router {
         let mut left = session.connection.machine.borrow_mut().take_inflight();
         let mut outbound = state.outbound.borrow_mut();
         let given_back = outbound.give_back(&mut left);
+        state.retained.borrow_mut().before_detach(&outbound);
         let lost = outbound.detach(self.worked_off.get(), &left);
+        state.retained.borrow_mut().after_detach(&outbound);
         drop(outbound);
         self.go_from_groups(session, &given_back);
         let Some(time) = state.lifetime.get().time() else {
@@ -289,6 +291,7 @@ impl Router {
                     self.expire_sessions(now());
                     self.write_checkpoint(now());
                     self.write_groups(now());
+                    self.write_replays(now());
                 }
                 () = self.reached(Stage::Closing) => {}
             }

@@ -109,9 +109,11 @@ impl Router {
         let worked_off = self.worked_off.get();
         behind.retain(|state| {
             let is_gone = state.attached.borrow().is_none();
-            let stays = !is_gone && !state.outbound.borrow_mut().catch_up(worked_off) && {
-                state.outbound.borrow().is_behind()
-            };
+            let is_up = !is_gone && state.outbound.borrow_mut().catch_up(worked_off);
+            if is_up {
+                state.wake_for_retained();
+            }
+            let stays = !is_gone && !is_up && state.outbound.borrow().is_behind();
             state.is_read_for.set(stays);
             stays
         });

@@ -15,7 +15,6 @@ use crate::connection::Connection;
 use crate::held::HeldPublishes;
 use crate::probe::{DropCause, EndCause};
 use crate::replay_subscribe::replay_from;
-use crate::retained_delivery::RetainedCursors;
 use crate::router::{Router, Stage, now};
 use crate::session::Session;
 use crate::will::LastWill;
@@ -27,7 +26,6 @@ pub(crate) struct Client {
     pub(crate) origin: Origin,
     pub(crate) progress: Progress,
     pub(crate) held: HeldPublishes,
-    pub(crate) retained: RetainedCursors,
 }
 
 impl Drop for Client {
@@ -69,7 +67,6 @@ impl Client {
             origin,
             progress: Progress::Connecting,
             held: HeldPublishes::default(),
-            retained: RetainedCursors::default(),
         }
     }
 
@@ -125,7 +122,6 @@ impl Client {
 
     fn handle_disconnected(&mut self, now: Instant, cause: &DisconnectCause, publish_will: bool) {
         self.drop_held();
-        self.retained = RetainedCursors::default();
         let ended = EndCause::of(cause);
         self.router.counters.ended.add(ended, 1);
         self.log_disconnected(now, cause, ended);

@@ -157,6 +157,7 @@ mod tests {
             deliveries: None,
             subscriptions: Vec::new(),
             replays: Vec::new(),
+            retained: Vec::new(),
         };
         put(store, JournalKind::Session, client_id, record.to_stored());
     }

@@ -43,6 +43,9 @@ const WILL_BYTES_EACH: usize = 256;
 /// How long a will waits that the store did not take.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Wills that are published in one go: others are to have their turn.
+const PUBLISHED_MAX: usize = 256;
+
 /// Tells the will of a connection from those of others of the same client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WillNumber(u64);
@@ -179,7 +182,8 @@ impl KeptWills {
             })
             .collect();
         due.sort_unstable();
-        due.into_iter().map(|(_, id)| id.clone()).collect()
+        let due = due.into_iter().take(PUBLISHED_MAX);
+        due.map(|(_, id)| id.clone()).collect()
     }
 }
 

@@ -65,6 +65,7 @@ mod record_key;
 mod refusal;
 mod replay;
 mod replay_from;
+mod replay_keeping;
 mod replay_record;
 mod replay_start;
 mod replay_subscribe;

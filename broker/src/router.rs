@@ -27,6 +27,7 @@ use crate::pending::PendingPublishes;
 use crate::probe::Counters;
 use crate::publication::Publication;
 use crate::received::UnreleasedBytes;
+use crate::replay_keeping::WrittenReplays;
 use crate::retained::RetainedMessages;
 use crate::route::{Route, RouteCache, recipients};
 use crate::session::{Session, SessionState, Sessions};
@@ -81,6 +82,7 @@ pub(crate) struct Router {
     pub(crate) replaying: RefCell<VecDeque<Rc<SessionState>>>,
     /// There may be something to do for one of them.
     pub(crate) replays_changed: Notify,
+    pub(crate) written_replays: RefCell<WrittenReplays>,
     /// How often the store had something to say.
     pub(crate) announcements: Cell<u64>,
     /// The store has something to say; from its threads.
@@ -144,6 +146,7 @@ impl Router {
             newest_at_once: Cell::default(),
             replaying: RefCell::default(),
             replays_changed: Notify::new(),
+            written_replays: RefCell::default(),
             retained: RefCell::new(retained),
             store_changed,
             options,

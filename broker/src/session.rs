@@ -21,6 +21,7 @@ use crate::group::GroupId;
 use crate::options::Limits;
 use crate::outbound::Outbound;
 use crate::received::{Received, UnreleasedBytes};
+use crate::retained_delivery::RetainedCursors;
 use crate::route::Grant;
 
 /// A session while its client is connected.
@@ -51,6 +52,8 @@ pub(crate) struct SessionState {
     /// The group that it stands for.
     pub(crate) group: Cell<Option<GroupId>>,
     pub(crate) outbound: RefCell<Outbound>,
+    /// Retained messages of its subscriptions that are on their way.
+    pub(crate) retained: RefCell<RetainedCursors>,
     /// Messages of QoS 2 from its client that were not released yet.
     pub(crate) received: RefCell<Received>,
     /// There is something on flash of its deliveries of QoS 2.
@@ -136,6 +139,7 @@ impl SessionState {
             shared: RefCell::default(),
             group: Cell::new(None),
             outbound: RefCell::new(outbound),
+            retained: RefCell::default(),
             received: RefCell::new(Received::new(client_id, unreleased)),
             has_bindings: Cell::new(false),
             bindings_commit: Cell::default(),

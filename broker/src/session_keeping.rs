@@ -219,6 +219,7 @@ impl Router {
             deliveries,
             subscriptions: subscriptions.collect(),
             replays,
+            retained: state.retained.borrow().owed(),
         }
     }
 
@@ -528,6 +529,14 @@ impl Router {
         outbound.replays.restore(replays, next_replay);
         let state = SessionState::new(client_id, record.lifetime, outbound, &self.unreleased_bytes);
         state.has_bindings.set(has_bindings);
+        for (filter, from) in record.retained {
+            let mut subscriptions = record.subscriptions.iter();
+            let found = subscriptions.find(|(subscribed, _)| *subscribed == filter);
+            if let Some((_, subscribed)) = found {
+                let mut retained = state.retained.borrow_mut();
+                retained.restore(filter, *subscribed, from);
+            }
+        }
         for (filter, subscribed) in record.subscriptions {
             let filters = match filter.share_name() {
                 None => &state.filters,

@@ -24,6 +24,8 @@ mod publishing;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
+mod retained_owed;
+#[cfg(test)]
 mod retaining;
 #[cfg(test)]
 mod session_changes;

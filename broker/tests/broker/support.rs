@@ -560,7 +560,7 @@ impl TestClient {
     }
 
     /// These packets are received again.
-    fn put_back(&mut self, packets: Vec<Packet>) {
+    pub(crate) fn put_back(&mut self, packets: Vec<Packet>) {
         let mut bytes = BytesMut::new();
         for packet in packets {
             packet.encode(self.version, &mut bytes).unwrap();
