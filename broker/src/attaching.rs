@@ -135,7 +135,7 @@ impl Router {
     pub(crate) fn attach(&self, now: Instant, session: &Rc<Session>) {
         let state = &session.state;
         state.expires_at.set(None);
-        state.will.take();
+        state.was_closed.set(false);
         if state.is_offline.take() {
             self.counters.sessions_offline.replace(1, 0);
         }
@@ -246,7 +246,9 @@ impl Router {
         let mut left = session.connection.machine.borrow_mut().take_inflight();
         let mut outbound = state.outbound.borrow_mut();
         let given_back = outbound.give_back(&mut left);
+        state.retained.borrow_mut().before_detach(&outbound);
         let lost = outbound.detach(self.worked_off.get(), &left);
+        state.retained.borrow_mut().after_detach(&outbound);
         drop(outbound);
         self.go_from_groups(session, &given_back);
         let Some(time) = state.lifetime.get().time() else {
@@ -258,6 +260,7 @@ impl Router {
             .add(DropCause::MailboxFull, lost as u64);
         state.expires_at.set(now.checked_add(time));
         state.is_offline.set(true);
+        state.was_closed.set(self.stage() != Stage::Running);
         self.write_session(state, RECORD_WITHIN);
         self.counters.sessions_offline.replace(0, 1);
     }
@@ -267,7 +270,7 @@ impl Router {
     pub(crate) fn end_session(&self, now: Instant, state: &Rc<SessionState>, within: Duration) {
         self.sessions.borrow_mut().remove(state);
         state.has_ended.set(true);
-        self.publish_delayed_will(now, state, true);
+        self.end_wait_of_will(now, state);
         self.forget_received(state);
         self.leave_groups(state);
         if let Some(commit) = self.write_session(state, within) {
@@ -288,6 +291,7 @@ impl Router {
                     self.expire_sessions(now());
                     self.write_checkpoint(now());
                     self.write_groups(now());
+                    self.write_replays(now());
                 }
                 () = self.reached(Stage::Closing) => {}
             }
@@ -300,12 +304,8 @@ impl Router {
         let is_over =
             |state: &&Rc<SessionState>| state.expires_at.get().is_some_and(|at| at <= now);
         let expired: Vec<_> = sessions.iter().filter(is_over).cloned().collect();
-        let has_will = |state: &&Rc<SessionState>| state.will.borrow().is_some();
-        let with_will: Vec<_> = sessions.iter().filter(has_will).cloned().collect();
         drop(sessions);
-        for state in &with_will {
-            self.publish_delayed_will(now, state, false);
-        }
+        self.publish_due_wills(now);
         for state in &expired {
             let client_id = state.client_id();
             tracing::debug!(client_id, "Session has expired.");

@@ -17,7 +17,9 @@ pub trait Authorizer {
     /// Who wants to connect?
     fn authenticate(&self, attempt: &ConnectAttempt<'_>) -> Authentication;
 
-    /// May this client publish this? Asked for each message, and for a will when it is published.
+    /// May this client publish this? Asked for each message, and for a will when it is published. For
+    /// that of a session that outlives its connection also with CONNECT: that answer counts if the
+    /// broker was started again since.
     fn may_publish(&self, client: Client<'_>, topic: &TopicName, qos: QoS, retain: bool) -> bool;
 
     /// May this client subscribe to this? Asked once for each subscription; for a shared one with the

@@ -109,6 +109,7 @@ impl Router {
             let is_live = !is_gone && state.outbound.borrow_mut().catch_up(worked_off);
             if is_live {
                 tracing::trace!(client_id = state.client_id(), "Session is live.");
+                state.wake_for_retained();
             }
             let stays = !is_gone && !is_live && state.outbound.borrow().is_behind();
             state.is_read_for.set(stays);

@@ -8,16 +8,16 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use mqtt::server::{DisconnectCause, Event};
-use mqtt::{Disconnect, PacketId, ProtocolVersion, ReasonCode, Will};
+use mqtt::{Disconnect, PacketId, ProtocolVersion, ReasonCode};
 
 use crate::connect::Authenticating;
 use crate::connection::Connection;
 use crate::held::HeldPublishes;
 use crate::probe::{DropCause, EndCause};
 use crate::replay_subscribe::replay_from;
-use crate::retained_delivery::RetainedCursors;
 use crate::router::{Router, Stage, now};
 use crate::session::Session;
+use crate::will::LastWill;
 
 /// See the module's documentation.
 pub(crate) struct Client {
@@ -26,7 +26,6 @@ pub(crate) struct Client {
     pub(crate) origin: Origin,
     pub(crate) progress: Progress,
     pub(crate) held: HeldPublishes,
-    pub(crate) retained: RetainedCursors,
 }
 
 impl Drop for Client {
@@ -55,7 +54,7 @@ pub(crate) enum Progress {
     Authenticating(Box<Authenticating>),
     Connected {
         session: Rc<Session>,
-        will: Option<Box<Will>>,
+        will: Option<Box<LastWill>>,
     },
     Ended,
 }
@@ -68,7 +67,6 @@ impl Client {
             origin,
             progress: Progress::Connecting,
             held: HeldPublishes::default(),
-            retained: RetainedCursors::default(),
         }
     }
 
@@ -124,7 +122,6 @@ impl Client {
 
     fn handle_disconnected(&mut self, now: Instant, cause: &DisconnectCause, publish_will: bool) {
         self.drop_held();
-        self.retained = RetainedCursors::default();
         let ended = EndCause::of(cause);
         self.router.counters.ended.add(ended, 1);
         self.log_disconnected(now, cause, ended);
@@ -137,6 +134,9 @@ impl Client {
                 && !session.has_ended.get()
             {
                 self.router.change_lifetime(&session, *seconds);
+            }
+            if let Some(will) = will.as_ref().filter(|_| !publish_will) {
+                self.router.forget_will(&session, will.number);
             }
             self.router.detach(now, &session);
             if let Some(will) = will

@@ -23,6 +23,7 @@ use crate::authorizer::{Authentication, ConnectAttempt, Identity};
 use crate::client::{Client, Progress, SessionCount};
 use crate::options::CLIENT_ID_BYTES_MAX;
 use crate::session::{Lifetime, Session, SessionState};
+use crate::will::LastWill;
 
 /// A CONNECT that the authorizer still thinks about, or that waits for its earlier session to be gone
 /// from flash.
@@ -140,15 +141,13 @@ impl Client {
             }
         };
         if earlier.is_none() && !self.router.has_room_for_session(lifetime) {
-            let code = match connect.version {
-                ProtocolVersion::V5 => ReasonCode::QuotaExceeded,
-                // 3.1.1 has no better one.
-                ProtocolVersion::V311 => ReasonCode::ServerUnavailable,
-            };
-            return self.refuse_connect(Reason {
-                code,
-                string: Utf8String::try_from("too many sessions are kept").ok(),
-            });
+            return self.refuse_for_room(connect.version, "too many sessions are kept");
+        }
+        if !self
+            .router
+            .has_room_for_will(client_id, lifetime, connect.will.as_ref())
+        {
+            return self.refuse_for_room(connect.version, "too many bytes of wills are kept");
         }
         let mut accept = self.accept_of(&connect, lifetime, assigned.as_deref());
         accept.session_present = earlier.is_some();
@@ -160,11 +159,13 @@ impl Client {
             None => self.router.new_session(client_id),
         };
         state.lifetime.set(lifetime);
+        let keep_alive = accept.server_keep_alive_seconds;
+        let keep_alive = keep_alive.unwrap_or(connect.keep_alive_seconds);
         let accepted = self.connection.machine.borrow_mut().accept(now, accept);
         let is_accepted = accepted.is_ok();
         self.expect_awaited(accepted);
         if is_accepted {
-            self.begin_session(now, state, identity, connect);
+            self.begin_session(now, state, identity, connect, keep_alive);
         } else if !state.outlives_its_connection() {
             self.router.end_session(now, &state, Duration::ZERO);
         }
@@ -176,10 +177,15 @@ impl Client {
         state: Rc<SessionState>,
         identity: Identity,
         connect: Connect,
+        keep_alive_seconds: u16,
     ) {
         let version = connect.version;
         let connection = Rc::clone(&self.connection);
         let session = Rc::new(Session::new(connection, version, identity, state));
+        let will = connect.will.as_ref();
+        let number = self
+            .router
+            .keep_will(now, &session, will, keep_alive_seconds);
         self.router.attach(now, &session);
         self.router.count_session(version, SessionCount::Begun);
         tracing::debug!(?version, "Client connected.");
@@ -187,9 +193,10 @@ impl Client {
             session,
             // It must not keep the whole packet.
             will: connect.will.map(|will| {
-                Box::new(Will {
-                    message: will.message.detach(),
-                    ..will
+                let message = will.message.detach();
+                Box::new(LastWill {
+                    will: Will { message, ..will },
+                    number,
                 })
             }),
         };
@@ -214,6 +221,16 @@ impl Client {
             shared_subscription_available: true,
             ..Accept::default()
         }
+    }
+
+    fn refuse_for_room(&self, version: ProtocolVersion, why: &str) {
+        let code = match version {
+            ProtocolVersion::V5 => ReasonCode::QuotaExceeded,
+            // 3.1.1 has no better one.
+            ProtocolVersion::V311 => ReasonCode::ServerUnavailable,
+        };
+        let string = Utf8String::try_from(why.to_owned()).ok();
+        self.refuse_connect(Reason { code, string });
     }
 
     fn refuse_connect(&self, reason: impl Into<Reason>) {

@@ -29,7 +29,7 @@ use crate::outbound::Outbound;
 use crate::place::Place;
 use crate::router::Router;
 use crate::session::Session;
-use crate::session_keeping::{AfterCommit, RECORD_WITHIN, bindings_entry};
+use crate::session_keeping::{AfterCommit, JournalEntry, RECORD_WITHIN, bindings_entry};
 use crate::session_record::{StoredPlace, place_of, stored_place};
 
 const VERSION: u8 = 1;
@@ -43,9 +43,6 @@ const CHECKPOINT_PART: u64 = 100;
 /// A group of which nothing has come for so many commits is written, too: it is not to read them after a
 /// crash.
 const FAR_COMMITS: u64 = 10_000;
-
-/// A journal entry that is to be written.
-type JournalEntry = (JournalKey, Option<Vec<u8>>);
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stored {

@@ -37,6 +37,9 @@ pub struct BrokerOptions {
     pub limits: Limits,
     /// How long a shutdown waits for messages that are on their way to flash. Default 5 s.
     pub shutdown_timeout: Duration,
+    /// How long a client may take at least to come back after a restart of the broker before the will of
+    /// its session is published. Default 60 s.
+    pub will_return_time: Duration,
 }
 
 impl BrokerOptions {
@@ -47,6 +50,7 @@ impl BrokerOptions {
             routing,
             limits: Limits::default(),
             shutdown_timeout: Duration::from_secs(5),
+            will_return_time: Duration::from_secs(60),
         }
     }
 }

@@ -258,6 +258,13 @@ impl Outbound {
         Some(item)
     }
 
+    /// Whether this message, which is in no log, waits or is in flight.
+    pub(crate) fn holds(&self, message: &Arc<Message>) -> bool {
+        let unplaced = self.unplaced.iter().map(|(_, item)| item);
+        let mut items = unplaced.chain(self.mailbox.iter());
+        items.any(|item| Arc::ptr_eq(&item.message, message))
+    }
+
     /// Puts back what was taken out last: there was no room for it.
     pub(crate) fn put_back(&mut self, item: Item) {
         if item.replay.is_some() && item.again.is_none() {

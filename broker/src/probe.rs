@@ -253,6 +253,10 @@ pub struct Counters {
     pub catch_up_pauses: Counter,
     /// Wills that took the publish path.
     pub wills: Counter,
+    /// Wills of sessions that outlive their connections, which are on flash.
+    pub wills_kept: Gauge,
+    /// Their bytes: messages, client identifiers, and what they cost beside these.
+    pub wills_kept_bytes: Gauge,
     /// Connections that ended.
     pub ended: EndCounters,
 }
@@ -297,6 +301,8 @@ impl Counters {
             missing_reports: Counter::default(),
             catch_up_pauses: Counter::default(),
             wills: Counter::default(),
+            wills_kept: Gauge::default(),
+            wills_kept_bytes: Gauge::default(),
             ended: EndCounters::default(),
         }
     }

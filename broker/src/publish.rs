@@ -14,11 +14,11 @@
 //! subscribes before its commit reads it from the log.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mqtt::server::PublishTicket;
 use mqtt::{Message, PacketId, QoS};
-use storage::{AppendError, Appended};
+use storage::{AppendError, Appended, JournalKey, LogId, LogPartition, PartitionId};
 
 use crate::ahead::Place;
 use crate::broker::RunError;
@@ -52,8 +52,18 @@ struct Publish<'p> {
     ticket: Option<PublishTicket>,
     /// Of a message of QoS 2, so that it is taken once.
     received: Option<PacketId>,
+    /// The entry of a will that is kept: it goes with the commit of the message.
+    kept_will: Option<JournalKey>,
     message: &'p Message,
     route: Rc<Route>,
+}
+
+/// Who may publish a message.
+enum Permission {
+    /// Whom the authorizer says so.
+    Asked,
+    /// It has said so before.
+    Known(bool),
 }
 
 impl Router {
@@ -66,37 +76,69 @@ impl Router {
         received: Option<PacketId>,
         message: &Message,
     ) -> Outcome {
-        let route = self.route(&message.topic);
-        let (qos, retain) = (message.qos, message.retain);
-        let destination = self.options.routing.destination(route.class, qos, retain);
-        if let Destination::Refused = destination {
-            return Outcome::Refused(RefusalCause::TopicName);
-        }
-        let client = session.client();
-        if !self
-            .authorizer
-            .may_publish(client, &route.topic, qos, retain)
-        {
-            return Outcome::Refused(RefusalCause::NotAuthorized);
-        }
         let publish = Publish {
             now,
             session,
             ticket,
             received,
+            kept_will: None,
             message,
-            route,
+            route: self.route(&message.topic),
         };
-        if received.is_some() && session.state.received.borrow().is_full() {
+        self.publish_as(&publish, &Permission::Asked)
+    }
+
+    /// Publishes a will that is kept under `key`, and removes it from there with the same commit.
+    /// `is_permitted`: whether its client might publish it, if the authorizer cannot be asked again.
+    pub(crate) fn publish_kept_will(
+        &self,
+        now: Instant,
+        session: &Rc<Session>,
+        key: JournalKey,
+        is_permitted: Option<bool>,
+        message: &Message,
+    ) -> Outcome {
+        let publish = Publish {
+            now,
+            session,
+            ticket: None,
+            received: None,
+            kept_will: Some(key),
+            message,
+            route: self.route(&message.topic),
+        };
+        let permission = is_permitted.map_or(Permission::Asked, Permission::Known);
+        self.publish_as(&publish, &permission)
+    }
+
+    fn publish_as(&self, publish: &Publish<'_>, permission: &Permission) -> Outcome {
+        let (session, route) = (publish.session, &publish.route);
+        let (qos, retain) = (publish.message.qos, publish.message.retain);
+        let destination = self.options.routing.destination(route.class, qos, retain);
+        if let Destination::Refused = destination {
+            return Outcome::Refused(RefusalCause::TopicName);
+        }
+        let is_permitted = match permission {
+            Permission::Known(is_permitted) => *is_permitted,
+            Permission::Asked => {
+                let client = session.client();
+                self.authorizer
+                    .may_publish(client, &route.topic, qos, retain)
+            }
+        };
+        if !is_permitted {
+            return Outcome::Refused(RefusalCause::NotAuthorized);
+        }
+        if publish.received.is_some() && session.state.received.borrow().is_full() {
             return Outcome::Refused(RefusalCause::Unreleased);
         }
         match destination {
             // Without a store nothing is retained, and QoS 0 may be discarded instead (3.3.1.3).
             Destination::Log(log) if retain && self.retains(qos) => {
-                self.publish_retained(&publish, log)
+                self.publish_retained(publish, log)
             }
-            Destination::Log(log) => self.publish_logged(&publish, log),
-            Destination::Live | Destination::Refused => self.publish_live(&publish),
+            Destination::Log(log) => self.publish_logged(publish, log),
+            Destination::Live | Destination::Refused => self.publish_live(publish),
         }
     }
 
@@ -107,9 +149,13 @@ impl Router {
     /// To subscribers only.
     fn publish_live(&self, publish: &Publish<'_>) -> Outcome {
         let ahead = self.not_to_be_overtaken(publish);
-        if ahead.is_some() && self.is_full_of_riders() {
+        let waits = ahead.is_some() || publish.kept_will.is_some();
+        if waits && self.is_full_of_riders() {
             return Outcome::Later;
         }
+        let Ok(ahead) = self.behind_kept_will(publish, ahead) else {
+            return Outcome::Failed;
+        };
         self.counters.live_only.increment();
         self.deliver_or_ride(publish, ahead)
     }
@@ -127,12 +173,19 @@ impl Router {
     /// QoS 0 that a log takes. A full disk does not keep it from its subscribers, nor does a store
     /// that is not there.
     fn publish_logged_at_once(&self, publish: &Publish<'_>, log: &StoredLog) -> Outcome {
-        let ahead = self.not_to_be_overtaken(publish);
-        if ahead.is_some() && self.is_full_of_riders() {
+        let mut ahead = self.not_to_be_overtaken(publish);
+        let waits = ahead.is_some() || publish.kept_will.is_some();
+        if waits && self.is_full_of_riders() {
             return Outcome::Later;
         }
         match self.append(publish, log) {
-            Ok(appended) => self.newest_at_once.set(appended.commit),
+            Ok(appended) => {
+                self.newest_at_once.set(appended.commit);
+                if publish.kept_will.is_some() {
+                    ahead = Some((appended.commit, appended.partition));
+                }
+                return self.deliver_or_ride(publish, ahead);
+            }
             Err(Outcome::Refused(RefusalCause::DiskFull)) => {
                 self.counters.dropped.add(DropCause::DiskFull, 1);
             }
@@ -144,7 +197,25 @@ impl Router {
             }
             Err(outcome) => return outcome,
         }
-        self.deliver_or_ride(publish, ahead)
+        match self.behind_kept_will(publish, ahead) {
+            Ok(ahead) => self.deliver_or_ride(publish, ahead),
+            Err(_) => Outcome::Failed,
+        }
+    }
+
+    /// A will that is kept and goes to no log is not kept any more before anybody has it. Where it waits
+    /// for that.
+    fn behind_kept_will(
+        &self,
+        publish: &Publish<'_>,
+        ahead: Option<Place>,
+    ) -> Result<Option<Place>, AppendError> {
+        let (Some(store), Some(key)) = (&self.store, &publish.kept_will) else {
+            return Ok(ahead);
+        };
+        let commit = store.put_journal_entry(key.clone(), None, Duration::ZERO)?;
+        let (log, partition) = (LogId(0), PartitionId(0));
+        Ok(Some((commit, LogPartition { log, partition })))
     }
 
     fn publish_retained(&self, publish: &Publish<'_>, log: &StoredLog) -> Outcome {
@@ -200,9 +271,11 @@ impl Router {
         let key = log.key.key(session.client_id(), topic, &mut buffer);
         let state = &session.state;
         let received = publish.received.filter(|_| state.outlives_its_connection());
-        let entries = received.map(|id| (received_key(state, id), Some(RECEIVED.to_vec())));
+        let taken = received.map(|id| (received_key(state, id), Some(RECEIVED.to_vec())));
+        let published = publish.kept_will.clone().map(|key| (key, None));
+        let entries = taken.into_iter().chain(published).collect();
         let is_written = received.is_some();
-        match store.append_with(log.log, key, &record, entries.into_iter().collect()) {
+        match store.append_with(log.log, key, &record, entries) {
             Ok(appended) => {
                 if let Some(packet_id) = publish.received {
                     let mut received = state.received.borrow_mut();

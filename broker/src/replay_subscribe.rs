@@ -186,7 +186,7 @@ impl Client {
             filters.remove(&filter);
             let mut subscriptions = router.subscriptions.borrow_mut();
             subscriptions.remove(&filter, self.connection.id);
-            self.retained.end(&filter);
+            session.state.retained.borrow_mut().end(&filter);
         }
         drop(filters);
         outbound.replays.end_running(&filter);

@@ -173,20 +173,17 @@ impl RetainedMessages {
         !expired.is_empty()
     }
 
-    /// The first message after `after` that the filter asks for. Looks at `looks` topic names at
+    /// The first message at or behind the topic name `from` that the filter asks for. Looks at `looks` topic names at
     /// most, but at one in any case, and takes off those that it looked at.
     pub(crate) fn next(
         &self,
         now: Instant,
         filter: &TopicFilter,
-        after: Option<&[u8]>,
+        from: &[u8],
         looks: &mut usize,
     ) -> Found {
         let prefix = literal_prefix(filter);
-        let from = match after {
-            Some(after) => Bound::Excluded(after),
-            None => Bound::Included(prefix),
-        };
+        let from = Bound::Included(from.max(prefix));
         for (name, topic) in self.topics.range::<[u8], _>((from, Bound::Unbounded)) {
             if !name.starts_with(prefix) || (!filter.has_wildcard() && name.len() > prefix.len()) {
                 break;
@@ -278,15 +275,16 @@ mod tests {
     /// Topic names of what a filter finds, with so many looks at a time.
     fn found(retained: &RetainedMessages, filter: &str, at_a_time: usize) -> Vec<String> {
         let filter: TopicFilter = filter.parse().unwrap();
-        let (mut names, mut after) = (Vec::new(), None::<Bytes>);
+        let (mut names, mut from) = (Vec::new(), Vec::new());
+        let behind = |name: &[u8]| [name, &[0]].concat();
         loop {
             let mut looks = at_a_time;
-            match retained.next(start(), &filter, after.as_deref(), &mut looks) {
+            match retained.next(start(), &filter, &from, &mut looks) {
                 Found::Nothing => return names,
-                Found::Paused(at) => after = Some(at),
+                Found::Paused(at) => from = behind(&at),
                 Found::Message(publication) => {
                     let name = publication.message.topic.as_str().to_owned();
-                    after = Some(Bytes::from(name.clone()));
+                    from = behind(name.as_bytes());
                     names.push(name);
                 }
             }
@@ -353,7 +351,7 @@ mod tests {
         let after = |seconds| start() + Duration::from_secs(seconds);
         assert!(!retained.fits(after(4), b"b", 2));
         let filter = "a".parse().unwrap();
-        let found = retained.next(after(5), &filter, None, &mut 9);
+        let found = retained.next(after(5), &filter, b"", &mut 9);
         assert!(matches!(found, Found::Nothing));
         assert!(retained.fits(after(5), b"b", 2));
         assert_eq!(retained.count(), 0);

@@ -20,12 +20,14 @@ use crate::authorizer::Authorizer;
 use crate::broker::RunError;
 use crate::connection::{Connection, ConnectionId};
 use crate::groups::Groups;
+use crate::kept_wills::KeptWills;
 use crate::log_limit::LogLimits;
 use crate::options::BrokerOptions;
 use crate::pending::PendingPublishes;
 use crate::probe::Counters;
 use crate::publication::Publication;
 use crate::received::UnreleasedBytes;
+use crate::replay_keeping::WrittenReplays;
 use crate::retained::RetainedMessages;
 use crate::route::{Route, RouteCache, recipients};
 use crate::session::{Session, SessionState, Sessions};
@@ -53,6 +55,7 @@ pub(crate) struct Router {
     pub(crate) retained: RefCell<RetainedMessages>,
     pub(crate) pending: RefCell<PendingPublishes>,
     pub(crate) wills: RefCell<WaitingWills>,
+    pub(crate) kept_wills: RefCell<KeptWills>,
     /// Of one record at a time; kept for its memory.
     pub(crate) key: RefCell<Vec<u8>>,
     /// What sockets are read into, one at a time. Messages are slices of it, and small ones of many
@@ -82,6 +85,7 @@ pub(crate) struct Router {
     pub(crate) replaying: RefCell<VecDeque<Rc<SessionState>>>,
     /// There may be something to do for one of them.
     pub(crate) replays_changed: Notify,
+    pub(crate) written_replays: RefCell<WrittenReplays>,
     /// How often the store had something to say.
     pub(crate) announcements: Cell<u64>,
     /// The store has something to say; from its threads.
@@ -146,6 +150,7 @@ impl Router {
             newest_at_once: Cell::default(),
             replaying: RefCell::default(),
             replays_changed: Notify::new(),
+            written_replays: RefCell::default(),
             retained: RefCell::new(retained),
             store_changed,
             options,
@@ -161,6 +166,7 @@ impl Router {
             changes: Cell::new(0),
             pending: RefCell::new(PendingPublishes::new(window)),
             wills: RefCell::default(),
+            kept_wills: RefCell::default(),
             key: RefCell::default(),
             read_buffer: RefCell::default(),
             announcements: Cell::new(0),

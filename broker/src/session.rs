@@ -21,8 +21,8 @@ use crate::group::GroupId;
 use crate::options::Limits;
 use crate::outbound::Outbound;
 use crate::received::{Received, UnreleasedBytes};
+use crate::retained_delivery::RetainedCursors;
 use crate::route::Grant;
-use crate::will::DelayedWill;
 
 /// A session while its client is connected.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ pub(crate) struct SessionState {
     /// The group that it stands for.
     pub(crate) group: Cell<Option<GroupId>>,
     pub(crate) outbound: RefCell<Outbound>,
+    /// Retained messages of its subscriptions that are on their way.
+    pub(crate) retained: RefCell<RetainedCursors>,
     /// Messages of QoS 2 from its client that were not released yet.
     pub(crate) received: RefCell<Received>,
     /// There is something on flash of its deliveries of QoS 2.
@@ -60,8 +62,6 @@ pub(crate) struct SessionState {
     pub(crate) bindings_commit: Cell<CommitNumber>,
     /// Some of these are over since that was written.
     pub(crate) bindings_changed: Cell<bool>,
-    /// The will of its last connection, if that waits for it to come back.
-    pub(crate) will: RefCell<Option<DelayedWill>>,
     /// The connection that it has now, or had last.
     pub(crate) newest_connection: Cell<Option<ConnectionId>>,
     /// The connection that it has now.
@@ -74,6 +74,8 @@ pub(crate) struct SessionState {
     pub(crate) has_ended: Cell<bool>,
     /// It has no connection, and goes on without.
     pub(crate) is_offline: Cell<bool>,
+    /// Its last connection ended because the broker did.
+    pub(crate) was_closed: Cell<bool>,
     /// It stands in the list of those that are read for.
     pub(crate) is_read_for: Cell<bool>,
     /// It stands in the list of those that have replays.
@@ -137,17 +139,18 @@ impl SessionState {
             shared: RefCell::default(),
             group: Cell::new(None),
             outbound: RefCell::new(outbound),
+            retained: RefCell::default(),
             received: RefCell::new(Received::new(client_id, unreleased)),
             has_bindings: Cell::new(false),
             bindings_commit: Cell::default(),
             bindings_changed: Cell::new(false),
-            will: RefCell::default(),
             newest_connection: Cell::new(None),
             attached: RefCell::default(),
             expires_at: Cell::new(None),
             is_written: Cell::new(false),
             has_ended: Cell::new(false),
             is_offline: Cell::new(false),
+            was_closed: Cell::new(false),
             is_read_for: Cell::new(false),
             is_replaying: Cell::new(false),
         }

@@ -49,6 +49,9 @@ pub(crate) struct Checkpoints {
     written_at: Option<Instant>,
 }
 
+/// A journal entry that is to be set, or with `None` removed.
+pub(crate) type JournalEntry = (JournalKey, Option<Vec<u8>>);
+
 /// What is done when a commit is durable.
 #[derive(Debug)]
 pub(crate) enum AfterCommit {
@@ -132,7 +135,8 @@ impl Router {
         let was_kept = state.is_written.replace(is_kept);
         let kept = self.kept_sessions.get() + usize::from(is_kept) - usize::from(was_kept);
         self.kept_sessions.set(kept);
-        if !is_kept && !was_kept {
+        let will = self.will_entry(state);
+        if !is_kept && !was_kept && will.is_none() {
             return None;
         }
         let record = is_kept.then(|| self.record_of(store, state));
@@ -145,7 +149,10 @@ impl Router {
         drop(outbound);
         let had_entry = state.has_bindings.replace(needs_entry);
         let mut writes_bindings = record.as_ref().is_some_and(|r| r.deliveries.is_some());
-        let mut entries = vec![(key_of(state), record.map(|record| record.to_stored()))];
+        let mut entries = Vec::from_iter(will);
+        if is_kept || was_kept {
+            entries.push((key_of(state), record.map(|record| record.to_stored())));
+        }
         if needs_entry && !had_entry {
             entries.push((delivery_key(state), Some(bindings_of(state).to_stored())));
             writes_bindings = true;
@@ -161,6 +168,9 @@ impl Router {
         let put = store.put_journal_entries(entries, within);
         if let Some(commit) = put.as_ref().ok().filter(|_| writes_bindings) {
             state.bindings_commit.set(*commit);
+        }
+        if let Ok(commit) = &put {
+            self.will_is_written(state, *commit);
         }
         put.inspect_err(|error| tracing::debug!(%error, "Session is not written down."))
             .ok()
@@ -181,9 +191,10 @@ impl Router {
             }
             false => {
                 let (next, in_flight) = outbound.rest();
-                let ended = LastConnection::Ended {
-                    at_ms: store.now_ms(),
-                    era: store.current_era().0,
+                let (at_ms, era) = (store.now_ms(), store.current_era().0);
+                let ended = match state.was_closed.get() {
+                    true => LastConnection::Closed { at_ms, era },
+                    false => LastConnection::Ended { at_ms, era },
                 };
                 let needs_bindings = !outbound.needs_no_bindings(next);
                 let deliveries = needs_bindings.then(|| bindings_of(state));
@@ -208,6 +219,7 @@ impl Router {
             deliveries,
             subscriptions: subscriptions.collect(),
             replays,
+            retained: state.retained.borrow().owed(),
         }
     }
 
@@ -454,6 +466,7 @@ impl Router {
                 .collect();
         }
         self.checkpoints.borrow_mut().number = number;
+        let mut wills = self.find_wills(store);
         let (mut count, mut is_complete) = (0_usize, true);
         for entry in store.cold_entries(JournalKind::Session) {
             let (client_id, value) = match entry {
@@ -484,10 +497,12 @@ impl Router {
                 }
                 _ => record.next,
             };
+            self.restore_will(now, store, &mut wills, client_id, record.connection);
             self.restore_session(now, store, client_id, record, place);
             count += 1;
         }
         self.counters.sessions_offline.set(count);
+        self.restore_other_wills(now, wills, is_complete);
         self.restore_received(store, is_complete);
         self.restore_groups(store, is_complete);
         if count > 0 {
@@ -522,6 +537,14 @@ impl Router {
         outbound.replays.restore(replays, next_replay);
         let state = SessionState::new(client_id, record.lifetime, outbound, &self.unreleased_bytes);
         state.has_bindings.set(has_bindings);
+        for (filter, from) in record.retained {
+            let mut subscriptions = record.subscriptions.iter();
+            let found = subscriptions.find(|(subscribed, _)| *subscribed == filter);
+            if let Some((_, subscribed)) = found {
+                let mut retained = state.retained.borrow_mut();
+                retained.restore(filter, *subscribed, from);
+            }
+        }
         for (filter, subscribed) in record.subscriptions {
             let filters = match filter.share_name() {
                 None => &state.filters,
@@ -538,7 +561,10 @@ impl Router {
         state.is_offline.set(true);
         state.is_written.set(true);
         self.kept_sessions.set(self.kept_sessions.get() + 1);
-        if matches!(record.connection, LastConnection::Open { .. }) {
+        let was_open = matches!(record.connection, LastConnection::Open { .. });
+        let was_closed = matches!(record.connection, LastConnection::Closed { .. });
+        state.was_closed.set(was_open || was_closed);
+        if was_open {
             // The next checkpoint does not speak of it.
             self.write_session(&state, RECORD_WITHIN);
         }
@@ -582,9 +608,12 @@ impl Router {
 
 /// How long ago a connection ended, as far as it is known: by clocks that cannot be right nothing ends
 /// early.
-fn time_since(store: &Store, connection: LastConnection) -> Duration {
-    let LastConnection::Ended { at_ms, era } = connection else {
-        return Duration::ZERO;
+pub(crate) fn time_since(store: &Store, connection: LastConnection) -> Duration {
+    let (at_ms, era) = match connection {
+        LastConnection::Open { .. } => return Duration::ZERO,
+        LastConnection::Ended { at_ms, era } | LastConnection::Closed { at_ms, era } => {
+            (at_ms, era)
+        }
     };
     let ended_ms = match store.era(EraId(era)) {
         Some(era) => era.corrected(at_ms).ms,

@@ -5,6 +5,7 @@
 //! version u8 = 1 | postcard of Stored
 //! ```
 
+use bytes::Bytes;
 use mqtt::server::InflightState;
 use mqtt::{
     PacketId, QoS, RetainHandling, SubscriptionIdentifier, SubscriptionOptions, TopicFilter,
@@ -21,6 +22,10 @@ use crate::replays::Replay;
 use crate::session::{Lifetime, Subscribed};
 
 const VERSION: u8 = 1;
+
+/// Bytes of a topic name from which on retained messages are owed; if it is longer, they are from the
+/// first on.
+const RETAINED_FROM_BYTES_MAX: usize = 1_024;
 
 /// Bits of stored subscription options; those of SUBSCRIBE in MQTT 5 (3.8.3.1).
 const QOS: u8 = 0b11;
@@ -42,6 +47,8 @@ pub(crate) struct SessionRecord {
     pub(crate) deliveries: Option<StoredDeliveries>,
     pub(crate) subscriptions: Vec<(TopicFilter, Subscribed)>,
     pub(crate) replays: Vec<Replay>,
+    /// Subscriptions of which it is owed retained messages, and from which topic name on.
+    pub(crate) retained: Vec<(TopicFilter, Bytes)>,
 }
 
 /// What the session's connection was when it was written down.
@@ -55,6 +62,13 @@ pub(crate) enum LastConnection {
     /// It ended.
     Ended {
         /// When, by the provisional clock of an era, in milliseconds.
+        at_ms: i64,
+        /// The era.
+        era: u32,
+    },
+    /// It ended because the broker did, likewise.
+    Closed {
+        /// When, or when it was found out.
         at_ms: i64,
         /// The era.
         era: u32,
@@ -90,6 +104,7 @@ struct Stored {
     deliveries: Option<StoredDeliveries>,
     subscriptions: Vec<StoredSubscription>,
     replays: StoredReplays,
+    retained: Vec<(String, Vec<u8>)>,
 }
 
 /// The order of the variants is stored.
@@ -97,6 +112,7 @@ struct Stored {
 enum StoredConnection {
     Open { checkpoint: u64 },
     Ended { at_ms: i64, era: u32 },
+    Closed { at_ms: i64, era: u32 },
 }
 
 /// Commit, log, partition, offset.
@@ -121,6 +137,7 @@ impl SessionRecord {
             connection: match self.connection {
                 LastConnection::Open { checkpoint } => StoredConnection::Open { checkpoint },
                 LastConnection::Ended { at_ms, era } => StoredConnection::Ended { at_ms, era },
+                LastConnection::Closed { at_ms, era } => StoredConnection::Closed { at_ms, era },
             },
             next: stored_place(self.next),
             in_flight: self
@@ -139,6 +156,15 @@ impl SessionRecord {
                 })
                 .collect(),
             replays: StoredReplays::new(&self.replays, &self.in_flight),
+            retained: self
+                .retained
+                .iter()
+                .map(|(filter, from)| {
+                    let is_short = from.len() <= RETAINED_FROM_BYTES_MAX;
+                    let from = if is_short { from.to_vec() } else { Vec::new() };
+                    (filter.as_str().to_owned(), from)
+                })
+                .collect(),
         };
         // Nothing in it is of a kind that postcard refuses.
         postcard::to_extend(&stored, vec![VERSION]).unwrap_or_default()
@@ -167,9 +193,16 @@ impl SessionRecord {
         });
         let mut in_flight = in_flight.collect::<Result<Vec<_>, RecordError>>()?;
         stored.replays.mark(&mut in_flight);
+        let filter_of = |filter: String| {
+            let filter = Utf8String::try_from(filter).ok();
+            filter
+                .and_then(|filter| TopicFilter::new(filter).ok())
+                .ok_or_else(|| content("an invalid topic filter"))
+        };
+        let retained = stored.retained.into_iter();
+        let retained = retained.map(|(filter, from)| Ok((filter_of(filter)?, Bytes::from(from))));
         let subscriptions = stored.subscriptions.into_iter().map(|subscription| {
-            let filter = Utf8String::try_from(subscription.filter).ok();
-            let filter = filter.and_then(|filter| TopicFilter::new(filter).ok());
+            let filter = filter_of(subscription.filter)?;
             let subscribed = Subscribed {
                 options: options_of(subscription.options)
                     .ok_or_else(|| content("unknown options"))?,
@@ -183,22 +216,21 @@ impl SessionRecord {
                     )),
                 },
             };
-            Ok((
-                filter.ok_or_else(|| content("an invalid topic filter"))?,
-                subscribed,
-            ))
+            Ok((filter, subscribed))
         });
         Ok(Self {
             lifetime: Lifetime::of_seconds(stored.lifetime_seconds),
             connection: match stored.connection {
                 StoredConnection::Open { checkpoint } => LastConnection::Open { checkpoint },
                 StoredConnection::Ended { at_ms, era } => LastConnection::Ended { at_ms, era },
+                StoredConnection::Closed { at_ms, era } => LastConnection::Closed { at_ms, era },
             },
             next: place_of(stored.next),
             in_flight,
             deliveries: stored.deliveries,
             subscriptions: subscriptions.collect::<Result<_, RecordError>>()?,
             replays: stored.replays.replays()?,
+            retained: retained.collect::<Result<_, RecordError>>()?,
         })
     }
 }
@@ -372,6 +404,7 @@ mod tests {
                 ("#".parse().unwrap(), subscribed(QoS::ExactlyOnce, 77)),
             ],
             replays: Vec::new(),
+            retained: vec![("#".parse().unwrap(), Bytes::from_static(b"a/b\0"))],
         }
     }
 
@@ -385,6 +418,12 @@ mod tests {
             ..record
         };
         assert_eq!(SessionRecord::from_stored(&open.to_stored()).unwrap(), open);
+        let closed = SessionRecord {
+            connection: LastConnection::Closed { at_ms: 9, era: 4 },
+            ..open
+        };
+        let stored = closed.to_stored();
+        assert_eq!(SessionRecord::from_stored(&stored).unwrap(), closed);
     }
 
     /// It stands in the files of every gateway.
@@ -396,7 +435,8 @@ mod tests {
             [
                 1, 255, 255, 255, 255, 15, 1, 9, 3, 7, 2, 3, 40, 1, 1, 5, 2, 3, 40, 1, 8, 2, 3, 41,
                 2, 7, 1, 0, 9, 0, 1, 6, 2, 3, 39, 0, 0, 1, 9, 2, 3, b'a', b'/', b'+', 0b10_0101, 0,
-                9, 0, 1, b'#', 0b10_0110, 77, 9, 1, 11, 1, 0, 0
+                9, 0, 1, b'#', 0b10_0110, 77, 9, 1, 11, 1, 0, 0, 1, 1, b'#', 4, b'a', b'/', b'b',
+                0
             ]
         );
     }
@@ -445,9 +485,11 @@ mod tests {
         ];
         record.replays.clear();
         record.in_flight[0].replay = None;
-        let without = record.to_stored().len();
-        // Two empty lists end a record without any.
-        assert_eq!(stored[without - 2..], first);
+        let without = record.to_stored();
+        // Two empty lists stand in a record without any, before the last list.
+        let last = [1, 1, b'#', 4, b'a', b'/', b'b', 0];
+        let before = without.len() - last.len() - 2;
+        assert_eq!(stored[before..], [first.as_slice(), &last].concat());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use mqtt::{ReasonCode, RetainHandling, Subscription, SubscriptionIdentifier, Top
 use crate::client::Client;
 use crate::groups::GROUP_FILTER_BYTES_MAX;
 use crate::replay_subscribe::{AskedFrom, Refused, asked, is_reserved, named_by, reason};
+use crate::router::now;
 use crate::session::{Session, Subscribed};
 use crate::session_keeping::AfterCommit;
 use crate::subscriptions::Entry;
@@ -151,7 +152,8 @@ impl Client {
             RetainHandling::DoNotSend => false,
         };
         if wants_retained {
-            self.retained.begin(filter, options, identifier);
+            let router = &self.router;
+            router.begin_retained(now(), &session.state, filter, options, identifier);
         }
         ReasonCode::granted(options.qos)
     }
@@ -192,7 +194,7 @@ impl Client {
         }
         let mut subscriptions = self.router.subscriptions.borrow_mut();
         subscriptions.remove(&filter, self.connection.id);
-        self.retained.end(&filter);
+        session.state.retained.borrow_mut().end(&filter);
         ReasonCode::Success
     }
 }

@@ -5,6 +5,8 @@
 //! - It is not published when the broker shuts down: no client has failed then, and a thousand
 //!   reports that one did would be kept and replicated as facts. MQTT 5 allows it (3.1.2.5, a
 //!   server that shuts down may defer wills until it is back); clients that come back bring theirs.
+//! - That of a session that outlives its connection outlives the broker:
+//!   [`kept_wills`](crate::kept_wills).
 //! - A degraded broker sends it to the subscribers of the moment.
 //! - It takes the publish path like any message. Nobody sends it again when the store does not take
 //!   it for now, so it waits, within a bound.
@@ -13,13 +15,17 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mqtt::{Message, QoS, Will};
+use bytes::Bytes;
+use mqtt::{Message, ProtocolVersion, QoS, Will};
 
+use crate::authorizer::Identity;
+use crate::kept_wills::{DueWill, WillNumber};
+use crate::outbound::Outbound;
 use crate::probe::RefusalCause;
 use crate::publication::size_bytes;
 use crate::publish::Outcome;
-use crate::router::{Router, Stage};
-use crate::session::{Session, SessionState};
+use crate::router::Router;
+use crate::session::{Lifetime, Session, SessionState};
 
 /// Bytes of wills that wait for the store.
 const WAITING_BYTES_MAX: usize = 1_048_576;
@@ -34,50 +40,87 @@ pub(crate) struct WaitingWills {
     bytes: usize,
 }
 
+/// The will of a connection.
+#[derive(Debug)]
+pub(crate) struct LastWill {
+    pub(crate) will: Will,
+    /// Its number, if it is kept.
+    pub(crate) number: Option<WillNumber>,
+}
+
 fn waiting_bytes(message: &Message) -> usize {
     size_bytes(message) + WAITING_BYTES_EACH
 }
 
-/// A will that waits for its client.
-#[derive(Debug)]
-pub(crate) struct DelayedWill {
-    at: Option<Instant>,
-    /// The connection that left it.
-    session: Rc<Session>,
-    will: Box<Will>,
-}
-
 impl Router {
     /// Publishes the will of a client that is gone, when its delay is over.
-    pub(crate) fn publish_will_in_time(&self, now: Instant, session: &Rc<Session>, will: Will) {
-        let delay = Duration::from_secs(will.delay_interval.unwrap_or(0).into());
-        let state = &session.state;
-        if delay.is_zero() || state.has_ended.get() {
-            return self.publish_will(now, session, will);
-        }
-        if state.is_attached() {
-            // Its client is back already.
+    pub(crate) fn publish_will_in_time(&self, now: Instant, session: &Rc<Session>, will: LastWill) {
+        let LastWill { will, number } = will;
+        if self.will_waits(now, session, number, &will) {
             return;
         }
-        let at = [now.checked_add(delay), state.expires_at.get()];
-        let delayed = DelayedWill {
-            at: at.into_iter().flatten().min(),
-            session: Rc::clone(session),
-            will: Box::new(will),
-        };
-        *state.will.borrow_mut() = Some(delayed);
+        let delay = Duration::from_secs(will.delay_interval.unwrap_or(0).into());
+        // One that is to wait and is not kept any more belongs to a client that is back already.
+        if delay.is_zero() || session.state.has_ended.get() {
+            self.publish_will(now, session, will);
+        }
     }
 
-    /// Publishes the will that waits for this client if its time has come, or in any case.
-    pub(crate) fn publish_delayed_will(&self, now: Instant, state: &SessionState, is_due: bool) {
-        let mut waiting = state.will.borrow_mut();
-        let due = waiting.take_if(|will| is_due || will.at.is_some_and(|at| at <= now));
-        drop(waiting);
-        if let Some(DelayedWill { session, will, .. }) = due
-            && self.stage() == Stage::Running
-        {
-            self.publish_will(now, &session, *will);
+    /// Publishes a will that is kept; `false` if the store does not take it for now.
+    pub(crate) fn publish_due_will(&self, now: Instant, client_id: &Bytes, due: &DueWill) -> bool {
+        if self.has_waiting_will(client_id) {
+            return false;
         }
+        let session = self.session_of_will(client_id, due.identity.clone());
+        let (key, message) = (due.key.clone(), &due.message);
+        let outcome = self.publish_kept_will(now, &session, key, due.is_permitted, message);
+        match outcome {
+            Outcome::Taken | Outcome::Pending => {
+                self.count_received(message.qos);
+                self.counters.wills.increment();
+                true
+            }
+            // After a failure it is published when the broker is back.
+            Outcome::Later
+            | Outcome::Failed
+            | Outcome::Refused(RefusalCause::DiskFull | RefusalCause::LogFull) => false,
+            Outcome::Refused(cause) => {
+                self.count_received(message.qos);
+                self.drop_will(now, &session, message, cause);
+                self.forget_kept_will(due.key.clone());
+                true
+            }
+        }
+    }
+
+    /// A will that was kept goes on in memory.
+    pub(crate) fn let_due_will_wait(&self, now: Instant, client_id: &Bytes, due: DueWill) {
+        let session = self.session_of_will(client_id, due.identity);
+        self.count_received(due.message.qos);
+        match due.is_permitted {
+            Some(false) => {
+                self.drop_will(now, &session, &due.message, RefusalCause::NotAuthorized);
+            }
+            _ => self.let_will_wait(now, &session, due.message),
+        }
+    }
+
+    /// A connection that is none, for the will of one that is not there any more.
+    fn session_of_will(&self, client_id: &Bytes, identity: Option<Identity>) -> Rc<Session> {
+        let connection = self.open_connection();
+        self.close_connection(connection.id);
+        let client_id = std::str::from_utf8(client_id).unwrap_or_default();
+        let identity = identity.unwrap_or_else(|| Identity::new(client_id, Rc::new(())));
+        let outbound = Outbound::new(self.worked_off.get(), 0);
+        let unreleased = &self.unreleased_bytes;
+        let state = SessionState::new(client_id, Lifetime::Connection, outbound, unreleased);
+        let state = Rc::new(state);
+        Rc::new(Session::new(
+            connection,
+            ProtocolVersion::V5,
+            identity,
+            state,
+        ))
     }
 
     /// Publishes the will of a client that is gone.
@@ -106,14 +149,17 @@ impl Router {
 
     fn offer_will(&self, now: Instant, session: &Rc<Session>, will: Message) {
         // An older will of the same client comes first.
-        let client_id = session.client_id();
-        let is_of_client = |(waiting, _): &(Rc<Session>, Message)| waiting.client_id() == client_id;
-        let is_second = self.wills.borrow().queue.iter().any(is_of_client);
-        if is_second {
+        if self.has_waiting_will(session.client_id()) {
             self.let_will_wait(now, session, will);
         } else {
             self.try_will(now, session, will);
         }
+    }
+
+    fn has_waiting_will(&self, client_id: &Bytes) -> bool {
+        let wills = self.wills.borrow();
+        let mut queue = wills.queue.iter();
+        queue.any(|(waiting, _)| waiting.client_id() == client_id)
     }
 
     fn try_will(&self, now: Instant, session: &Rc<Session>, will: Message) {

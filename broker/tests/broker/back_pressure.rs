@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use broker::{DropCause, RefusalCause};
 use mqtt::ProtocolVersion::{V5, V311};
-use mqtt::{Packet, ReasonCode};
+use mqtt::{Connect, Packet, ReasonCode};
 use storage::Health;
 use tempfile::TempDir;
 
@@ -251,6 +251,35 @@ fn will_waits_until_the_disk_has_room() {
     watcher.expect_nothing();
     disk.clean_up(&broker);
     assert_eq!(watcher.receive_payloads(2), ["first", "second"]);
+}
+
+/// It waits on flash, so that it comes also when the broker is started anew meanwhile, and once.
+#[test]
+fn will_of_a_kept_session_waits_until_the_disk_has_room_also_for_another_broker() {
+    let disk = Disk::new();
+    let broker = disk.start(Setup::default());
+    let connect = Connect {
+        clean_start: false,
+        ..connect_with_will(V311, "client", "will", "gone")
+    };
+    let client = TestClient::connect(broker.address(), connect);
+    disk.fill(&broker);
+    drop(client);
+    wait_for("the end of the connection", || {
+        broker.probe.status().sessions_offline == 1
+    });
+    broker.stop();
+    let broker = disk.start(Setup::default());
+    let mut watcher = broker.client(V5, "watcher");
+    watcher.subscribe("will");
+    watcher.expect_nothing();
+    disk.clean_up(&broker);
+    assert_eq!(watcher.receive_payloads(1), ["gone"]);
+    wait_for("the end of the will", || {
+        broker.probe.counters().wills_kept.get() == 0
+    });
+    watcher.expect_nothing();
+    broker.stop();
 }
 
 #[test]

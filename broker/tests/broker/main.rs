@@ -24,6 +24,8 @@ mod publishing;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
+mod retained_owed;
+#[cfg(test)]
 mod retaining;
 #[cfg(test)]
 mod session_changes;
@@ -41,3 +43,5 @@ mod slow_subscribers;
 mod subscribing;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod wills_kept;

@@ -785,3 +785,34 @@ fn replay_begins_with_the_oldest_that_retention_has_left() {
         }
     }
 }
+
+/// The client stays, and does nothing that writes its session down.
+#[test]
+fn replay_does_not_begin_again_far_back_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let broker = TestBroker::start_at(&path, Setup::with_limits(small()));
+    let mut publisher = broker.client(V5, "publisher");
+    for number in 0..100_u32 {
+        publisher.publish_acknowledged("a", number.to_string());
+    }
+    let mut client = come(&broker, V5);
+    replay(&mut client, V5, "commit:0", "a", qos1());
+    assert_eq!(client.receive_payloads(60), numbers(0..60));
+    client.ping();
+    // Longer than the pause between two rounds.
+    std::thread::sleep(Duration::from_secs(12));
+    broker.commit();
+    let after_crash = folder.path().join("after");
+    copy(&path, &after_crash);
+    drop(client);
+    broker.stop();
+
+    let broker = TestBroker::start_at(&after_crash, Setup::with_limits(small()));
+    let mut client = come(&broker, V5);
+    let first: u32 = client.receive_payloads(1)[0].parse().unwrap();
+    assert!((50..=60).contains(&first), "it begins again with {first}");
+    let count = 99 - first as usize;
+    assert_eq!(client.receive_payloads(count), numbers(first + 1..100));
+    broker.stop();
+}

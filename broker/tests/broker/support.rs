@@ -93,6 +93,7 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) listeners: Vec<ListenerOptions>,
     pub(crate) shutdown_timeout: Duration,
+    pub(crate) will_return_time: Duration,
     pub(crate) store: StoreOptions,
     pub(crate) authorizer: MakeAuthorizer,
     /// What each log keeps.
@@ -112,6 +113,7 @@ impl Default for Setup {
             limits: Limits::default(),
             listeners: vec![ListenerOptions::new("127.0.0.1:0".parse().unwrap())],
             shutdown_timeout: PATIENCE,
+            will_return_time: NEVER,
             store: StoreOptions {
                 segment_bytes: 1 << 20,
                 free_space_reserve_bytes: 1 << 20,
@@ -193,6 +195,7 @@ impl Setup {
         let mut options = BrokerOptions::new(self.listeners.clone(), routing);
         options.limits = self.limits.clone();
         options.shutdown_timeout = self.shutdown_timeout;
+        options.will_return_time = self.will_return_time;
         options
     }
 }
@@ -557,7 +560,7 @@ impl TestClient {
     }
 
     /// These packets are received again.
-    fn put_back(&mut self, packets: Vec<Packet>) {
+    pub(crate) fn put_back(&mut self, packets: Vec<Packet>) {
         let mut bytes = BytesMut::new();
         for packet in packets {
             packet.encode(self.version, &mut bytes).unwrap();

@@ -36,12 +36,14 @@ pub enum JournalKind {
     ColdHome = 13,
     /// How far a group of shared subscribers has come, by its filter. Cold. Owner: the broker.
     Group = 14,
+    /// The will of a session that outlives its connection, by its client. Cold. Owner: the broker.
+    Will = 15,
 }
 
 impl JournalKind {
     /// Every kind that is cold: of which there may be many entries that hardly ever change, so that
     /// they do not stay in the journal. See `crate::cold`.
-    pub(crate) const COLD: [Self; 2] = [Self::Session, Self::Group];
+    pub(crate) const COLD: [Self; 3] = [Self::Session, Self::Group, Self::Will];
 }
 
 /// Name of a journal entry: its kind and what tells it from others of its kind.

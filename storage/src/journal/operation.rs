@@ -201,6 +201,7 @@ mod tests {
             (JournalKind::Checkpoint, 12),
             (JournalKind::ColdHome, 13),
             (JournalKind::Group, 14),
+            (JournalKind::Will, 15),
         ];
         for (kind, number) in kinds {
             assert_eq!(kind as u8, number, "{kind:?}");

@@ -163,6 +163,18 @@ const BROKER: &[Plain<Counters>] = &[
         |c| c.wills.get(),
     ),
     (
+        "tidegate_broker_wills_kept",
+        Kind::Gauge,
+        "Wills of sessions that outlive their connections: they are on flash.",
+        |c| c.wills_kept.get(),
+    ),
+    (
+        "tidegate_broker_wills_kept_bytes",
+        Kind::Gauge,
+        "Their bytes, and 256 for each.",
+        |c| c.wills_kept_bytes.get(),
+    ),
+    (
         "tidegate_broker_received_bytes_total",
         Kind::Counter,
         "Bytes read from clients.",
