@@ -39,6 +39,7 @@ mod connect;
 mod connection;
 mod delivery;
 mod driver;
+mod gathering;
 mod group;
 mod group_delivery;
 mod group_record;
@@ -53,6 +54,7 @@ mod options;
 mod outbound;
 #[cfg(test)]
 mod outbound_search;
+mod packed_bindings;
 mod pending;
 mod place;
 mod probe;

@@ -9,8 +9,10 @@
 //!          in flight │ bound │ mailbox │ next ▸ what the log is read for
 //! ```
 //!
-//! Messages of QoS 0 never come here, but for those of [`replays`](crate::replays). Of QoS 2, the packet identifier of a message is on flash before
-//! the client hears of it ("bound"), so that it comes once, also after a crash.
+//! Messages of QoS 0 never come here, but for those of [`replays`](crate::replays). Of QoS 2, the packet
+//! identifier of a message is on flash before the client hears of it ("bound"), so that it comes once, also
+//! after a crash. One of QoS 1 behind it has its identifier, too, and waits for its turn: so a burst is
+//! written down once, whatever the QoS of its messages.
 //!
 //! Invariants: what is before `next` was put in here or is none of the session's business, what is
 //! at or behind it was not. The mailbox is in the order of the log, but for messages that are in
@@ -117,7 +119,8 @@ impl InFlight {
     }
 }
 
-/// A message of QoS 2 that has its identifier, and is sent when that is on flash.
+/// A message of QoS 2 that has its identifier, and is sent when that is on flash; or one of QoS 1 that
+/// comes behind such a message and must not overtake it.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Bound {
@@ -125,6 +128,12 @@ pub(crate) struct Bound {
     pub(crate) item: Item,
     /// When that is durable; `None` before it is written.
     pub(crate) commit: Option<CommitNumber>,
+}
+
+impl Bound {
+    pub(crate) fn is_unwritten(&self) -> bool {
+        self.commit.is_none()
+    }
 }
 
 /// See the module's documentation.
@@ -221,6 +230,11 @@ impl Outbound {
 
     pub(crate) fn is_behind(&self) -> bool {
         self.flow == Flow::Behind
+    }
+
+    /// Whether more is to come than what is under way.
+    pub(crate) fn has_more(&self) -> bool {
+        self.is_behind() || self.front().is_some()
     }
 
     pub(crate) fn mailbox_messages(&self) -> usize {

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use crate::authorizer::Authorizer;
 use crate::broker::RunError;
 use crate::connection::{Connection, ConnectionId};
+use crate::gathering::Gathered;
 use crate::groups::Groups;
 use crate::log_limit::LogLimits;
 use crate::options::BrokerOptions;
@@ -69,6 +70,7 @@ pub(crate) struct Router {
     pub(crate) after_commit: RefCell<VecDeque<(CommitNumber, AfterCommit)>>,
     pub(crate) checkpoints: RefCell<Checkpoints>,
     pub(crate) groups: RefCell<Groups>,
+    pub(crate) gathered: Gathered,
     /// Sessions that are read for.
     pub(crate) behind: RefCell<VecDeque<Rc<SessionState>>>,
     /// There may be something to read for one of them.
@@ -137,6 +139,7 @@ impl Router {
             after_commit: RefCell::default(),
             checkpoints: RefCell::default(),
             groups: RefCell::default(),
+            gathered: Gathered::default(),
             behind: RefCell::default(),
             behind_changed: Notify::new(),
             newest_at_once: Cell::default(),

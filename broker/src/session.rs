@@ -17,6 +17,7 @@ use storage::CommitNumber;
 use crate::ahead::Ahead;
 use crate::authorizer::{Client, Identity};
 use crate::connection::{Connection, ConnectionId};
+use crate::gathering::Gathering;
 use crate::group::GroupId;
 use crate::options::Limits;
 use crate::outbound::Outbound;
@@ -34,6 +35,8 @@ pub(crate) struct Session {
     /// Its publishes that are delivered with their commit although others like them are delivered
     /// at once.
     pub(crate) ahead: RefCell<Ahead>,
+    /// What is to be written down of deliveries of QoS 2.
+    pub(crate) gathering: RefCell<Gathering>,
     /// Publishes of it that wait to be acknowledged with a commit.
     pub(crate) tickets: Cell<usize>,
     pub(crate) has_ended: Cell<bool>,
@@ -104,6 +107,7 @@ impl Session {
             identity,
             state,
             ahead: RefCell::default(),
+            gathering: RefCell::default(),
             tickets: Cell::new(0),
             has_ended: Cell::new(false),
         }
