@@ -53,9 +53,7 @@ pub(crate) struct Gathered {
 
 impl Gathered {
     fn push(&self, due: Instant, session: &Rc<Session>) {
-        self.queue
-            .borrow_mut()
-            .push_back((due, Rc::clone(session)));
+        self.queue.borrow_mut().push_back((due, Rc::clone(session)));
         self.changed.notify_one();
     }
 
@@ -125,7 +123,7 @@ impl Router {
     /// How all deliveries of a session stand now is on flash with this commit; then they go on.
     pub(crate) fn written_with(&self, now: Instant, session: &Rc<Session>, commit: CommitNumber) {
         let mut is_bound = false;
-        for bound in &mut session.state.outbound.borrow_mut().bound {
+        for bound in session.state.outbound.borrow_mut().bound.iter_mut() {
             is_bound |= bound.is_unwritten();
             bound.commit.get_or_insert(commit);
         }
@@ -284,8 +282,8 @@ mod tests {
     fn with_router(then: impl FnOnce(&Router)) {
         let folder = tempfile::tempdir().unwrap();
         let logs = [LogOptions::new("default", 1)];
-        let (store, threads) = storage::Store::open(folder.path(), StoreOptions::default(), &logs)
-            .unwrap();
+        let (store, threads) =
+            storage::Store::open(folder.path(), StoreOptions::default(), &logs).unwrap();
         let routing = LogRouting {
             routes: Vec::new(),
             default_log: StoredLog {
@@ -297,7 +295,13 @@ mod tests {
         };
         let options = BrokerOptions::new(Vec::new(), routing);
         let counters = Arc::new(Counters::new(&[]));
-        then(&Router::new(options, Some(store), Rc::new(AllowAll), counters, 0));
+        then(&Router::new(
+            options,
+            Some(store),
+            Rc::new(AllowAll),
+            counters,
+            0,
+        ));
         threads.close();
     }
 

@@ -60,6 +60,7 @@ mod place;
 mod probe;
 mod publication;
 mod publish;
+mod rare;
 mod received;
 mod record_key;
 mod refusal;

@@ -61,6 +61,7 @@ fn each_of_many_sessions_gets_exactly_its_messages_when_all_return_after_kills()
         sessions: 200,
         messages: 2_000,
         qos_max: 2,
+        is_patient: false,
         seed: 5,
         program: None,
     };

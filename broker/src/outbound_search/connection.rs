@@ -32,7 +32,7 @@ impl World {
 
     pub(super) fn write_gathered(&mut self) {
         let commit = self.put_bindings(true);
-        for bound in &mut self.outbound.bound {
+        for bound in self.outbound.bound.iter_mut() {
             bound.commit.get_or_insert(CommitNumber(commit));
         }
         let connection = self.connection;
