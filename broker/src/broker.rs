@@ -152,6 +152,7 @@ impl Broker {
         tasks.spawn_local(Rc::clone(&router).follow_store());
         tasks.spawn_local(Rc::clone(&router).serve_behind());
         tasks.spawn_local(Rc::clone(&router).serve_replays());
+        tasks.spawn_local(Rc::clone(&router).write_gathered_in_time());
         tasks.spawn_local(Rc::clone(&router).watch_sessions());
         // It may have spoken before anybody listened.
         router.store_changed.notify_one();

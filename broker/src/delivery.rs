@@ -121,7 +121,7 @@ impl Router {
         let has_sent = pumping.has_sent;
         drop(machine);
         let has_room = outbound.reads_from().is_some();
-        let is_unwritten = outbound.bound.iter().any(|bound| bound.commit.is_none());
+        let is_unwritten = outbound.bound.iter().any(Bound::is_unwritten);
         let has_replays = !outbound.replays.is_empty();
         drop(outbound);
         if is_unwritten {
@@ -193,7 +193,7 @@ struct Pumping<'p> {
 }
 
 impl Pumping<'_> {
-    /// Sends the messages whose identifiers are on flash.
+    /// Sends the messages whose identifiers are on flash, and those behind them that wait for nothing else.
     fn send_bound(&mut self, durable: CommitNumber) {
         while let Some(bound) = self.outbound.bound.front()
             && bound.commit.is_some_and(|commit| commit <= durable)
@@ -215,22 +215,22 @@ impl Pumping<'_> {
                     if outcome == PublishOutcome::DroppedTooLarge {
                         self.outbound.acknowledged(packet_id);
                     }
-                    self.outbound.bound.pop_front();
-                    self.count(QoS::ExactlyOnce, outcome);
+                    let sent = self.outbound.bound.pop_front();
+                    self.count(sent.map_or(QoS::ExactlyOnce, |sent| sent.item.qos), outcome);
                 }
             }
         }
     }
 
     /// Sends messages from the mailbox, in its order. One of QoS 2 is only bound, and those of QoS 1
-    /// behind it wait until it is sent.
+    /// behind it are bound to wait until it is sent.
     fn send_mailbox(&mut self) {
         while let Some(item) = self.outbound.front() {
-            let is_next = item.qos == QoS::ExactlyOnce || self.outbound.bound.is_empty();
+            let is_next = self.outbound.bound.is_empty();
             let may_be_sent = match item.again {
                 Some(_) => self.may_resend,
                 None if item.qos == QoS::AtMostOnce => is_next,
-                None => self.machine.free_places() > 0 && is_next,
+                None => self.machine.free_places() > 0,
             };
             if !may_be_sent || !self.has_room(item) {
                 return;
@@ -250,7 +250,8 @@ impl Pumping<'_> {
             let goes_on = match (item.again, item.qos) {
                 (Some(packet_id), _) => self.resend(packet_id, item, remaining),
                 (None, QoS::ExactlyOnce) => self.bind(item),
-                (None, _) => self.send(item, remaining),
+                (None, _) if is_next => self.send(item, remaining),
+                (None, _) => self.bind(item),
             };
             if !goes_on {
                 return;
@@ -300,15 +301,21 @@ impl Pumping<'_> {
     }
 
     fn bind(&mut self, item: Item) -> bool {
-        let Some(packet_id) = self.machine.reserve() else {
+        let is_qos2 = item.qos == QoS::ExactlyOnce;
+        let reserved = match is_qos2 {
+            true => self.machine.reserve(),
+            false => self.machine.reserve_at_least_once(),
+        };
+        let Some(packet_id) = reserved else {
             self.outbound.put_back(item);
             return false;
         };
         self.outbound.sent(packet_id, &item);
+        let is_to_be_written = is_qos2 && self.is_kept;
         self.outbound.bound.push_back(Bound {
             packet_id,
             item,
-            commit: (!self.is_kept).then_some(CommitNumber(0)),
+            commit: (!is_to_be_written).then_some(CommitNumber(0)),
         });
         true
     }

@@ -23,13 +23,14 @@ use mqtt::TopicFilter;
 use serde::{Deserialize, Serialize};
 use storage::{CommitNumber, JournalKey, JournalKind, Store};
 
+use crate::gathering::bindings_entry;
 use crate::group::GroupProgress;
 use crate::groups::Group;
-use crate::outbound::Outbound;
+use crate::outbound::{Bound, Outbound};
 use crate::place::Place;
 use crate::router::Router;
 use crate::session::Session;
-use crate::session_keeping::{AfterCommit, JournalEntry, RECORD_WITHIN, bindings_entry};
+use crate::session_keeping::{JournalEntry, RECORD_WITHIN};
 use crate::session_record::{StoredPlace, place_of, stored_place};
 
 const VERSION: u8 = 1;
@@ -114,7 +115,7 @@ impl Router {
     pub(crate) fn write_handed_out(&self, now: Instant, group: &Group, takers: &[Rc<Session>]) {
         let has_unwritten = |taker: &&Rc<Session>| {
             let outbound = taker.state.outbound.borrow();
-            outbound.bound.iter().any(|bound| bound.commit.is_none())
+            outbound.bound.iter().any(Bound::is_unwritten)
         };
         let takers: Vec<_> = takers.iter().filter(has_unwritten).collect();
         let Some(store) = self.store.as_ref().filter(|_| !takers.is_empty()) else {
@@ -133,10 +134,7 @@ impl Router {
         };
         kept.for_each(|taker| taker.state.bindings_commit.set(commit));
         for taker in takers {
-            for bound in &mut taker.state.outbound.borrow_mut().bound {
-                bound.commit.get_or_insert(commit);
-            }
-            self.when_durable(now, commit, AfterCommit::Bound(Rc::clone(taker)));
+            self.written_with(now, taker, commit);
         }
     }
 

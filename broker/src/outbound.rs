@@ -9,8 +9,10 @@
 //!          in flight │ bound │ mailbox │ next ▸ what the log is read for
 //! ```
 //!
-//! Messages of QoS 0 never come here, but for those of [`replays`](crate::replays). Of QoS 2, the packet identifier of a message is on flash before
-//! the client hears of it ("bound"), so that it comes once, also after a crash.
+//! Messages of QoS 0 never come here, but for those of [`replays`](crate::replays). Of QoS 2, the packet
+//! identifier of a message is on flash before the client hears of it ("bound"), so that it comes once, also
+//! after a crash. One of QoS 1 behind it has its identifier, too, and waits for its turn: so a burst is
+//! written down once, whatever the QoS of its messages.
 //!
 //! Invariants: what is before `next` was put in here or is none of the session's business, what is
 //! at or behind it was not. The mailbox is in the order of the log, but for messages that are in
@@ -29,6 +31,7 @@ use crate::group::GroupId;
 use crate::missing::MissingReport;
 use crate::place::Place;
 use crate::publication::size_bytes;
+use crate::rare::Rare;
 use crate::replays::{ReplayNumber, Replays};
 
 /// What a message in a mailbox costs beside its packet.
@@ -117,7 +120,8 @@ impl InFlight {
     }
 }
 
-/// A message of QoS 2 that has its identifier, and is sent when that is on flash.
+/// A message of QoS 2 that has its identifier, and is sent when that is on flash; or one of QoS 1 that
+/// comes behind such a message and must not overtake it.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Bound {
@@ -125,6 +129,12 @@ pub(crate) struct Bound {
     pub(crate) item: Item,
     /// When that is durable; `None` before it is written.
     pub(crate) commit: Option<CommitNumber>,
+}
+
+impl Bound {
+    pub(crate) fn is_unwritten(&self) -> bool {
+        self.commit.is_none()
+    }
 }
 
 /// See the module's documentation.
@@ -137,23 +147,23 @@ pub(crate) struct Outbound {
     /// when nobody was there to push them to.
     live_behind: CommitNumber,
     /// What an earlier connection sent: before everything in the mailbox.
-    resends: VecDeque<Item>,
-    mailbox: VecDeque<Item>,
+    resends: Rare<VecDeque<Item>>,
+    mailbox: Rare<VecDeque<Item>>,
     /// Bytes of both.
     mailbox_bytes: usize,
     bytes_max: usize,
     /// There was no room for a message that was read: nothing is read before some waits no more.
     awaits_room: bool,
-    pub(crate) bound: VecDeque<Bound>,
+    pub(crate) bound: Rare<VecDeque<Bound>>,
     in_flight: VecDeque<InFlight>,
     /// Places of what is in flight since an earlier connection and was not sent again, ascending.
-    again: VecDeque<(Place, PacketId)>,
+    again: Rare<VecDeque<(Place, PacketId)>>,
     /// What of that is not there any more.
-    gone: Vec<PacketId>,
+    gone: Rare<Vec<PacketId>>,
     /// What is in flight and in no log.
-    unplaced: VecDeque<(PacketId, Item)>,
+    unplaced: Rare<VecDeque<(PacketId, Item)>>,
     /// Places at or behind `next` whose deliveries of QoS 2 are over: a crash had taken `next` back.
-    over: Vec<Place>,
+    over: Rare<Vec<Place>>,
     /// Messages of QoS 2 before it were bound, or are none of the session's business.
     bound_before: Place,
     scan: Option<Scan>,
@@ -183,17 +193,17 @@ impl Outbound {
             flow: Flow::Live,
             next: Place::beginning_of(worked_off.next()),
             live_behind: CommitNumber(0),
-            resends: VecDeque::new(),
-            mailbox: VecDeque::new(),
+            resends: Rare::default(),
+            mailbox: Rare::default(),
             mailbox_bytes: 0,
             bytes_max,
             awaits_room: false,
-            bound: VecDeque::new(),
+            bound: Rare::default(),
             in_flight: VecDeque::new(),
-            again: VecDeque::new(),
-            gone: Vec::new(),
-            unplaced: VecDeque::new(),
-            over: Vec::new(),
+            again: Rare::default(),
+            gone: Rare::default(),
+            unplaced: Rare::default(),
+            over: Rare::default(),
             bound_before: Place::beginning_of(CommitNumber(0)),
             scan: None,
             replays: Replays::new(bytes_max),
@@ -221,6 +231,11 @@ impl Outbound {
 
     pub(crate) fn is_behind(&self) -> bool {
         self.flow == Flow::Behind
+    }
+
+    /// Whether more is to come than what is under way.
+    pub(crate) fn has_more(&self) -> bool {
+        self.is_behind() || self.front().is_some()
     }
 
     pub(crate) fn mailbox_messages(&self) -> usize {
@@ -253,7 +268,7 @@ impl Outbound {
         self.awaits_room = false;
         if self.mailbox.is_empty() {
             // Its memory was for a burst; an idle session is to be small.
-            self.mailbox = VecDeque::new();
+            self.mailbox.free();
         }
         Some(item)
     }
@@ -425,7 +440,7 @@ impl Outbound {
     }
 
     fn weigh(&mut self) {
-        let items = self.resends.iter().chain(&self.mailbox);
+        let items = self.resends.iter().chain(self.mailbox.iter());
         self.mailbox_bytes = items.map(Item::size_bytes).sum();
         self.awaits_room = false;
     }
@@ -560,7 +575,7 @@ impl Outbound {
             }
             Some(Scan::Again) => self.miss_before(place),
         }
-        std::mem::take(&mut self.gone)
+        self.gone.take()
     }
 
     /// Becomes live if everything was read that was worked off, and that nobody pushed.
@@ -571,7 +586,7 @@ impl Outbound {
             && self.next >= Place::beginning_of(worked_off.max(self.live_behind).next());
         if is_behind && has_all {
             self.flow = Flow::Live;
-            self.over = Vec::new();
+            self.over.free();
         }
         is_behind && has_all
     }
@@ -585,13 +600,13 @@ impl Outbound {
             Flow::Behind => self.next,
         };
         self.fall_behind(next);
-        self.resends = VecDeque::new();
+        self.resends.free();
         self.weigh();
         self.replays.detach();
         self.scan = None;
-        self.gone = Vec::new();
-        self.bound = VecDeque::new();
-        self.again = VecDeque::new();
+        self.gone.free();
+        self.bound.free();
+        self.again.free();
         let known = std::mem::take(&mut self.in_flight);
         let known = |id| known.iter().find(|sent| sent.packet_id == id);
         let left = left.iter().map(|entry| InFlight {
@@ -631,6 +646,11 @@ impl Outbound {
         };
         self.unplaced.retain(|(id, _)| is_left(*id));
         self.mailbox.shrink_to_fit();
+        // It may be away for long, and there may be many thousand others.
+        self.in_flight.shrink_to_fit();
+        self.mailbox.trim();
+        self.unplaced.trim();
+        self.over.trim();
         lost
     }
 
@@ -724,7 +744,7 @@ impl Outbound {
             }
         }
         again.sort_unstable();
-        self.again = again.into();
+        self.again = VecDeque::from(again).into();
         self.weigh();
         gone
     }

@@ -61,13 +61,16 @@ enum Step {
     Answer,
     /// The server takes the newest answer.
     AnswerLast,
+    /// What was gathered of deliveries of QoS 2 goes into the open commit.
+    Write,
     Checkpoint,
     Crash,
 }
 
 /// What can be done is done in one of these orders, as long as nothing deviates from it.
-const ORDERS: [[Step; 7]; 3] = [
+const ORDERS: [[Step; 8]; 3] = [
     [
+        Step::Write,
         Step::WorkOff,
         Step::Scan,
         Step::Receive,
@@ -81,6 +84,7 @@ const ORDERS: [[Step; 7]; 3] = [
         Step::Scan,
         Step::Receive,
         Step::Answer,
+        Step::Write,
         Step::Commit,
         Step::Connect,
         Step::Publish,
@@ -95,6 +99,8 @@ const ORDERS: [[Step; 7]; 3] = [
         Step::Scan,
         Step::Receive,
         Step::Answer,
+        // As much as can be is gathered.
+        Step::Write,
     ],
 ];
 
@@ -129,6 +135,7 @@ struct Chunk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
     Reserved,
+    ReservedQos1,
     Qos1,
     Qos2,
     /// PUBREC came, PUBREL was not sent.
@@ -196,6 +203,8 @@ struct Client {
     /// When it came first: after so many crashes.
     seen: BTreeMap<Place, u8>,
     last: BTreeMap<u8, Place>,
+    /// The newest of any QoS.
+    newest: Option<Place>,
     /// Messages of QoS 2 that were not released.
     held: BTreeMap<u16, Place>,
     inbox: Vec<ToClient>,
@@ -215,6 +224,8 @@ struct World {
     has_entry: bool,
     bindings_commit: u64,
     bindings_changed: bool,
+    /// What the client has, as is not written down.
+    gathered: Vec<PacketId>,
     writes: Writes,
     /// PUBRELs that wait for a commit.
     releases: Vec<(u64, u32, PacketId)>,

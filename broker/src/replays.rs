@@ -20,6 +20,7 @@ use storage::CommitNumber;
 
 use crate::outbound::{InFlight, Item};
 use crate::place::Place;
+use crate::rare::Rare;
 
 /// Replays of one session at a time.
 pub(crate) const REPLAYS_MAX: usize = 4;
@@ -88,7 +89,7 @@ pub(crate) struct Counted {
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Replays {
     replays: Vec<Replay>,
-    waiting: VecDeque<Item>,
+    waiting: Rare<VecDeque<Item>>,
     waiting_bytes: usize,
     bytes_max: usize,
     awaits_room: bool,
@@ -102,7 +103,7 @@ impl Replays {
     pub(crate) fn new(mailbox_bytes_max: usize) -> Self {
         Self {
             replays: Vec::new(),
-            waiting: VecDeque::new(),
+            waiting: Rare::default(),
             waiting_bytes: 0,
             bytes_max: mailbox_bytes_max / WAITING_PART,
             awaits_room: false,
@@ -236,7 +237,7 @@ impl Replays {
         self.awaits_room = false;
         if self.waiting.is_empty() {
             // Its memory was for a burst.
-            self.waiting = VecDeque::new();
+            self.waiting.free();
         }
     }
 
@@ -305,7 +306,7 @@ impl Replays {
         self.is_turn = false;
         self.awaits_room = false;
         if self.waiting.is_empty() {
-            self.waiting = VecDeque::new();
+            self.waiting.free();
         }
         Some(item)
     }
@@ -331,7 +332,7 @@ impl Replays {
 
     /// The client is gone: what waits is read again.
     pub(crate) fn detach(&mut self) {
-        let waiting = std::mem::take(&mut self.waiting);
+        let waiting = self.waiting.take();
         for item in waiting {
             let replay = item.replay.and_then(|number| self.get_mut(number));
             if let (Some(replay), Some(place)) = (replay, item.place)

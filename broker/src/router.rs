@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use crate::authorizer::Authorizer;
 use crate::broker::RunError;
 use crate::connection::{Connection, ConnectionId};
+use crate::gathering::Gathered;
 use crate::groups::Groups;
 use crate::kept_wills::KeptWills;
 use crate::log_limit::LogLimits;
@@ -75,6 +76,7 @@ pub(crate) struct Router {
     pub(crate) leaving: RefCell<HashMap<Box<str>, CommitNumber>>,
     pub(crate) checkpoints: RefCell<Checkpoints>,
     pub(crate) groups: RefCell<Groups>,
+    pub(crate) gathered: Gathered,
     /// Sessions that are read for.
     pub(crate) behind: RefCell<VecDeque<Rc<SessionState>>>,
     /// There may be something to read for one of them.
@@ -145,6 +147,7 @@ impl Router {
             leaving: RefCell::default(),
             checkpoints: RefCell::default(),
             groups: RefCell::default(),
+            gathered: Gathered::default(),
             behind: RefCell::default(),
             behind_changed: Notify::new(),
             newest_at_once: Cell::default(),

@@ -17,6 +17,7 @@ use storage::CommitNumber;
 use crate::ahead::Ahead;
 use crate::authorizer::{Client, Identity};
 use crate::connection::{Connection, ConnectionId};
+use crate::gathering::Gathering;
 use crate::group::GroupId;
 use crate::options::Limits;
 use crate::outbound::Outbound;
@@ -34,6 +35,8 @@ pub(crate) struct Session {
     /// Its publishes that are delivered with their commit although others like them are delivered
     /// at once.
     pub(crate) ahead: RefCell<Ahead>,
+    /// What is to be written down of deliveries of QoS 2.
+    pub(crate) gathering: RefCell<Gathering>,
     /// Publishes of it that wait to be acknowledged with a commit.
     pub(crate) tickets: Cell<usize>,
     pub(crate) has_ended: Cell<bool>,
@@ -42,9 +45,7 @@ pub(crate) struct Session {
 /// What outlives the connection.
 #[derive(Debug)]
 pub(crate) struct SessionState {
-    client_id: Box<str>,
-    /// The client identifier again, as records want it.
-    client_id_bytes: Bytes,
+    client_id: Bytes,
     pub(crate) lifetime: Cell<Lifetime>,
     pub(crate) filters: RefCell<Filters>,
     /// Its shared subscriptions: it gets messages of them from their groups.
@@ -106,20 +107,21 @@ impl Session {
             identity,
             state,
             ahead: RefCell::default(),
+            gathering: RefCell::default(),
             tickets: Cell::new(0),
             has_ended: Cell::new(false),
         }
     }
 
     pub(crate) fn client_id(&self) -> &Bytes {
-        &self.state.client_id_bytes
+        &self.state.client_id
     }
 
     /// How an authorizer knows it.
     pub(crate) fn client(&self) -> Client<'_> {
         Client {
             identity: &self.identity,
-            client_id: &self.state.client_id,
+            client_id: self.state.client_id(),
         }
     }
 }
@@ -132,8 +134,7 @@ impl SessionState {
         unreleased: &UnreleasedBytes,
     ) -> Self {
         Self {
-            client_id: client_id.into(),
-            client_id_bytes: Bytes::copy_from_slice(client_id.as_bytes()),
+            client_id: Bytes::copy_from_slice(client_id.as_bytes()),
             lifetime: Cell::new(lifetime),
             filters: RefCell::default(),
             shared: RefCell::default(),
@@ -157,7 +158,8 @@ impl SessionState {
     }
 
     pub(crate) fn client_id(&self) -> &str {
-        &self.client_id
+        // It was made of a text.
+        std::str::from_utf8(&self.client_id).unwrap_or_default()
     }
 
     /// Whether it outlives its connection.
@@ -207,10 +209,11 @@ impl Subscribed {
     }
 }
 
-/// The subscriptions of one client.
+/// The subscriptions of one client. Most have one or two, so they are a list with just as much memory.
 #[derive(Debug, Default)]
 pub(crate) struct Filters {
-    filters: HashMap<TopicFilter, Subscribed>,
+    /// By their filters.
+    filters: Vec<(TopicFilter, Subscribed)>,
     bytes: usize,
     /// No subscription begins or was changed later.
     newest: CommitNumber,
@@ -229,12 +232,16 @@ impl Filters {
         let count = self.filters.len() + others.filters.len();
         let has_room =
             count < limits.subscriptions_per_client_max && bytes <= limits.filter_bytes_max();
-        has_room || self.filters.contains_key(filter)
+        has_room || self.index(filter).is_ok()
+    }
+
+    fn index(&self, filter: &TopicFilter) -> Result<usize, usize> {
+        self.filters
+            .binary_search_by(|(other, _)| other.as_str().cmp(filter.as_str()))
     }
 
     /// Makes a subscription, or replaces the one with the same filter, which keeps its beginning.
     pub(crate) fn insert(&mut self, filter: TopicFilter, subscribed: Subscribed) {
-        let bytes = filter.as_str().len();
         self.changes += 1;
         let since_scan = self.since_scan.unwrap_or(subscribed.from);
         self.since_scan = Some(since_scan.min(subscribed.from));
@@ -242,44 +249,54 @@ impl Filters {
             .earlier
             .map_or(subscribed.from, |(until, _)| until);
         self.newest = self.newest.max(changed);
-        let subscribed = match self.filters.get(&filter) {
-            None => subscribed,
-            Some(before) => Subscribed {
-                from: before.from,
-                earlier: match before.options.qos == subscribed.options.qos {
-                    true => before.earlier,
-                    false => Some((subscribed.from, before.options.qos)),
-                },
-                ..subscribed
-            },
-        };
-        if self.filters.insert(filter, subscribed).is_none() {
-            self.bytes += bytes;
+        let index = self.index(&filter);
+        match index.map(|index| self.filters.get_mut(index)) {
+            Ok(Some((_, before))) => {
+                *before = Subscribed {
+                    from: before.from,
+                    earlier: match before.options.qos == subscribed.options.qos {
+                        true => before.earlier,
+                        false => Some((subscribed.from, before.options.qos)),
+                    },
+                    ..subscribed
+                };
+            }
+            Ok(None) => {}
+            Err(index) => {
+                self.bytes += filter.as_str().len();
+                if self.filters.len() == self.filters.capacity() {
+                    self.filters.reserve_exact(self.filters.len().max(1));
+                }
+                self.filters.insert(index, (filter, subscribed));
+            }
         }
     }
 
     /// `false` when there is no subscription with it.
     pub(crate) fn remove(&mut self, filter: &TopicFilter) -> bool {
-        let is_there = self.filters.remove(filter).is_some();
-        if is_there {
-            self.bytes -= filter.as_str().len();
-            self.changes += 1;
-        }
-        is_there
+        let Ok(index) = self.index(filter) else {
+            return false;
+        };
+        self.filters.remove(index);
+        self.bytes -= filter.as_str().len();
+        self.changes += 1;
+        true
     }
 
     /// With which commit the subscription with this filter begins.
     pub(crate) fn from(&self, filter: &TopicFilter) -> Option<CommitNumber> {
-        self.filters.get(filter).map(|subscribed| subscribed.from)
+        self.get(filter).map(|subscribed| subscribed.from)
     }
 
     /// The subscription with this filter.
     pub(crate) fn get(&self, filter: &TopicFilter) -> Option<Subscribed> {
-        self.filters.get(filter).copied()
+        let (_, subscribed) = self.filters.get(self.index(filter).ok()?)?;
+        Some(*subscribed)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&TopicFilter, &Subscribed)> {
-        self.filters.iter()
+        let filters = self.filters.iter();
+        filters.map(|(filter, subscribed)| (filter, subscribed))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -340,15 +357,14 @@ impl Sessions {
     }
 
     pub(crate) fn insert(&mut self, state: &Rc<SessionState>) {
-        self.0
-            .insert(state.client_id_bytes.clone(), Rc::clone(state));
+        self.0.insert(state.client_id.clone(), Rc::clone(state));
     }
 
     /// Takes a session out, unless another one has its place.
     pub(crate) fn remove(&mut self, state: &Rc<SessionState>) {
-        let found = self.0.get(&state.client_id_bytes);
+        let found = self.0.get(&state.client_id);
         if found.is_some_and(|there| Rc::ptr_eq(there, state)) {
-            self.0.remove(&state.client_id_bytes);
+            self.0.remove(&state.client_id);
         }
     }
 

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use storage::{CommitNumber, EraId, JournalKey, JournalKind, RELEASE_TIME_MS, Store};
 
 use crate::connection::Connection;
+use crate::gathering::{bindings_of, delivery_key};
 use crate::outbound::Outbound;
 use crate::place::Place;
 use crate::received::client_and_id;
@@ -34,7 +35,7 @@ use crate::session_record::{
 /// How long a record that nobody waits for may wait for a commit of others.
 pub(crate) const RECORD_WITHIN: Duration = Duration::from_secs(1);
 /// The shortest time between two checkpoints, and how long one waits for a commit of others.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 /// A checkpoint is at most this part of the payload that came since the last.
 const CHECKPOINT_PART: u64 = 100;
 
@@ -98,24 +99,6 @@ impl StoredCheckpoint {
 
 fn key_of(state: &SessionState) -> JournalKey {
     JournalKey::new(JournalKind::Session, state.client_id().as_bytes())
-}
-
-fn delivery_key(state: &SessionState) -> JournalKey {
-    JournalKey::new(JournalKind::Delivery, state.client_id().as_bytes())
-}
-
-/// What is to be on flash of its deliveries of QoS 2.
-fn bindings_of(state: &SessionState) -> StoredDeliveries {
-    let outbound = state.outbound.borrow();
-    let (before, bindings) = outbound.bindings();
-    StoredDeliveries::new(before, bindings, outbound.replays.iter())
-}
-
-/// The entry that says so, which is about to be written.
-pub(crate) fn bindings_entry(state: &SessionState) -> (JournalKey, Option<Vec<u8>>) {
-    state.has_bindings.set(true);
-    state.bindings_changed.set(false);
-    (delivery_key(state), Some(bindings_of(state).to_stored()))
 }
 
 fn checkpoint_key() -> JournalKey {
@@ -327,64 +310,6 @@ impl Router {
             tracing::error!(connection = %connection.id, %error, "Client was not answered.");
         }
         connection.signal.notify();
-    }
-
-    /// Writes down which messages of QoS 2 have which identifiers, and sends those that wait for that.
-    pub(crate) fn write_bindings(&self, now: Instant, session: &Rc<Session>) {
-        let state = &session.state;
-        let Some(commit) = self.put_bindings(state, Duration::ZERO) else {
-            return;
-        };
-        for bound in &mut state.outbound.borrow_mut().bound {
-            bound.commit.get_or_insert(commit);
-        }
-        self.when_durable(now, commit, AfterCommit::Bound(Rc::clone(session)));
-    }
-
-    /// Tells the client that it may forget these identifiers, when it is on flash that it has the
-    /// messages.
-    pub(crate) fn release_when_written(
-        &self,
-        now: Instant,
-        session: &Rc<Session>,
-        ids: Vec<PacketId>,
-    ) {
-        if ids.is_empty() {
-            return;
-        }
-        let then = AfterCommit::Release(Rc::clone(session), ids);
-        if !session.state.is_persistent() {
-            return self.after_commit(now, then);
-        }
-        // Without a store there is no session that is kept; if it fails, the broker ends.
-        if let Some(commit) = self.put_bindings(&session.state, Duration::ZERO) {
-            self.when_durable(now, commit, then);
-        }
-    }
-
-    /// Of deliveries that are over nothing is promised: what is written of them can wait.
-    fn write_changed_bindings(&self) {
-        for state in self.sessions.borrow().iter() {
-            if state.bindings_changed.take() && state.is_persistent() {
-                self.put_bindings(state, CHECKPOINT_INTERVAL);
-            }
-        }
-    }
-
-    fn put_bindings(&self, state: &SessionState, within: Duration) -> Option<CommitNumber> {
-        let store = self.store.as_ref()?;
-        let put = store.put_journal_entries(vec![bindings_entry(state)], within);
-        if let Ok(commit) = &put
-            && within.is_zero()
-        {
-            state.bindings_commit.set(*commit);
-            tracing::trace!(
-                client_id = state.client_id(),
-                "Deliveries are written down."
-            );
-        }
-        put.inspect_err(|error| tracing::debug!(%error, "Deliveries are not written down."))
-            .ok()
     }
 
     /// Writes a checkpoint, if the last one is old enough and enough came since.

@@ -16,6 +16,7 @@ use storage::{CommitNumber, LogId, LogPartition, Offset, PartitionId};
 
 use crate::group::GroupId;
 use crate::outbound::InFlight;
+use crate::packed_bindings::{pack, unpack};
 use crate::place::Place;
 use crate::replay_record::{StoredReplayBindings, StoredReplays};
 use crate::replays::Replay;
@@ -227,7 +228,12 @@ impl SessionRecord {
             },
             next: place_of(stored.next),
             in_flight,
-            deliveries: stored.deliveries,
+            deliveries: match stored.deliveries {
+                Some(deliveries) if !deliveries.can_be_read() => {
+                    return Err(content("deliveries that cannot be read"));
+                }
+                deliveries => deliveries,
+            },
             subscriptions: subscriptions.collect::<Result<_, RecordError>>()?,
             replays: stored.replays.replays()?,
             retained: retained.collect::<Result<_, RecordError>>()?,
@@ -242,9 +248,8 @@ impl SessionRecord {
 pub(crate) struct StoredDeliveries {
     /// Messages of QoS 2 before this place were bound, or are none of the session's business.
     before: StoredPlace,
-    /// Packet identifier; whether the client has said that it has the message; the place, if it is
-    /// in a log.
-    bindings: Vec<(u16, bool, Option<StoredPlace>)>,
+    /// See [`packed_bindings`](crate::packed_bindings).
+    bindings: Vec<u8>,
     /// What of that is of replays.
     replays: StoredReplayBindings,
     /// Packet identifiers of those that groups have handed out.
@@ -258,13 +263,12 @@ impl StoredDeliveries {
         replays: impl Iterator<Item = &'r Replay>,
     ) -> Self {
         let in_flight: Vec<_> = bindings.collect();
-        let bindings = in_flight.iter().map(|sent| {
-            let place = sent.place.map(stored_place);
-            (sent.packet_id.get(), sent.is_released(), place)
-        });
+        let bindings = in_flight
+            .iter()
+            .map(|sent| (sent.packet_id.get(), sent.is_released(), sent.place));
         Self {
             before: stored_place(before),
-            bindings: bindings.collect(),
+            bindings: pack(bindings),
             replays: StoredReplayBindings::new(replays, &in_flight),
             of_groups: in_flight
                 .iter()
@@ -283,7 +287,12 @@ impl StoredDeliveries {
     pub(crate) fn from_stored(bytes: &[u8]) -> Option<Self> {
         let (version, rest) = bytes.split_first()?;
         let is_known = *version == VERSION;
-        postcard::from_bytes(rest).ok().filter(|_| is_known)
+        let stored = postcard::from_bytes(rest).ok().filter(|_| is_known);
+        stored.filter(Self::can_be_read)
+    }
+
+    fn can_be_read(&self) -> bool {
+        unpack(&self.bindings).is_some()
     }
 
     /// What is known of replays.
@@ -296,22 +305,22 @@ impl StoredDeliveries {
     }
 
     pub(crate) fn bindings(&self) -> Vec<InFlight> {
-        let bindings = self
-            .bindings
-            .iter()
+        let bindings = unpack(&self.bindings).unwrap_or_default();
+        let bindings = bindings
+            .into_iter()
             .filter_map(|(packet_id, is_released, place)| {
                 let state = match is_released {
                     true => InflightState::AwaitsPubcomp,
                     false => InflightState::AwaitsPubrec,
                 };
                 Some(InFlight {
-                    packet_id: PacketId::new(*packet_id)?,
+                    packet_id: PacketId::new(packet_id)?,
                     state,
-                    place: place.map(place_of),
+                    place,
                     replay: None,
                     group: self
                         .of_groups
-                        .contains(packet_id)
+                        .contains(&packet_id)
                         .then_some(GroupId::EARLIER),
                 })
             });
@@ -395,7 +404,7 @@ mod tests {
             }],
             deliveries: Some(StoredDeliveries {
                 before: (8, 2, 3, 41),
-                bindings: vec![(7, true, None), (9, false, Some((6, 2, 3, 39)))],
+                bindings: pack([(7, true, None), (9, false, Some(place(6)))].into_iter()),
                 replays: StoredReplayBindings::default(),
                 of_groups: vec![9],
             }),
@@ -433,9 +442,67 @@ mod tests {
         assert_eq!(
             stored,
             [
-                1, 255, 255, 255, 255, 15, 1, 9, 3, 7, 2, 3, 40, 1, 1, 5, 2, 3, 40, 1, 8, 2, 3, 41,
-                2, 7, 1, 0, 9, 0, 1, 6, 2, 3, 39, 0, 0, 1, 9, 2, 3, b'a', b'/', b'+', 0b10_0101, 0,
-                9, 0, 1, b'#', 0b10_0110, 77, 9, 1, 11, 1, 0, 0, 1, 1, b'#', 4, b'a', b'/', b'b',
+                1,
+                255,
+                255,
+                255,
+                255,
+                15,
+                1,
+                9,
+                3,
+                7,
+                2,
+                3,
+                40,
+                1,
+                1,
+                5,
+                2,
+                3,
+                40,
+                1,
+                8,
+                2,
+                3,
+                41,
+                6,
+                0b1_1001,
+                0b1110_0110,
+                12,
+                2,
+                3,
+                80,
+                0,
+                0,
+                1,
+                9,
+                2,
+                3,
+                b'a',
+                b'/',
+                b'+',
+                0b10_0101,
+                0,
+                9,
+                0,
+                1,
+                b'#',
+                0b10_0110,
+                77,
+                9,
+                1,
+                11,
+                1,
+                0,
+                0,
+                1,
+                1,
+                b'#',
+                4,
+                b'a',
+                b'/',
+                b'b',
                 0
             ]
         );

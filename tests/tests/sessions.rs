@@ -61,6 +61,7 @@ fn each_of_many_sessions_gets_exactly_its_messages_when_all_return_after_kills()
         sessions: 200,
         messages: 2_000,
         qos_max: 2,
+        is_patient: false,
         seed: 5,
         program: None,
     };
@@ -88,7 +89,7 @@ fn each_session_gets_what_it_must_whatever_clients_do_and_when_the_product_is_ki
         let options = random::Options {
             steps: 700,
             subscribers: 8,
-            publishers: 3,
+            publishers: 4,
             steps_of_a_kill: 150,
             seed,
             program: None,

@@ -97,6 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         sessions: arguments.sessions,
         messages: arguments.messages,
         qos_max: arguments.qos,
+        is_patient: true,
         seed,
         program,
     };

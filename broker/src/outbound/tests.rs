@@ -78,7 +78,7 @@ fn delivery_of_qos_2_that_ended_does_not_begin_again_with_qos_1() {
     assert!(outbound.wants(place(6), QoS::AtLeastOnce));
     assert!(!outbound.wants(place(7), QoS::AtLeastOnce));
     outbound.end_scan(place(8));
-    assert_eq!(outbound.over, []);
+    assert_eq!(*outbound.over, []);
 }
 
 fn item_of(commit: u64, qos: QoS, replay: Option<ReplayNumber>) -> Item {
@@ -137,7 +137,7 @@ fn deliveries_of_replays_do_not_count_for_the_main_cursor() {
     assert!(outbound.wants(place(1), QoS::AtLeastOnce));
     assert!(outbound.wants(place(2), QoS::ExactlyOnce));
     assert!(outbound.acknowledged(second));
-    assert_eq!(outbound.over, []);
+    assert_eq!(*outbound.over, []);
     outbound.fall_behind(place(5));
     assert_eq!(outbound.mailbox_messages(), 2);
     let left = [InflightEntry {
@@ -227,7 +227,7 @@ fn what_a_group_has_handed_out_is_nothing_to_the_own_place() {
     assert_eq!(given_back, [(GroupId(1), place(4))]);
     assert_eq!(all, [left(5, InflightState::AwaitsPubrec)]);
     outbound.acknowledged(PacketId::new(5).unwrap());
-    assert_eq!(outbound.over, []);
+    assert_eq!(*outbound.over, []);
 }
 
 /// Otherwise the same part of the log would be read again and again, until the client takes

@@ -41,6 +41,9 @@ impl World {
             None => {
                 let before = client.last.insert(qos as u8, place);
                 assert!(before < Some(place), "{place:?} comes behind {before:?}");
+                let before = client.newest.replace(place);
+                let is_next = before < Some(place) || crashes > 0;
+                assert!(is_next, "{place:?} comes behind {before:?} of another QoS");
                 client.seen.insert(place, crashes);
             }
         }

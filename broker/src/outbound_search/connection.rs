@@ -23,36 +23,42 @@ impl World {
         self.send_bound();
         self.send_mailbox(bounds);
         self.send_bound();
-        if self
-            .outbound
-            .bound
-            .iter()
-            .any(|bound| bound.commit.is_none())
-        {
-            let commit = self.put_bindings(true);
-            for bound in &mut self.outbound.bound {
-                bound.commit.get_or_insert(CommitNumber(commit));
-            }
+    }
+
+    pub(super) fn has_gathered(&self) -> bool {
+        let is_bound = self.outbound.bound.iter().any(Bound::is_unwritten);
+        self.is_connected && (is_bound || !self.gathered.is_empty())
+    }
+
+    pub(super) fn write_gathered(&mut self) {
+        let commit = self.put_bindings(true);
+        for bound in self.outbound.bound.iter_mut() {
+            bound.commit.get_or_insert(CommitNumber(commit));
         }
+        let connection = self.connection;
+        let gathered = self.gathered.drain(..);
+        self.releases
+            .extend(gathered.map(|id| (commit, connection, id)));
     }
 
     pub(super) fn send_bound(&mut self) {
         while let Some(bound) = self.outbound.bound.front()
             && bound.commit.is_some_and(|at| at.0 <= self.durable)
         {
-            let (id, place) = (bound.packet_id, bound.item.place.unwrap());
+            let (id, place, qos) = (bound.packet_id, bound.item.place.unwrap(), bound.item.qos);
             self.outbound.bound.pop_front();
-            self.set(id, Sent::Qos2);
-            self.send(id, QoS::ExactlyOnce, place, false);
+            let is_qos2 = qos == QoS::ExactlyOnce;
+            self.set(id, if is_qos2 { Sent::Qos2 } else { Sent::Qos1 });
+            self.send(id, qos, place, false);
         }
     }
 
     pub(super) fn send_mailbox(&mut self, bounds: &Bounds) {
         while let Some(front) = self.outbound.front() {
-            let is_next = front.qos == QoS::ExactlyOnce || self.outbound.bound.is_empty();
+            let is_next = self.outbound.bound.is_empty();
             let may_be_sent = match front.again {
                 Some(_) => self.bindings_commit <= self.durable,
-                None => self.free_places(bounds) > 0 && is_next,
+                None => self.free_places(bounds) > 0,
             };
             if !may_be_sent {
                 return;
@@ -69,15 +75,19 @@ impl World {
                         self.send(id, qos, place, true);
                     }
                 }
-                (None, QoS::ExactlyOnce) => {
+                (None, qos) if qos == QoS::ExactlyOnce || !is_next => {
                     let packet_id = self.free_id();
-                    self.machine.push((packet_id, Sent::Reserved));
+                    let is_qos2 = qos == QoS::ExactlyOnce;
+                    let sent = match is_qos2 {
+                        true => Sent::Reserved,
+                        false => Sent::ReservedQos1,
+                    };
+                    self.machine.push((packet_id, sent));
                     self.outbound.sent(packet_id, &item);
-                    let commit = None;
                     self.outbound.bound.push_back(Bound {
                         packet_id,
                         item,
-                        commit,
+                        commit: (!is_qos2).then_some(CommitNumber(0)),
                     });
                 }
                 (None, qos) => {
@@ -116,8 +126,7 @@ impl World {
             ToServer::Pubrec(id) => {
                 self.set(id, Sent::Received);
                 assert!(self.outbound.received(id));
-                let commit = self.put_bindings(true);
-                self.releases.push((commit, self.connection, id));
+                self.gathered.push(id);
             }
         }
         self.pump(bounds);
@@ -148,13 +157,7 @@ impl World {
         for id in ids(InflightState::AwaitsPubcomp) {
             self.release(id);
         }
-        let owed = ids(InflightState::OwesPubrel);
-        if !owed.is_empty() {
-            let commit = self.put_bindings(true);
-            let connection = self.connection;
-            let owed = owed.into_iter().map(|id| (commit, connection, id));
-            self.releases.extend(owed);
-        }
+        self.gathered = ids(InflightState::OwesPubrel);
         self.pump(bounds);
     }
 
@@ -163,13 +166,14 @@ impl World {
         self.is_connected = false;
         self.client.inbox.clear();
         self.client.answers.clear();
+        self.gathered.clear();
         let left = self
             .machine
             .drain(..)
             .map(|(packet_id, sent)| InflightEntry {
                 packet_id,
                 state: match sent {
-                    Sent::Qos1 => InflightState::AwaitsPuback,
+                    Sent::ReservedQos1 | Sent::Qos1 => InflightState::AwaitsPuback,
                     Sent::Reserved | Sent::Qos2 => InflightState::AwaitsPubrec,
                     Sent::Received => InflightState::OwesPubrel,
                     Sent::Released => InflightState::AwaitsPubcomp,

@@ -84,6 +84,7 @@ impl World {
         self.machine.clear();
         self.writes = Writes::default();
         self.releases.clear();
+        self.gathered.clear();
         self.bindings_commit = 0;
         self.bindings_changed = false;
         let (number, commit, exception) = self.flash.checkpoint;

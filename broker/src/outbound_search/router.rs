@@ -22,6 +22,7 @@ impl World {
             has_entry: false,
             bindings_commit: 0,
             bindings_changed: false,
+            gathered: Vec::new(),
             writes: Writes::default(),
             releases: Vec::new(),
             flash: Flash {
@@ -60,7 +61,8 @@ impl World {
                 self.checkpoint,
                 &self.client,
             ),
-            (self.bindings_commit.max(self.durable), releases, flash),
+            (self.bindings_commit.max(self.durable), releases),
+            (&self.gathered, flash),
             (
                 self.published,
                 self.disconnects,
@@ -107,6 +109,7 @@ impl World {
             Step::Receive => !self.client.inbox.is_empty(),
             Step::Answer => !self.client.answers.is_empty(),
             Step::AnswerLast => self.client.answers.len() > 1,
+            Step::Write => self.has_gathered(),
             Step::Checkpoint => self.is_connected && self.checkpoint < 1,
             Step::Crash => self.crashes < bounds.crashes,
         }
@@ -151,6 +154,7 @@ impl World {
                 let answer = self.client.answers.pop().unwrap();
                 self.answer(bounds, answer);
             }
+            Step::Write => self.write_gathered(),
             Step::Checkpoint => self.write_checkpoint(),
             Step::Crash => self.crash(bounds),
         }

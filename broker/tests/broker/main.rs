@@ -16,6 +16,8 @@ mod ending;
 #[cfg(test)]
 mod exactly_once;
 #[cfg(test)]
+mod gathering;
+#[cfg(test)]
 mod lingering;
 #[cfg(test)]
 mod missing;

@@ -50,6 +50,15 @@ impl Connection {
         }
     }
 
+    /// As [`reserve`](Self::reserve), for a message of QoS 1 that must not overtake messages of QoS 2
+    /// that are being made durable.
+    pub fn reserve_at_least_once(&mut self) -> Option<PacketId> {
+        match self.options.maximum_qos {
+            QoS::AtMostOnce => None,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => self.inflight.reserve_qos1(),
+        }
+    }
+
     /// Gives back an identifier that was reserved and not sent. `false` when it is none.
     pub fn cancel(&mut self, now: Instant, packet_id: PacketId) -> bool {
         let is_cancelled = self.inflight.cancel(packet_id);
@@ -57,8 +66,8 @@ impl Connection {
         is_cancelled
     }
 
-    /// Sends a message with QoS 2 under the identifier that was reserved for it; its own
-    /// [`Outgoing::qos`] does not count. The driver does so in the order in which it wants them to
+    /// Sends a message under the identifier that was reserved for it, and with the QoS for which it
+    /// was; its own [`Outgoing::qos`] does not count. The driver does so in the order in which it wants them to
     /// arrive.
     ///
     /// When the client does not take a message of this size it is dropped, and the identifier is
@@ -72,11 +81,9 @@ impl Connection {
         let Phase::Connected(client) = self.phase else {
             return PublishOutcome::NotConnected;
         };
-        if !self.inflight.is_reserved(packet_id) {
+        let Some(delivery) = self.inflight.reserved(packet_id) else {
             return PublishOutcome::NotReserved;
-        }
-        let dup = false;
-        let delivery = Delivery::ExactlyOnce { packet_id, dup };
+        };
         let Some(bytes) = outgoing.packet_bytes(client, delivery) else {
             self.cancel(now, packet_id);
             return PublishOutcome::DroppedTooLarge;

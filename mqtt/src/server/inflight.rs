@@ -2,7 +2,7 @@
 //! and the window.
 //!
 //! ```text
-//! QoS 1:          SentQos1 --PUBACK--> over
+//! QoS 1: ReservedQos1, SentQos1 --PUBACK--> over
 //! QoS 2: Reserved, SentQos2 --PUBREC--> Received --release--> Granted --in turn--> Released
 //!                                                                       --PUBCOMP--> over
 //! handed over:    UnsentQos1 --resend--> SentQos1        Unreleased --release--> Released
@@ -30,7 +30,7 @@ pub struct InflightEntry {
 /// How far a delivery has come (MQTT 5, 4.3.2 and 4.3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum InflightState {
-    /// QoS 1: PUBLISH was sent. To be [resent](super::Connection::resend).
+    /// QoS 1: the identifier was reserved, or PUBLISH was sent. To be [resent](super::Connection::resend).
     AwaitsPuback,
     /// QoS 2: the identifier was reserved, or PUBLISH was sent. To be
     /// [resent](super::Connection::resend).
@@ -63,6 +63,8 @@ struct Entry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
+    /// As `Reserved`.
+    ReservedQos1,
     SentQos1,
     /// Handed over; its PUBLISH was not resent.
     UnsentQos1,
@@ -168,8 +170,23 @@ impl Inflight {
         self.take_id(Step::Reserved)
     }
 
+    /// The same for one of QoS 1.
+    pub(super) fn reserve_qos1(&mut self) -> Option<PacketId> {
+        self.take_id(Step::ReservedQos1)
+    }
+
     pub(super) fn is_reserved(&self, packet_id: PacketId) -> bool {
-        self.step(packet_id) == Some(Step::Reserved)
+        self.reserved(packet_id).is_some()
+    }
+
+    /// How a reserved message is to be sent; `None` when it is none.
+    pub(super) fn reserved(&self, packet_id: PacketId) -> Option<Delivery> {
+        let dup = false;
+        match self.step(packet_id)? {
+            Step::ReservedQos1 => Some(Delivery::AtLeastOnce { packet_id, dup }),
+            Step::Reserved => Some(Delivery::ExactlyOnce { packet_id, dup }),
+            _ => None,
+        }
     }
 
     /// Gives a reserved identifier back. `false` when it is none.
@@ -197,7 +214,7 @@ impl Inflight {
     /// Notes that the PUBLISH of a reserved or handed over entry was sent.
     pub(super) fn set_sent(&mut self, packet_id: PacketId) {
         let sent = match self.step(packet_id) {
-            Some(Step::UnsentQos1) => Step::SentQos1,
+            Some(Step::ReservedQos1 | Step::UnsentQos1) => Step::SentQos1,
             Some(Step::Reserved | Step::UnsentQos2) => Step::SentQos2,
             _ => return,
         };
@@ -365,7 +382,7 @@ impl Step {
 
     const fn state(self) -> InflightState {
         match self {
-            Self::SentQos1 | Self::UnsentQos1 => InflightState::AwaitsPuback,
+            Self::ReservedQos1 | Self::SentQos1 | Self::UnsentQos1 => InflightState::AwaitsPuback,
             Self::Reserved | Self::SentQos2 | Self::UnsentQos2 => InflightState::AwaitsPubrec,
             Self::Received => InflightState::OwesPubrel,
             Self::Granted | Self::Unreleased | Self::Released => InflightState::AwaitsPubcomp,

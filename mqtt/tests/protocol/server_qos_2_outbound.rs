@@ -155,6 +155,49 @@ fn a_message_of_qos_2_goes_out_step_by_step() {
     }
 }
 
+/// It follows one of QoS 2 that is being made durable.
+#[test]
+fn a_message_of_qos_1_can_be_reserved_and_keeps_its_turn() {
+    for version in VERSIONS {
+        let mut client = Client::connected(version, exactly_once());
+        let first = reserve(&mut client);
+        let second = client.connection.reserve_at_least_once().unwrap();
+        assert_eq!(client.connection.inflight(), 2);
+        says(&mut client, PUBACK, second.get());
+        assert_eq!(client.events(), [], "it was not sent");
+        assert_eq!(publish_reserved(&mut client, first, 1), sent(1));
+        assert_eq!(publish_reserved(&mut client, second, 1), sent(2));
+        let deliveries = client.received().into_iter().map(|packet| match packet {
+            Packet::Publish(publish) => publish.delivery,
+            other => panic!("{other:?}"),
+        });
+        let dup = false;
+        let expected = [
+            Delivery::ExactlyOnce {
+                packet_id: first,
+                dup,
+            },
+            Delivery::AtLeastOnce {
+                packet_id: second,
+                dup,
+            },
+        ];
+        assert_eq!(deliveries.collect::<Vec<_>>(), expected);
+        assert_eq!(
+            publish_reserved(&mut client, second, 1),
+            PublishOutcome::NotReserved
+        );
+        says(&mut client, PUBACK, second.get());
+        assert_eq!(client.events(), [acknowledged(2)]);
+
+        let third = client.connection.reserve_at_least_once().unwrap();
+        let states = [InflightState::AwaitsPubrec, InflightState::AwaitsPuback];
+        let left = [first, third].into_iter().zip(states);
+        let left = left.map(|(packet_id, state)| InflightEntry { packet_id, state });
+        assert_eq!(client.connection.take_inflight(), left.collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn qos_2_is_not_sent_without_a_reserved_identifier() {
     let mut client = Client::connected(V5, exactly_once());

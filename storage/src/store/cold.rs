@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::cold::{ColdChange, HomeState};
 use crate::encoding::Stored as _;
+use crate::free_memory;
 use crate::ids::CommitNumber;
 use crate::journal::{JournalKey, JournalKind};
 use crate::metadata::MetadataError;
@@ -130,6 +131,12 @@ impl State {
         }
     }
 
+    /// Cold entries that stand in the journal.
+    pub(crate) fn cold_in_journal(&self) -> usize {
+        let counts = JournalKind::COLD.map(|kind| self.journal.of_kind(kind).count());
+        counts.into_iter().sum()
+    }
+
     fn cold_batch(&self, now: Instant, bytes_max: usize) -> Option<Batch> {
         if !self.cold.is_due(now, bytes_max) {
             return None;
@@ -196,6 +203,8 @@ pub(crate) fn move_cold(shared: &Shared) -> Result<(), MetadataError> {
         "Cold entries moved."
     );
     shared.state().release_cold(batch, home, Instant::now());
+    // A crowd of clients came or went, and what their entries took is free with the next commit.
+    free_memory::release();
     shared.wake_committer();
     Ok(())
 }

@@ -94,6 +94,9 @@ pub struct StoreStatus {
     pub bytes: u64,
     /// Bytes that wait for the committer.
     pub queued_bytes: usize,
+    /// Cold journal entries, of sessions for example, that each new segment begins with: they changed
+    /// last, and are on their way into the metadata.
+    pub cold_in_journal: usize,
     /// What the flash takes.
     pub flash: FlashStatus,
     /// Oldest segment, and what keeps it.
@@ -514,6 +517,7 @@ impl Shared {
         let seen = Seen::copy(&state, &index, places);
         let (health, durable) = (state.health.clone(), state.durable);
         let queued_bytes = state.queued_bytes();
+        let cold_in_journal = state.cold_in_journal();
         let segments = index.sealed.len() + 1;
         let bytes = index.all().map(|(_, record)| record.bytes).sum();
         drop(index);
@@ -528,6 +532,7 @@ impl Shared {
             damaged_segments: self.segments.damaged_segments(),
             bytes,
             queued_bytes,
+            cold_in_journal,
             flash,
             oldest_segment: oldest_segment::look(self, &seen),
         }

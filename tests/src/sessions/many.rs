@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::books::Plain;
 use super::load::{Load, Planned};
@@ -25,6 +25,11 @@ const PUBLISHERS: usize = 4;
 const WAVE: usize = 500;
 /// Nothing is written for so long after the sessions were made, before it is measured.
 const CALM: Duration = Duration::from_millis(1_500);
+/// How long their records may take from the journal into the metadata.
+const MOVED_WITHIN: Duration = Duration::from_secs(300);
+const MOVING: &str = "tidegate_log_journal_cold_entries";
+/// How long to wait before it is looked again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// One message of so many is not measured.
 const WARM_UP_OF: u32 = 4;
 /// Messages share commits by number and not by chance, so that figures can be compared.
@@ -43,6 +48,9 @@ pub struct Options {
     pub messages: u32,
     /// 1, or 2 for messages of QoS 1 and 2.
     pub qos_max: u8,
+    /// Whether what the sessions cost is looked at only when their records are where they stay, which
+    /// takes two minutes.
+    pub is_patient: bool,
     /// Decides about topics and times.
     pub seed: u64,
     /// The product; by default that of the tests.
@@ -117,8 +125,26 @@ impl Run {
         run.load.connect(&mut run.stage, &mut run.books)?;
         let before = run.stage.resident_bytes()?;
         run.make_sessions()?;
+        if options.is_patient {
+            run.wait_until_moved()?;
+        }
         let offline = run.stage.resident_bytes()?;
         Ok((run, [before, offline]))
+    }
+
+    /// Waits until nothing of the sessions is in the journal, which each segment begins with.
+    fn wait_until_moved(&mut self) -> Result<()> {
+        let begin = Instant::now();
+        while self.stage.metric(MOVING)? > 0.0 {
+            let tail = || self.stage.broker.log_tail();
+            ensure!(
+                begin.elapsed() < MOVED_WITHIN,
+                "records of sessions stay in the journal: {}",
+                tail()
+            );
+            self.stage.turn(LOOK_AGAIN, &mut self.books)?;
+        }
+        Ok(())
     }
 
     fn make_sessions(&mut self) -> Result<()> {

@@ -420,6 +420,12 @@ const LOG_STATUS: &[Plain<StoreStatus>] = &[
         |s| s.segments_open as u64,
     ),
     (
+        "tidegate_log_journal_cold_entries",
+        Kind::Gauge,
+        "Entries of sessions and groups that changed last and are still in the journal.",
+        |s| s.cold_in_journal as u64,
+    ),
+    (
         "tidegate_log_damage_copies",
         Kind::Gauge,
         "Sealed segments found damaged when they were read, and copied into quarantine, since the start.",
