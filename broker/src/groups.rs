@@ -288,7 +288,11 @@ impl Router {
 
     /// A subscription of a session ends. Its group ends with the last one.
     pub(crate) fn unsubscribe_shared(&self, state: &SessionState, filter: &TopicFilter) -> bool {
-        if !state.shared.borrow_mut().remove(filter) {
+        let mut shared = state.shared.borrow_mut();
+        let was_there = shared.remove(filter);
+        shared.trim();
+        drop(shared);
+        if !was_there {
             return false;
         }
         let Some(group) = self.groups.borrow().with_filter(filter) else {

@@ -3,7 +3,7 @@
 //!
 //! Invariant: what is not there reads as an empty one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
@@ -16,6 +16,14 @@ pub(crate) trait Emptiable: Default + 'static {
 }
 
 impl<T: 'static> Emptiable for Vec<T> {
+    const EMPTY: &'static Self = &Self::new();
+
+    fn is_empty_list(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<K: 'static, V: 'static> Emptiable for BTreeMap<K, V> {
     const EMPTY: &'static Self = &Self::new();
 
     fn is_empty_list(&self) -> bool {

@@ -14,7 +14,7 @@
 //! release is.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use mqtt::{Message, PacketId, QoS, ReasonCode};
 use storage::{CommitNumber, JournalKey, JournalKind};
 
 use crate::client::Client;
+use crate::rare::Rare;
 use crate::router::Router;
 use crate::session::{Session, SessionState};
 use crate::session_keeping::AfterCommit;
@@ -77,7 +78,7 @@ impl Drop for Share {
 /// Packet identifiers of messages that were not released.
 #[derive(Debug)]
 pub(crate) struct Received {
-    taken: HashMap<PacketId, Taken>,
+    taken: Rare<BTreeMap<PacketId, Taken>>,
     share: Share,
     entry_bytes: usize,
 }
@@ -96,7 +97,7 @@ impl Received {
     /// None yet, of this client. `all`: what those of all sessions cost.
     pub(crate) fn new(client_id: &str, all: &UnreleasedBytes) -> Self {
         Self {
-            taken: HashMap::new(),
+            taken: Rare::default(),
             share: Share {
                 all: all.clone(),
                 bytes: 0,
@@ -145,13 +146,11 @@ impl Received {
 
     fn weigh(&mut self) {
         self.share.set(self.taken.len() * self.entry_bytes);
-        if self.taken.is_empty() {
-            self.taken = HashMap::new();
-        }
+        self.taken.trim();
     }
 
     fn clear(&mut self) {
-        self.taken.clear();
+        self.taken.free();
         self.weigh();
     }
 }

@@ -21,6 +21,7 @@ use mqtt::{Message, QoS, SubscriptionIdentifier, SubscriptionOptions, TopicFilte
 use crate::client::Client;
 use crate::outbound::{Item, Outbound};
 use crate::publication::Publication;
+use crate::rare::Rare;
 use crate::retained::Found;
 use crate::router::Router;
 use crate::session::{Session, SessionState, Subscribed};
@@ -31,7 +32,7 @@ const LOOKS_MAX: usize = 256;
 
 /// Subscriptions whose retained messages are on their way, oldest first; one for each filter.
 #[derive(Debug, Default)]
-pub(crate) struct RetainedCursors(VecDeque<RetainedCursor>);
+pub(crate) struct RetainedCursors(Rare<VecDeque<RetainedCursor>>);
 
 #[derive(Debug)]
 struct RetainedCursor {
@@ -105,6 +106,7 @@ impl RetainedCursors {
     /// They are not wanted any more.
     pub(crate) fn end(&mut self, filter: &TopicFilter) {
         self.0.retain(|cursor| cursor.filter != *filter);
+        self.0.trim();
     }
 
     /// The subscriptions of which a session is owed messages, and from which topic name on.
@@ -120,14 +122,12 @@ impl RetainedCursors {
         if self.0.is_empty() {
             return false;
         }
-        for cursor in &mut self.0 {
+        for cursor in self.0.iter_mut() {
             cursor.pending.retain(|message| outbound.holds(message));
         }
         self.0
             .retain(|cursor| !cursor.is_read || !cursor.pending.is_empty());
-        if self.0.is_empty() {
-            self.0 = VecDeque::new();
-        }
+        self.0.trim();
         self.0.is_empty()
     }
 
@@ -140,7 +140,7 @@ impl RetainedCursors {
     /// is not owed to anybody who is away.
     pub(crate) fn after_detach(&mut self, outbound: &Outbound) {
         self.0.retain(|cursor| cursor.options.qos > QoS::AtMostOnce);
-        for cursor in &mut self.0 {
+        for cursor in self.0.iter_mut() {
             cursor.awaits_live = true;
             let mut pending = cursor.pending.iter();
             let lost = pending.position(|message| !outbound.holds(message));
@@ -153,6 +153,7 @@ impl RetainedCursors {
             cursor.pending.shrink_to_fit();
         }
         self.0.shrink_to_fit();
+        self.0.trim();
     }
 
     /// The first that may be read on.

@@ -21,6 +21,7 @@ use crate::gathering::Gathering;
 use crate::group::GroupId;
 use crate::options::Limits;
 use crate::outbound::Outbound;
+use crate::rare::{Emptiable, Rare};
 use crate::received::{Received, UnreleasedBytes};
 use crate::retained_delivery::RetainedCursors;
 use crate::route::Grant;
@@ -49,7 +50,7 @@ pub(crate) struct SessionState {
     pub(crate) lifetime: Cell<Lifetime>,
     pub(crate) filters: RefCell<Filters>,
     /// Its shared subscriptions: it gets messages of them from their groups.
-    pub(crate) shared: RefCell<Filters>,
+    pub(crate) shared: RefCell<Rare<Filters>>,
     /// The group that it stands for.
     pub(crate) group: Cell<Option<GroupId>>,
     pub(crate) outbound: RefCell<Outbound>,
@@ -221,6 +222,20 @@ pub(crate) struct Filters {
     changes: u64,
     /// The first commit that a subscription asks for that was made or changed since a scan began.
     since_scan: Option<CommitNumber>,
+}
+
+impl Emptiable for Filters {
+    const EMPTY: &'static Self = &Self {
+        filters: Vec::new(),
+        bytes: 0,
+        newest: CommitNumber(0),
+        changes: 0,
+        since_scan: None,
+    };
+
+    fn is_empty_list(&self) -> bool {
+        self.is_empty()
+    }
 }
 
 impl Filters {

@@ -471,11 +471,10 @@ impl Router {
             }
         }
         for (filter, subscribed) in record.subscriptions {
-            let filters = match filter.share_name() {
-                None => &state.filters,
-                Some(_) => &state.shared,
-            };
-            filters.borrow_mut().insert(filter, subscribed);
+            match filter.share_name() {
+                None => state.filters.borrow_mut().insert(filter, subscribed),
+                Some(_) => state.shared.borrow_mut().insert(filter, subscribed),
+            }
         }
         if let Lifetime::For(time) = record.lifetime {
             let away = time_since(store, record.connection);
