@@ -273,10 +273,7 @@ impl Router {
         self.end_wait_of_will(now, state);
         self.forget_received(state);
         self.leave_groups(state);
-        if let Some(commit) = self.write_session(state, within) {
-            let client_id = state.client_id().into();
-            self.leaving.borrow_mut().insert(client_id, commit);
-        }
+        self.write_session(state, within);
         state.expires_at.set(None);
         if state.is_offline.take() {
             self.counters.sessions_offline.replace(1, 0);

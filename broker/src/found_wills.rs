@@ -42,6 +42,7 @@ impl Router {
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
                     tracing::error!(error, "Some wills cannot be read; they are left out.");
+                    self.kept_wills.borrow_mut().has_unreadable = true;
                     break;
                 }
             };
@@ -53,6 +54,7 @@ impl Router {
                 Err(error) => {
                     let client_id = client_id.escape_ascii();
                     tracing::error!(%client_id, %error, "Will cannot be read; it is left out.");
+                    self.kept_wills.borrow_mut().has_unreadable = true;
                 }
             }
         }

@@ -181,10 +181,11 @@ impl Router {
         }
     }
 
-    /// Of deliveries that are over nothing is promised: what is written of them can wait.
+    /// Of deliveries that are over nothing is promised: what is written of them can wait. What a session
+    /// without a connection has stands in its record.
     pub(crate) fn write_changed_bindings(&self) {
         for state in self.sessions.borrow().iter() {
-            if state.bindings_changed.take() && state.is_persistent() {
+            if state.bindings_changed.take() && state.is_persistent() && state.is_attached() {
                 self.put_bindings(state, CHECKPOINT_INTERVAL);
             }
         }

@@ -49,23 +49,29 @@ impl Router {
         if group.is_handing_out.replace(true) {
             return;
         }
-        let mut taken_by: Vec<Rc<Session>> = Vec::new();
-        while let Some(taker) = self.hand_out_next(now, group) {
-            let Some(taker) = taker else { continue };
-            if !taken_by.iter().any(|known| Rc::ptr_eq(known, &taker)) {
-                taken_by.push(taker);
+        let has_room = loop {
+            let mut taken_by: Vec<Rc<Session>> = Vec::new();
+            while let Some(taker) = self.hand_out_next(now, group) {
+                let Some(taker) = taker else { continue };
+                if !taken_by.iter().any(|known| Rc::ptr_eq(known, &taker)) {
+                    taken_by.push(taker);
+                }
             }
-        }
-        let outbound = group.state.outbound.borrow();
-        let read = outbound.position(self.worked_off.get());
-        group.progress.borrow_mut().read_up_to(read);
-        let has_room = outbound.reads_from().is_some();
-        drop(outbound);
-        // Before anything else is written of the group, or of its members.
-        self.write_handed_out(now, group, &taken_by);
-        for taker in taken_by {
-            self.pump(now, &taker);
-        }
+            let outbound = group.state.outbound.borrow();
+            let read = outbound.position(self.worked_off.get());
+            group.progress.borrow_mut().read_up_to(read);
+            let has_room = outbound.reads_from().is_some();
+            drop(outbound);
+            if taken_by.is_empty() {
+                break has_room;
+            }
+            // Before anything else is written of the group, or of its members.
+            self.write_handed_out(now, group, &taken_by);
+            // What is too large for its taker leaves room for the next.
+            for taker in taken_by {
+                self.pump(now, &taker);
+            }
+        };
         group.is_handing_out.set(false);
         if has_room {
             self.behind_changed.notify_one();

@@ -58,6 +58,8 @@ pub(crate) struct KeptWills {
     changes: HashMap<Bytes, Option<Vec<u8>>>,
     bytes: usize,
     newest: u64,
+    /// Wills that could not be read are on flash still.
+    pub(crate) has_unreadable: bool,
 }
 
 #[derive(Debug)]
@@ -240,7 +242,7 @@ impl Router {
             kept.insert(client_id.clone(), will);
             number
         });
-        if had_one && number.is_none() {
+        if (had_one || kept.has_unreadable) && number.is_none() {
             kept.changes.insert(client_id.clone(), None);
         }
         self.count_kept_wills(&kept);
@@ -341,10 +343,9 @@ impl Router {
         }
         self.kept_wills.borrow_mut().release(self.durable());
         let due = self.kept_wills.borrow().due(now);
+        // One that is not taken, because its log is full, does not hold up those of other logs.
         for client_id in due {
-            if !self.publish_kept(now, &client_id) {
-                break;
-            }
+            self.publish_kept(now, &client_id);
         }
     }
 
@@ -398,6 +399,7 @@ impl Router {
                 let client_id_text = client_id.escape_ascii();
                 tracing::error!(client_id = %client_id_text, error, "Will cannot be read; it is lost.");
                 let mut kept = self.kept_wills.borrow_mut();
+                kept.has_unreadable = true;
                 kept.remove(client_id);
                 self.count_kept_wills(&kept);
                 None

@@ -23,7 +23,7 @@ use storage::{CommitNumber, EraId, JournalKey, JournalKind, RELEASE_TIME_MS, Sto
 
 use crate::connection::Connection;
 use crate::gathering::{bindings_of, delivery_key};
-use crate::outbound::Outbound;
+use crate::outbound::{Bound, Outbound};
 use crate::place::Place;
 use crate::received::client_and_id;
 use crate::router::{Router, Stage};
@@ -129,6 +129,8 @@ impl Router {
         let needs_entry = record
             .as_ref()
             .is_some_and(|record| state.is_attached() && !outbound.needs_no_bindings(record.next));
+        // The record's replays are behind what has its identifier, also where that is still gathered.
+        let has_unwritten = outbound.bound.iter().any(Bound::is_unwritten);
         drop(outbound);
         let had_entry = state.has_bindings.replace(needs_entry);
         let mut writes_bindings = record.as_ref().is_some_and(|r| r.deliveries.is_some());
@@ -136,7 +138,7 @@ impl Router {
         if is_kept || was_kept {
             entries.push((key_of(state), record.map(|record| record.to_stored())));
         }
-        if needs_entry && !had_entry {
+        if needs_entry && (!had_entry || has_unwritten) {
             entries.push((delivery_key(state), Some(bindings_of(state).to_stored())));
             writes_bindings = true;
         } else if had_entry && !needs_entry {
@@ -154,6 +156,10 @@ impl Router {
         }
         if let Ok(commit) = &put {
             self.will_is_written(state, *commit);
+            if was_kept && !is_kept {
+                let client_id = state.client_id().into();
+                self.leaving.borrow_mut().insert(client_id, *commit);
+            }
         }
         put.inspect_err(|error| tracing::debug!(%error, "Session is not written down."))
             .ok()

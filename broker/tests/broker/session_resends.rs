@@ -5,9 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use mqtt::ProtocolVersion::V5;
-use mqtt::{Acknowledgement, Connect, Packet, ReasonCode, Subscribe, Subscription};
+use mqtt::{
+    Acknowledgement, Connect, Delivery, Packet, Publish, QoS, ReasonCode, Subscribe, Subscription,
+    SubscriptionOptions,
+};
+use storage::JournalKind;
 
-use crate::support::{Setup, TestBroker, TestClient, go, id, qos1, text};
+use crate::support::{Setup, TestBroker, TestClient, go, id, publish, qos1, text};
 
 fn staying(client_id: &str, receive_maximum: u16) -> Connect {
     let mut connect = crate::support::staying(V5, client_id);
@@ -38,6 +42,16 @@ fn payloads(client: &mut TestClient) -> Vec<String> {
         std::thread::sleep(Duration::from_millis(20));
     }
     all
+}
+
+fn qos2(topic: &str) -> Publish {
+    Publish {
+        delivery: Delivery::ExactlyOnce {
+            packet_id: id(1),
+            dup: false,
+        },
+        ..publish(1, topic, "x")
+    }
 }
 
 fn subscribe(client: &mut TestClient, filter: &str) {
@@ -171,6 +185,68 @@ fn session_that_an_earlier_clean_start_ended_is_not_back_after_a_crash() {
         assert!(!is_present, "{name}");
         broker.stop();
     }
+}
+
+/// It goes on as one that ends with its connection, and a clean start ends it.
+#[test]
+fn session_that_was_not_to_be_kept_any_more_is_not_back_after_a_clean_start_and_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let broker = TestBroker::start_at(&path, Setup::default());
+    let (mut client, _) = come(&broker, "client", 10);
+    subscribe(&mut client, "a");
+    assert!(matches!(client.receive(), Packet::Suback(_)));
+    go(&broker, client);
+    let connect = |clean_start| {
+        let mut connect = staying("client", 10);
+        connect.properties.session_expiry_interval = Some(0);
+        connect.clean_start = clean_start;
+        connect
+    };
+    let (_passing, connack) = TestClient::try_connect(broker.address(), connect(false));
+    assert!(connack.session_present);
+    let (_client, connack) = TestClient::try_connect(broker.address(), connect(true));
+    assert!(!connack.session_present);
+    let after_crash = folder.path().join("after");
+    copy(&path, &after_crash);
+    broker.stop();
+
+    let broker = TestBroker::start_at(&after_crash, Setup::default());
+    let (_client, is_present) = come(&broker, "client", 10);
+    assert!(!is_present);
+    broker.stop();
+}
+
+/// Of a delivery that has just ended nothing is written when its client is gone.
+#[test]
+fn session_whose_client_went_after_its_last_answer_writes_nothing() {
+    let broker = TestBroker::start(Setup::default());
+    let (mut client, _) = come(&broker, "client", 10);
+    let options = SubscriptionOptions {
+        qos: QoS::ExactlyOnce,
+        ..qos1()
+    };
+    client.subscribe_with("a", options, None);
+    let mut publisher = broker.client(V5, "publisher");
+    publisher.send(Packet::Publish(qos2("a")));
+    assert!(matches!(publisher.receive(), Packet::Pubrec(_)));
+    let release = Acknowledgement::new(id(1), ReasonCode::Success);
+    publisher.send(Packet::Pubrel(release));
+    assert!(matches!(publisher.receive(), Packet::Pubcomp(_)));
+    let Packet::Publish(publish) = client.receive() else {
+        panic!("no message");
+    };
+    let packet_id = publish.delivery.packet_id().unwrap();
+    let answer = Acknowledgement::new(packet_id, ReasonCode::Success);
+    client.send(Packet::Pubrec(answer.clone()));
+    assert!(matches!(client.receive(), Packet::Pubrel(_)));
+    client.send(Packet::Pubcomp(answer));
+    go(&broker, client);
+    // It is looked for such deliveries once a second.
+    std::thread::sleep(Duration::from_millis(1_500));
+    publisher.publish_acknowledged("b", "with its commit");
+    let deliveries = broker.store.journal_entries(JournalKind::Delivery);
+    assert_eq!(deliveries, []);
 }
 
 /// A crash while the client is there; it does not come back before others are checkpointed.
