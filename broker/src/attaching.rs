@@ -119,8 +119,7 @@ impl Router {
 
     /// A session that has never had a connection.
     pub(crate) fn new_session(&self, client_id: &str) -> Rc<SessionState> {
-        let limits = &self.options.limits;
-        let outbound = Outbound::new(self.worked_off.get(), limits.mailbox_bytes_max);
+        let outbound = Outbound::new(self.worked_off.get(), self.mailbox());
         let state = Rc::new(SessionState::new(
             client_id,
             Lifetime::Connection,

@@ -20,6 +20,7 @@ use mqtt::QoS;
 use storage::{Commit, CommitNumber, GapReason, Missing, Store};
 
 use crate::log_reading::{Turn, for_each_message, next_part};
+use crate::mailboxes::Relief;
 use crate::place::Place;
 use crate::publication::Publication;
 use crate::router::{Router, Stage, now};
@@ -70,8 +71,9 @@ impl Router {
         let Some(store) = self.store.clone() else {
             return self.reached(Stage::Closing).await;
         };
-        let mut known = KnownWishes::default();
+        let (mut known, mut relief) = (KnownWishes::default(), Relief::default());
         while self.stage() < Stage::Closing {
+            self.relieve_mailboxes(now(), &mut relief);
             let Some(scan) = self.next_scan(store.durable()) else {
                 tokio::select! {
                     () = self.behind_changed.notified() => {}

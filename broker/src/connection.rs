@@ -9,6 +9,8 @@ use std::fmt;
 
 use mqtt::server::{Connection as StateMachine, Reason};
 
+use crate::budget::Budget;
+use crate::mailboxes::Transmitting;
 use crate::signal::Signal;
 
 /// A connection, counted from the start of the broker.
@@ -27,6 +29,7 @@ pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) machine: RefCell<StateMachine>,
     pub(crate) signal: Signal,
+    transmitting: RefCell<Transmitting>,
     /// It stands in the list of those that try again after the next commit.
     pub(crate) awaits_commit: Cell<bool>,
     /// The broker ended it: what the client sent last is not waited for.
@@ -34,14 +37,28 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(id: ConnectionId, machine: StateMachine) -> Self {
+    /// `mailboxes`: what waits for all clients.
+    pub(crate) fn new(id: ConnectionId, machine: StateMachine, mailboxes: &Budget) -> Self {
         Self {
             id,
             machine: RefCell::new(machine),
             signal: Signal::default(),
+            transmitting: RefCell::new(Transmitting::new(mailboxes)),
             awaits_commit: Cell::new(false),
             is_cut: Cell::new(false),
         }
+    }
+
+    /// Bytes were added to the transmit buffer, or taken from it.
+    pub(crate) fn weigh(&self) {
+        let bytes = self.machine.borrow().transmit_bytes();
+        self.transmitting.borrow_mut().set(bytes);
+    }
+
+    /// Whether a packet of this size may be added to the transmit buffer, in which so many bytes wait.
+    pub(crate) fn has_room(&self, waiting: usize, packet: usize, bytes_max: usize) -> bool {
+        let transmitting = self.transmitting.borrow();
+        transmitting.fits(waiting, packet, bytes_max)
     }
 
     /// Ends it; its task does the rest.

@@ -17,7 +17,7 @@ use crate::connection::Connection;
 use crate::outbound::{Bound, Item, Offered, Outbound};
 use crate::place::Place;
 use crate::probe::DropCause;
-use crate::publication::{Expired, Publication, remaining_seconds};
+use crate::publication::{Expired, Publication, remaining_seconds, size_bytes};
 use crate::route::{Grant, Route};
 use crate::router::Router;
 use crate::session::Session;
@@ -110,6 +110,7 @@ impl Router {
             is_kept: session.state.is_persistent(),
             may_resend: session.state.bindings_commit.get() <= durable,
             may_report: session.version == ProtocolVersion::V5,
+            connection,
             machine: &mut machine,
             outbound: &mut outbound,
             has_sent: false,
@@ -120,8 +121,11 @@ impl Router {
         pumping.send_bound(durable);
         let has_sent = pumping.has_sent;
         drop(machine);
+        if has_sent {
+            connection.weigh();
+        }
         let has_room = outbound.reads_from().is_some();
-        let is_unwritten = outbound.bound.iter().any(Bound::is_unwritten);
+        let is_unwritten = outbound.bound().iter().any(Bound::is_unwritten);
         let has_replays = !outbound.replays.is_empty();
         drop(outbound);
         if is_unwritten {
@@ -161,9 +165,20 @@ impl Router {
         connection: &Rc<Connection>,
         outgoing: Outgoing<'_>,
     ) -> bool {
-        let outcome = connection.machine.borrow_mut().publish(now, outgoing);
+        let mut machine = connection.machine.borrow_mut();
+        let (waiting, max) = (
+            machine.transmit_bytes(),
+            self.machine_options.transmit_bytes_max,
+        );
+        let packet = size_bytes(outgoing.message) + HEADER_BYTES_MAX;
+        if !connection.has_room(waiting, packet, max) {
+            return false;
+        }
+        let outcome = machine.publish(now, outgoing);
+        drop(machine);
         match outcome {
             PublishOutcome::Sent { .. } => {
+                connection.weigh();
                 self.counters.delivered_qos0.increment();
                 connection.signal.notify();
             }
@@ -187,6 +202,7 @@ struct Pumping<'p> {
     may_resend: bool,
     /// Its client understands user properties.
     may_report: bool,
+    connection: &'p Connection,
     machine: &'p mut StateMachine,
     outbound: &'p mut Outbound,
     has_sent: bool,
@@ -195,7 +211,7 @@ struct Pumping<'p> {
 impl Pumping<'_> {
     /// Sends the messages whose identifiers are on flash, and those behind them that wait for nothing else.
     fn send_bound(&mut self, durable: CommitNumber) {
-        while let Some(bound) = self.outbound.bound.front()
+        while let Some(bound) = self.outbound.bound().front()
             && bound.commit.is_some_and(|commit| commit <= durable)
         {
             let remaining = remaining_seconds(bound.item.expires_at, self.now).unwrap_or(Some(1));
@@ -215,7 +231,7 @@ impl Pumping<'_> {
                     if outcome == PublishOutcome::DroppedTooLarge {
                         self.outbound.acknowledged(packet_id);
                     }
-                    let sent = self.outbound.bound.pop_front();
+                    let sent = self.outbound.pop_bound();
                     self.count(sent.map_or(QoS::ExactlyOnce, |sent| sent.item.qos), outcome);
                 }
             }
@@ -226,7 +242,7 @@ impl Pumping<'_> {
     /// behind it are bound to wait until it is sent.
     fn send_mailbox(&mut self) {
         while let Some(item) = self.outbound.front() {
-            let is_next = self.outbound.bound.is_empty();
+            let is_next = self.outbound.bound().is_empty();
             let may_be_sent = match item.again {
                 Some(_) => self.may_resend,
                 None if item.qos == QoS::AtMostOnce => is_next,
@@ -262,7 +278,7 @@ impl Pumping<'_> {
     fn has_room(&self, item: &Item) -> bool {
         let waiting = self.machine.transmit_bytes();
         let max = self.router.machine_options.transmit_bytes_max;
-        waiting == 0 || waiting.saturating_add(packet_bytes(item)) <= max
+        self.connection.has_room(waiting, packet_bytes(item), max)
     }
 
     /// The message with what is missing before it, if its client can be told and has room for that.
@@ -310,13 +326,9 @@ impl Pumping<'_> {
             self.outbound.put_back(item);
             return false;
         };
-        self.outbound.sent(packet_id, &item);
         let is_to_be_written = is_qos2 && self.is_kept;
-        self.outbound.bound.push_back(Bound {
-            packet_id,
-            item,
-            commit: (!is_to_be_written).then_some(CommitNumber(0)),
-        });
+        let commit = (!is_to_be_written).then_some(CommitNumber(0));
+        self.outbound.bind(packet_id, item, commit);
         true
     }
 

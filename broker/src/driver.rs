@@ -277,6 +277,7 @@ impl Driver {
 
     /// Brings the gauges into line.
     fn count(&mut self, is_over: bool) {
+        self.client.connection.weigh();
         let counted = match is_over {
             true => Counted::default(),
             false => {
@@ -293,6 +294,9 @@ impl Driver {
             }
         };
         let (old, counters) = (self.counted, &self.client.router.counters);
+        counters
+            .mailboxes_bytes
+            .set(self.router().mailboxes.taken());
         let (messages, bytes) = (&counters.queued_messages, &counters.queued_bytes);
         messages.replace(old.queued_messages, counted.queued_messages);
         bytes.replace(old.queued_bytes, counted.queued_bytes);

@@ -91,7 +91,7 @@ impl Router {
     /// goes on with them.
     pub(crate) fn write_bindings(&self, now: Instant, session: &Rc<Session>) {
         let outbound = session.state.outbound.borrow();
-        let bound = outbound.bound.iter().filter(|bound| bound.is_unwritten());
+        let bound = outbound.bound().iter().filter(|bound| bound.is_unwritten());
         let (bound, has_more) = (bound.count(), outbound.has_more());
         drop(outbound);
         let mut gathering = session.gathering.borrow_mut();
@@ -122,11 +122,7 @@ impl Router {
 
     /// How all deliveries of a session stand now is on flash with this commit; then they go on.
     pub(crate) fn written_with(&self, now: Instant, session: &Rc<Session>, commit: CommitNumber) {
-        let mut is_bound = false;
-        for bound in session.state.outbound.borrow_mut().bound.iter_mut() {
-            is_bound |= bound.is_unwritten();
-            bound.commit.get_or_insert(commit);
-        }
+        let is_bound = session.state.outbound.borrow_mut().bound_written(commit);
         let gathered = session.gathering.take();
         if !gathered.received.is_empty() {
             let then = AfterCommit::Release(Rc::clone(session), gathered.received);
@@ -325,7 +321,7 @@ mod tests {
 
     fn unwritten(session: &Session) -> usize {
         let outbound = session.state.outbound.borrow();
-        let bound = outbound.bound.iter().filter(|bound| bound.is_unwritten());
+        let bound = outbound.bound().iter().filter(|bound| bound.is_unwritten());
         bound.count()
     }
 

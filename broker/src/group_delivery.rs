@@ -18,7 +18,7 @@ use storage::CommitNumber;
 use crate::delivery::packet_bytes;
 use crate::group::GroupId;
 use crate::groups::Group;
-use crate::outbound::{Bound, Item};
+use crate::outbound::Item;
 use crate::place::Place;
 use crate::probe::DropCause;
 use crate::publication::remaining_seconds;
@@ -143,9 +143,9 @@ impl Router {
         let mut machine = member.connection.machine.borrow_mut();
         let waiting = machine.transmit_bytes();
         let max = self.machine_options.transmit_bytes_max;
-        let fits = waiting == 0 || waiting.saturating_add(packet_bytes(item)) <= max;
+        let fits = member.connection.has_room(waiting, packet_bytes(item), max);
         // It must not overtake what waits for flash.
-        let is_next = item.qos == QoS::ExactlyOnce || outbound.bound.is_empty();
+        let is_next = item.qos == QoS::ExactlyOnce || outbound.bound().is_empty();
         let has_place = item.qos == QoS::AtMostOnce || machine.free_places() > 0;
         let has_room = fits && is_next && has_place && outbound.gives_way();
         if member.has_ended.get() || !has_room {
@@ -156,12 +156,8 @@ impl Router {
                 return false;
             };
             let waits = must_be_written || member.state.is_persistent();
-            outbound.sent(packet_id, item);
-            outbound.bound.push_back(Bound {
-                packet_id,
-                item: item.clone(),
-                commit: (!waits).then_some(CommitNumber(0)),
-            });
+            let commit = (!waits).then_some(CommitNumber(0));
+            outbound.bind(packet_id, item.clone(), commit);
             return true;
         }
         let remaining = remaining_seconds(item.expires_at, now).unwrap_or(Some(1));
@@ -181,6 +177,7 @@ impl Router {
             _ => return false,
         }
         drop(outbound);
+        member.connection.weigh();
         member.connection.signal.notify();
         true
     }

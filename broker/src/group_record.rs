@@ -115,7 +115,7 @@ impl Router {
     pub(crate) fn write_handed_out(&self, now: Instant, group: &Group, takers: &[Rc<Session>]) {
         let has_unwritten = |taker: &&Rc<Session>| {
             let outbound = taker.state.outbound.borrow();
-            outbound.bound.iter().any(Bound::is_unwritten)
+            outbound.bound().iter().any(Bound::is_unwritten)
         };
         let takers: Vec<_> = takers.iter().filter(has_unwritten).collect();
         let Some(store) = self.store.as_ref().filter(|_| !takers.is_empty()) else {
@@ -238,8 +238,7 @@ impl Router {
         let first = progress
             .first_returned()
             .map_or(next, |first| first.min(next));
-        let bytes_max = self.group_mailbox_bytes();
-        let outbound = Outbound::restored(first, Vec::new(), first, bytes_max);
+        let outbound = Outbound::restored(first, Vec::new(), first, self.group_mailbox());
         let group = self.new_group(filter, CommitNumber(0), outbound, progress)?;
         group.is_written.set(is_written);
         Some(group)

@@ -23,6 +23,7 @@ use storage::CommitNumber;
 
 use crate::authorizer::Identity;
 use crate::group::{GroupId, GroupProgress, Sharing};
+use crate::mailboxes::Waiting;
 use crate::outbound::Outbound;
 use crate::place::Place;
 use crate::router::Router;
@@ -87,6 +88,10 @@ impl Groups {
 
     pub(crate) fn with_id(&self, id: GroupId) -> Option<Rc<Group>> {
         self.by_id.get(&id).cloned()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Rc<Group>> {
+        self.by_filter.values()
     }
 
     pub(crate) fn all(&self) -> Vec<Rc<Group>> {
@@ -171,9 +176,9 @@ impl Router {
         Some(group)
     }
 
-    /// Bytes of messages that wait for a member of a group.
-    pub(crate) fn group_mailbox_bytes(&self) -> usize {
-        self.options.limits.mailbox_bytes_max / MAILBOX_PART
+    /// For messages that wait for a member of a group.
+    pub(crate) fn group_mailbox(&self) -> Waiting {
+        self.mailbox().part(MAILBOX_PART)
     }
 
     /// A session subscribes; its group begins, if there is none.
@@ -201,7 +206,7 @@ impl Router {
         let worked_off = self.worked_off.get();
         let begin = || {
             let next = Place::beginning_of(worked_off.next());
-            let outbound = Outbound::new(worked_off, self.group_mailbox_bytes());
+            let outbound = Outbound::new(worked_off, self.group_mailbox());
             let progress = GroupProgress::new(next, []);
             self.new_group(filter, worked_off.next(), outbound, progress)
         };

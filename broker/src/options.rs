@@ -91,6 +91,9 @@ pub struct Limits {
     pub inflight_max: NonZeroU16,
     /// Bytes of packets that wait for one slow subscriber. Default 1,048,576.
     pub mailbox_bytes_max: usize,
+    /// Bytes that wait for all subscribers together; each may have 4 KiB, or one message, beyond them.
+    /// Default 33,554,432.
+    pub all_mailboxes_bytes_max: usize,
     /// Bytes of messages that wait for a commit of others before they are delivered: the same
     /// number as the store's `queue_bytes_max`, which bounds those that wait for their own.
     /// Default 8,388,608.
@@ -127,6 +130,7 @@ impl Default for Limits {
             receive_maximum: SIXTY_FOUR,
             inflight_max: SIXTY_FOUR,
             mailbox_bytes_max: 1_048_576,
+            all_mailboxes_bytes_max: 33_554_432,
             commit_queue_bytes_max: 8_388_608,
             retained_bytes_max: 16_777_216,
             retained_count_max: 10_000,

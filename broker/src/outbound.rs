@@ -16,7 +16,8 @@
 //!
 //! Invariants: what is before `next` was put in here or is none of the session's business, what is
 //! at or behind it was not. The mailbox is in the order of the log, but for messages that are in
-//! none. It never holds more bytes than it may, unless that is one message. What an earlier
+//! none. It never holds more bytes than it may ([`mailboxes`](crate::mailboxes)), unless that is one message,
+//! or what has its identifier. What an earlier
 //! connection sent is read and sent again before anything else is read.
 
 use std::collections::VecDeque;
@@ -28,6 +29,7 @@ use mqtt::{Message, PacketId, QoS, SubscriptionIdentifier};
 use storage::CommitNumber;
 
 use crate::group::GroupId;
+use crate::mailboxes::Waiting;
 use crate::missing::MissingReport;
 use crate::place::Place;
 use crate::publication::size_bytes;
@@ -149,12 +151,11 @@ pub(crate) struct Outbound {
     /// What an earlier connection sent: before everything in the mailbox.
     resends: Rare<VecDeque<Item>>,
     mailbox: Rare<VecDeque<Item>>,
-    /// Bytes of both.
-    mailbox_bytes: usize,
-    bytes_max: usize,
+    /// Bytes of both, and of what is bound.
+    waiting: Waiting,
     /// There was no room for a message that was read: nothing is read before some waits no more.
     awaits_room: bool,
-    pub(crate) bound: Rare<VecDeque<Bound>>,
+    bound: Rare<VecDeque<Bound>>,
     in_flight: VecDeque<InFlight>,
     /// Places of what is in flight since an earlier connection and was not sent again, ascending.
     again: Rare<VecDeque<(Place, PacketId)>>,
@@ -187,16 +188,14 @@ pub(crate) enum Offered {
 }
 
 impl Outbound {
-    /// A session that begins after `worked_off`, with a mailbox of so many bytes.
-    pub(crate) fn new(worked_off: CommitNumber, bytes_max: usize) -> Self {
+    /// A session that begins after `worked_off`.
+    pub(crate) fn new(worked_off: CommitNumber, waiting: Waiting) -> Self {
         Self {
             flow: Flow::Live,
             next: Place::beginning_of(worked_off.next()),
             live_behind: CommitNumber(0),
             resends: Rare::default(),
             mailbox: Rare::default(),
-            mailbox_bytes: 0,
-            bytes_max,
             awaits_room: false,
             bound: Rare::default(),
             in_flight: VecDeque::new(),
@@ -206,7 +205,8 @@ impl Outbound {
             over: Rare::default(),
             bound_before: Place::beginning_of(CommitNumber(0)),
             scan: None,
-            replays: Replays::new(bytes_max),
+            replays: Replays::new(&waiting),
+            waiting,
             missing: None,
             missing_told: CommitNumber(0),
         }
@@ -217,7 +217,7 @@ impl Outbound {
         next: Place,
         in_flight: Vec<InFlight>,
         bound_before: Place,
-        bytes_max: usize,
+        waiting: Waiting,
     ) -> Self {
         Self {
             flow: Flow::Behind,
@@ -225,7 +225,7 @@ impl Outbound {
             in_flight: in_flight.into(),
             // What is in flight may lie before `next`, and delivery go on there after another crash.
             bound_before: bound_before.max(next),
-            ..Self::new(CommitNumber(0), bytes_max)
+            ..Self::new(CommitNumber(0), waiting)
         }
     }
 
@@ -233,9 +233,10 @@ impl Outbound {
         self.flow == Flow::Behind
     }
 
-    /// Whether more is to come than what is under way.
+    /// Whether more is to come than what is under way, before that is under way no more.
     pub(crate) fn has_more(&self) -> bool {
-        self.is_behind() || self.front().is_some()
+        let is_read_for = self.is_behind() && self.waiting.is_half_empty();
+        is_read_for || self.front().is_some()
     }
 
     pub(crate) fn mailbox_messages(&self) -> usize {
@@ -244,7 +245,7 @@ impl Outbound {
     }
 
     pub(crate) fn mailbox_bytes(&self) -> usize {
-        self.mailbox_bytes + self.replays.waiting_bytes()
+        self.waiting.bytes() + self.replays.waiting_bytes()
     }
 
     /// The message that is sent next.
@@ -264,7 +265,7 @@ impl Outbound {
         let again = self.resends.pop_front();
         let item = again.or_else(|| self.mailbox.pop_front())?;
         self.replays.wait_no_more();
-        self.mailbox_bytes -= item.size_bytes();
+        self.waiting.remove(item.size_bytes());
         self.awaits_room = false;
         if self.mailbox.is_empty() {
             // Its memory was for a burst; an idle session is to be small.
@@ -285,7 +286,7 @@ impl Outbound {
         if item.replay.is_some() && item.again.is_none() {
             return self.replays.put_back(item);
         }
-        self.mailbox_bytes += item.size_bytes();
+        self.waiting.add(item.size_bytes());
         match item.again {
             Some(_) => self.resends.push_front(item),
             None => self.mailbox.push_front(item),
@@ -315,6 +316,43 @@ impl Outbound {
             replay: item.replay,
             group: item.group,
         });
+    }
+
+    /// It has its identifier, and waits for flash or behind what does.
+    pub(crate) fn bind(&mut self, packet_id: PacketId, item: Item, commit: Option<CommitNumber>) {
+        self.sent(packet_id, &item);
+        self.waiting.add(item.size_bytes());
+        self.bound.push_back(Bound {
+            packet_id,
+            item,
+            commit,
+        });
+    }
+
+    /// What is bound, in the order in which it is sent.
+    pub(crate) fn bound(&self) -> &VecDeque<Bound> {
+        &self.bound
+    }
+
+    /// Takes out what is bound and waits longest: it was sent.
+    pub(crate) fn pop_bound(&mut self) -> Option<Bound> {
+        let bound = self.bound.pop_front()?;
+        self.waiting.remove(bound.item.size_bytes());
+        self.awaits_room = false;
+        if self.bound.is_empty() {
+            self.bound.free();
+        }
+        Some(bound)
+    }
+
+    /// All that is bound is durable with this commit. Whether something was not written down before.
+    pub(crate) fn bound_written(&mut self, commit: CommitNumber) -> bool {
+        let mut is_new = false;
+        for bound in self.bound.iter_mut() {
+            is_new |= bound.is_unwritten();
+            bound.commit.get_or_insert(commit);
+        }
+        is_new
     }
 
     /// The client has a message of QoS 2 (PUBREC). `false` if there is none with this identifier.
@@ -386,19 +424,18 @@ impl Outbound {
     }
 
     fn fits(&self, item: &Item) -> bool {
-        self.mailbox_bytes == 0
-            || self.mailbox_bytes.saturating_add(item.size_bytes()) <= self.bytes_max
+        self.waiting.fits(item.size_bytes())
     }
 
     fn push(&mut self, item: Item) {
-        self.mailbox_bytes += item.size_bytes();
+        self.waiting.add(item.size_bytes());
         self.mailbox.push_back(item);
     }
 
     /// A message that was just worked off, or that is in no log.
     pub(crate) fn offer_live(&mut self, item: Item) -> Offered {
         let Some(place) = item.place else {
-            if !self.fits(&item) {
+            if !self.waiting.fits_what_is_in_no_log(item.size_bytes()) {
                 return Offered::NoRoom;
             }
             self.push(item);
@@ -429,6 +466,27 @@ impl Outbound {
         self.next = next;
     }
 
+    /// If the mailbox holds far more than others could, it is given back. Whether it was.
+    pub(crate) fn let_go_of_excess(&mut self) -> bool {
+        self.waiting.is_excessive() && self.let_go()
+    }
+
+    /// All but one message of the mailbox are read again when that one waits no more; `false` if there is
+    /// nothing to read again. No scan is under way.
+    pub(crate) fn let_go(&mut self) -> bool {
+        let first = self.mailbox.pop_front();
+        let next = self.mailbox.iter().find_map(|item| item.place);
+        if let Some(next) = next {
+            self.fall_behind(next);
+        }
+        if let Some(first) = first {
+            self.mailbox.push_front(first);
+        }
+        self.weigh();
+        self.awaits_room = next.is_some();
+        next.is_some()
+    }
+
     /// What comes after `worked_off` is read from the log, up to this commit at least. What waits goes
     /// on waiting.
     pub(crate) fn read_up_to(&mut self, worked_off: CommitNumber, commit: CommitNumber) {
@@ -441,13 +499,14 @@ impl Outbound {
 
     fn weigh(&mut self) {
         let items = self.resends.iter().chain(self.mailbox.iter());
-        self.mailbox_bytes = items.map(Item::size_bytes).sum();
+        let items = items.chain(self.bound.iter().map(|bound| &bound.item));
+        self.waiting.set(items.map(Item::size_bytes).sum());
         self.awaits_room = false;
     }
 
     /// From which commit on the log is to be read, if the session is behind and has room.
     pub(crate) fn reads_from(&self) -> Option<CommitNumber> {
-        let has_room = self.mailbox_bytes <= self.bytes_max / 2 && !self.awaits_room;
+        let has_room = self.waiting.is_half_empty() && !self.awaits_room;
         let has_room = has_room && !(self.again.is_empty() && self.replays.holds_up());
         (self.flow == Flow::Behind && has_room).then(|| {
             let again = self.again.front();
@@ -555,7 +614,7 @@ impl Outbound {
         }
         if self.scan == Some(Scan::Again) {
             item.again = self.again.pop_front().map(|(_, id)| id);
-            self.mailbox_bytes += item.size_bytes();
+            self.waiting.add(item.size_bytes());
             self.resends.push_back(item);
         } else {
             self.next = self.next.max(place.behind());
@@ -599,13 +658,12 @@ impl Outbound {
             Flow::Live => self.next.max(Place::beginning_of(worked_off.next())),
             Flow::Behind => self.next,
         };
-        self.fall_behind(next);
+        self.bound.free();
         self.resends.free();
-        self.weigh();
+        self.fall_behind(next);
         self.replays.detach();
         self.scan = None;
         self.gone.free();
-        self.bound.free();
         self.again.free();
         let known = std::mem::take(&mut self.in_flight);
         let known = |id| known.iter().find(|sent| sent.packet_id == id);
@@ -622,10 +680,10 @@ impl Outbound {
             .iter()
             .map(|(_, item)| item.size_bytes())
             .sum();
-        while self.mailbox_bytes + kept_bytes > OFFLINE_BYTES_MAX
+        while self.waiting.bytes() + kept_bytes > OFFLINE_BYTES_MAX
             && let Some(item) = self.mailbox.pop_back()
         {
-            self.mailbox_bytes -= item.size_bytes();
+            self.waiting.remove(item.size_bytes());
             lost += 1;
         }
         while kept_bytes > OFFLINE_BYTES_MAX

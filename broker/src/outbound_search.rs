@@ -24,6 +24,7 @@ use mqtt::server::{InflightEntry, InflightState};
 use mqtt::{Message, MessageProperties, PacketId, QoS};
 use storage::{CommitNumber, LogId, LogPartition, Offset, PartitionId};
 
+use crate::mailboxes::Waiting;
 use crate::outbound::{Bound, InFlight, Item, Offered, Outbound};
 use crate::place::Place;
 
@@ -32,7 +33,7 @@ use crate::place::Place;
 struct Bounds {
     /// The QoS of the messages that are published.
     messages: &'static [u8],
-    /// Messages that wait in the mailbox.
+    /// Messages that wait in the mailbox, or are bound.
     mailbox: usize,
     /// Messages that the client takes before it answers.
     window: usize,
@@ -64,6 +65,8 @@ enum Step {
     /// What was gathered of deliveries of QoS 2 goes into the open commit.
     Write,
     Checkpoint,
+    /// Others need the room in its mailbox.
+    GiveBack,
     Crash,
 }
 
@@ -105,9 +108,10 @@ const ORDERS: [[Step; 8]; 3] = [
 ];
 
 /// What goes against any order.
-const EVENTS: [Step; 4] = [
+const EVENTS: [Step; 5] = [
     Step::AnswerLast,
     Step::Checkpoint,
+    Step::GiveBack,
     Step::Disconnect,
     Step::Crash,
 ];

@@ -251,6 +251,10 @@ pub struct Counters {
     /// How often reading for sessions that are behind paused because publishes waited, or an uplink
     /// read from flash.
     pub catch_up_pauses: Counter,
+    /// What waits for all clients together, with what their sockets have not taken yet.
+    pub mailboxes_bytes: Gauge,
+    /// How often a mailbox was given back, to be read again, because others needed the room.
+    pub mailboxes_given_back: Counter,
     /// Wills that took the publish path.
     pub wills: Counter,
     /// Wills of sessions that outlive their connections, which are on flash.
@@ -300,6 +304,8 @@ impl Counters {
             dropped: DropCounters::default(),
             missing_reports: Counter::default(),
             catch_up_pauses: Counter::default(),
+            mailboxes_bytes: Gauge::default(),
+            mailboxes_given_back: Counter::default(),
             wills: Counter::default(),
             wills_kept: Gauge::default(),
             wills_kept_bytes: Gauge::default(),

@@ -204,7 +204,8 @@ pub(crate) fn record_of(
     }
 }
 
-/// A stored message as it can be sent.
+/// A stored message as it can be sent. It shares nothing with what it was read with: a small one that waits
+/// for long would hold a whole commit.
 fn message_of(stored: &storage::Message) -> Result<Message, String> {
     let text = |what: &str, bytes: &Bytes| {
         Utf8String::try_from(bytes.clone()).map_err(|error| format!("{what} {error}"))
@@ -221,7 +222,7 @@ fn message_of(stored: &storage::Message) -> Result<Message, String> {
             value: text("value of a user property", value)?,
         })
     });
-    Ok(Message {
+    let message = Message {
         topic: topic("topic name", &stored.topic)?,
         payload: stored.payload.clone(),
         qos: QoS::from_bits(stored.qos).unwrap_or_default(),
@@ -239,7 +240,8 @@ fn message_of(stored: &storage::Message) -> Result<Message, String> {
                 .transpose()?,
             user_properties: pairs.collect::<Result<_, String>>()?,
         },
-    })
+    };
+    Ok(message.detach())
 }
 
 #[cfg(test)]
@@ -290,6 +292,22 @@ mod tests {
             "topic name is not well-formed UTF-8 at byte 1"
         );
         assert!(message_of(&of_topic(b"a/#")).is_err());
+    }
+
+    #[test]
+    fn stored_message_does_not_hold_what_it_was_read_with() {
+        let buffer = Bytes::from(vec![b'x'; 100_000]);
+        let stored = storage::Message {
+            topic: buffer.slice(..10),
+            payload: buffer.slice(10..90_000),
+            content_type: Some(buffer.slice(90_000..90_010)),
+            user_properties: vec![(buffer.slice(..1), buffer.slice(1..2))],
+            ..storage::Message::default()
+        };
+        let message = message_of(&stored).unwrap();
+        assert_eq!(message.payload, stored.payload);
+        drop(stored);
+        assert!(buffer.is_unique(), "{:?}", message.topic);
     }
 
     #[test]

@@ -13,7 +13,6 @@
 //! Invariant: an identifier is known from the moment its message is on its way to flash until its
 //! release is.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -22,6 +21,7 @@ use mqtt::server::{PublishTicket, ReleaseTicket};
 use mqtt::{Message, PacketId, QoS, ReasonCode};
 use storage::{CommitNumber, JournalKey, JournalKind};
 
+use crate::budget::{Budget, Share};
 use crate::client::Client;
 use crate::rare::Rare;
 use crate::router::Router;
@@ -44,35 +44,9 @@ const WITHIN: Duration = Duration::from_secs(1);
 /// What stands under [`received_key`]: a version, and nothing else.
 pub(crate) const RECEIVED: &[u8] = &[1];
 
-/// What the unreleased messages of all sessions cost.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct UnreleasedBytes(Rc<Cell<usize>>);
-
-/// The part of one session.
-#[derive(Debug)]
-struct Share {
-    all: UnreleasedBytes,
-    bytes: usize,
-}
-
-impl UnreleasedBytes {
-    pub(crate) fn is_full(&self) -> bool {
-        self.0.get() >= UNRELEASED_BYTES_MAX
-    }
-}
-
-impl Share {
-    fn set(&mut self, bytes: usize) {
-        let all = &self.all.0;
-        all.set(all.get() + bytes - self.bytes);
-        self.bytes = bytes;
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.set(0);
-    }
+/// For the unreleased messages of all sessions.
+pub(crate) fn unreleased_budget() -> Budget {
+    Budget::new(UNRELEASED_BYTES_MAX)
 }
 
 /// Packet identifiers of messages that were not released.
@@ -94,14 +68,11 @@ struct Taken {
 }
 
 impl Received {
-    /// None yet, of this client. `all`: what those of all sessions cost.
-    pub(crate) fn new(client_id: &str, all: &UnreleasedBytes) -> Self {
+    /// None yet, of this client.
+    pub(crate) fn new(client_id: &str, unreleased: &Budget) -> Self {
         Self {
             taken: Rare::default(),
-            share: Share {
-                all: all.clone(),
-                bytes: 0,
-            },
+            share: unreleased.share(),
             entry_bytes: client_id.len() + ENTRY_BYTES,
         }
     }
@@ -135,7 +106,7 @@ impl Received {
 
     /// Whether one more is too many, for this session or for all.
     pub(crate) fn is_full(&self) -> bool {
-        self.taken.len() >= UNRELEASED_MAX || self.share.all.is_full()
+        self.taken.len() >= UNRELEASED_MAX || self.share.budget().free() == 0
     }
 
     /// Those that are on flash.
@@ -288,13 +259,14 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mailboxes::Waiting;
     use crate::outbound::Outbound;
     use crate::session::Lifetime;
 
     #[test]
     fn key_says_client_and_identifier() {
-        let outbound = Outbound::new(CommitNumber(0), 1);
-        let all = UnreleasedBytes::default();
+        let outbound = Outbound::new(CommitNumber(0), Waiting::alone(1));
+        let all = unreleased_budget();
         let state = SessionState::new("client", Lifetime::Unlimited, outbound, &all);
         let id = PacketId::new(0x1234).unwrap();
         let key = received_key(&state, id);
@@ -306,7 +278,7 @@ mod tests {
 
     #[test]
     fn identifier_is_known_until_it_is_released() {
-        let all = UnreleasedBytes::default();
+        let all = unreleased_budget();
         let mut received = Received::new("client", &all);
         let id = PacketId::MIN;
         received.insert(id, CommitNumber(7), true);
@@ -331,7 +303,7 @@ mod tests {
 
     #[test]
     fn unreleased_messages_of_all_sessions_have_one_bound() {
-        let all = UnreleasedBytes::default();
+        let all = unreleased_budget();
         let long = "x".repeat(1_000);
         let mut sessions: Vec<_> = (0..100).map(|_| Received::new(&long, &all)).collect();
         let ids: Vec<_> = (1..=4_095).filter_map(PacketId::new).collect();
@@ -350,6 +322,6 @@ mod tests {
         sessions.remove(0);
         assert!(!sessions.iter().any(Received::is_full));
         drop(sessions);
-        assert_eq!(all.0.get(), 0);
+        assert_eq!(all.taken(), 0);
     }
 }

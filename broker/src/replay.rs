@@ -19,6 +19,7 @@ use mqtt::{QoS, TopicName, Utf8String};
 use storage::{Commit, CommitNumber, LogPartition, Offset, Store};
 
 use crate::log_reading::{Part, Turn, for_each_message, next_part};
+use crate::mailboxes::Relief;
 use crate::outbound::Outbound;
 use crate::place::Place;
 use crate::publication::Publication;
@@ -70,7 +71,9 @@ impl Router {
         let Some(store) = self.store.clone() else {
             return self.reached(Stage::Closing).await;
         };
+        let mut relief = Relief::default();
         while self.stage() < Stage::Closing {
+            self.relieve_replays(now(), &mut relief);
             let Some((session, replay, step)) = self.next_replay() else {
                 tokio::select! {
                     () = self.replays_changed.notified() => {}

@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use mqtt::{QoS, SubscriptionIdentifier, SubscriptionOptions, TopicFilter};
 use storage::CommitNumber;
 
+use crate::mailboxes::Waiting;
 use crate::outbound::{InFlight, Item};
 use crate::place::Place;
 use crate::rare::Rare;
@@ -90,8 +91,7 @@ pub(crate) struct Counted {
 pub(crate) struct Replays {
     replays: Vec<Replay>,
     waiting: Rare<VecDeque<Item>>,
-    waiting_bytes: usize,
-    bytes_max: usize,
+    waits: Waiting,
     awaits_room: bool,
     /// The mailbox was served last.
     is_turn: bool,
@@ -99,13 +99,12 @@ pub(crate) struct Replays {
 }
 
 impl Replays {
-    /// None, of a session with a mailbox of so many bytes.
-    pub(crate) fn new(mailbox_bytes_max: usize) -> Self {
+    /// None, of a session with this mailbox.
+    pub(crate) fn new(mailbox: &Waiting) -> Self {
         Self {
             replays: Vec::new(),
             waiting: Rare::default(),
-            waiting_bytes: 0,
-            bytes_max: mailbox_bytes_max / WAITING_PART,
+            waits: mailbox.part(WAITING_PART),
             awaits_room: false,
             is_turn: false,
             next_number: 0,
@@ -233,7 +232,8 @@ impl Replays {
     }
 
     fn weigh(&mut self) {
-        self.waiting_bytes = self.waiting.iter().map(Item::size_bytes).sum();
+        let bytes = self.waiting.iter().map(Item::size_bytes).sum();
+        self.waits.set(bytes);
         self.awaits_room = false;
         if self.waiting.is_empty() {
             // Its memory was for a burst.
@@ -248,7 +248,7 @@ impl Replays {
     }
 
     pub(crate) fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes
+        self.waits.bytes()
     }
 
     pub(crate) fn is_waiting(&self, number: ReplayNumber) -> bool {
@@ -257,13 +257,13 @@ impl Replays {
 
     /// Whether something is to be read for the queue.
     pub(crate) fn has_room(&self) -> bool {
-        self.waiting_bytes <= self.bytes_max / 2 && !self.awaits_room
+        self.waits.is_half_empty() && !self.awaits_room
     }
 
     /// A message that was read at this place. `false` if there is no room, and it is to be read again.
     pub(crate) fn offer(&mut self, number: ReplayNumber, item: Item, place: Place) -> bool {
         let bytes = item.size_bytes();
-        let fits = self.waiting.is_empty() || self.waiting_bytes + bytes <= self.bytes_max;
+        let fits = self.waits.fits(bytes);
         let Some(replay) = self.get_mut(number) else {
             return false;
         };
@@ -273,7 +273,7 @@ impl Replays {
         };
         self.awaits_room |= !fits;
         if fits {
-            self.waiting_bytes += bytes;
+            self.waits.add(bytes);
             self.waiting.push_back(Item {
                 replay: Some(number),
                 ..item
@@ -302,7 +302,7 @@ impl Replays {
     pub(crate) fn pop(&mut self, others: bool) -> Option<Item> {
         self.front(others)?;
         let item = self.waiting.pop_front()?;
-        self.waiting_bytes -= item.size_bytes();
+        self.waits.remove(item.size_bytes());
         self.is_turn = false;
         self.awaits_room = false;
         if self.waiting.is_empty() {
@@ -318,7 +318,7 @@ impl Replays {
 
     /// There was no room for what was taken out last.
     pub(crate) fn put_back(&mut self, item: Item) {
-        self.waiting_bytes += item.size_bytes();
+        self.waits.add(item.size_bytes());
         self.waiting.push_front(item);
         self.is_turn = true;
     }
@@ -333,7 +333,26 @@ impl Replays {
     /// The client is gone: what waits is read again.
     pub(crate) fn detach(&mut self) {
         let waiting = self.waiting.take();
-        for item in waiting {
+        self.read_again(waiting);
+        self.weigh();
+        self.release();
+    }
+
+    /// If the queue holds far more than others could, all but one message of it are read again when that
+    /// one waits no more. Whether it was so. None is being read.
+    pub(crate) fn let_go_of_excess(&mut self) -> bool {
+        if !self.waits.is_excessive() || self.waiting.len() < 2 {
+            return false;
+        }
+        let given_back = self.waiting.split_off(1);
+        self.read_again(given_back);
+        self.weigh();
+        self.awaits_room = true;
+        true
+    }
+
+    fn read_again(&mut self, items: VecDeque<Item>) {
+        for item in items {
             let replay = item.replay.and_then(|number| self.get_mut(number));
             if let (Some(replay), Some(place)) = (replay, item.place)
                 && let ReplayAt::Place(next) = replay.at
@@ -341,8 +360,6 @@ impl Replays {
                 replay.at = ReplayAt::Place(next.min(place));
             }
         }
-        self.weigh();
-        self.release();
     }
 
     // What is to be remembered

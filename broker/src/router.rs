@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::authorizer::Authorizer;
 use crate::broker::RunError;
+use crate::budget::Budget;
 use crate::connection::{Connection, ConnectionId};
 use crate::gathering::Gathered;
 use crate::groups::Groups;
@@ -27,7 +28,7 @@ use crate::options::BrokerOptions;
 use crate::pending::PendingPublishes;
 use crate::probe::Counters;
 use crate::publication::Publication;
-use crate::received::UnreleasedBytes;
+use crate::received::unreleased_budget;
 use crate::replay_keeping::WrittenReplays;
 use crate::retained::RetainedMessages;
 use crate::route::{Route, RouteCache, recipients};
@@ -48,7 +49,9 @@ pub(crate) struct Router {
     pub(crate) sessions: RefCell<Sessions>,
     /// How many of them outlive their connection.
     pub(crate) kept_sessions: Cell<usize>,
-    pub(crate) unreleased_bytes: UnreleasedBytes,
+    pub(crate) unreleased_bytes: Budget,
+    /// What waits for all clients together.
+    pub(crate) mailboxes: Budget,
     pub(crate) subscriptions: RefCell<Subscriptions<Rc<Session>>>,
     pub(crate) routes: RefCell<RouteCache>,
     /// How often subscriptions changed.
@@ -132,6 +135,7 @@ impl Router {
         let limits = &options.limits;
         let retained = RetainedMessages::new(limits.retained_bytes_max, limits.retained_count_max);
         let window = usize::from(limits.receive_maximum.get());
+        let mailboxes = Budget::new(limits.all_mailboxes_bytes_max);
         let store_changed = Arc::new(Notify::new());
         if let Some(store) = &store {
             let notify = Arc::clone(&store_changed);
@@ -163,7 +167,8 @@ impl Router {
             log_limits: LogLimits::default(),
             sessions: RefCell::default(),
             kept_sessions: Cell::new(0),
-            unreleased_bytes: UnreleasedBytes::default(),
+            unreleased_bytes: unreleased_budget(),
+            mailboxes,
             subscriptions: RefCell::default(),
             routes: RefCell::default(),
             changes: Cell::new(0),
@@ -216,7 +221,7 @@ impl Router {
         let id = ConnectionId(self.next_connection.get());
         self.next_connection.set(id.0 + 1);
         let machine = StateMachine::new(Arc::clone(&self.machine_options), now());
-        let connection = Rc::new(Connection::new(id, machine));
+        let connection = Rc::new(Connection::new(id, machine, &self.mailboxes));
         self.connections
             .borrow_mut()
             .insert(id, Rc::clone(&connection));

@@ -356,7 +356,8 @@ mod tests {
             group: None,
         };
         let beginning = Place::beginning_of(CommitNumber(9));
-        let mut outbound = Outbound::restored(beginning, vec![in_flight], beginning, 1_000);
+        let mut outbound =
+            Outbound::restored(beginning, vec![in_flight], beginning, router.mailbox());
         outbound.attach(CommitNumber(10_000));
         *again.outbound.borrow_mut() = outbound;
         let scan = begin(&router, 3, &[&state, &again]);

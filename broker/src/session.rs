@@ -16,13 +16,14 @@ use storage::CommitNumber;
 
 use crate::ahead::Ahead;
 use crate::authorizer::{Client, Identity};
+use crate::budget::Budget;
 use crate::connection::{Connection, ConnectionId};
 use crate::gathering::Gathering;
 use crate::group::GroupId;
 use crate::options::Limits;
 use crate::outbound::Outbound;
 use crate::rare::{Emptiable, Rare};
-use crate::received::{Received, UnreleasedBytes};
+use crate::received::Received;
 use crate::retained_delivery::RetainedCursors;
 use crate::route::Grant;
 
@@ -132,7 +133,7 @@ impl SessionState {
         client_id: &str,
         lifetime: Lifetime,
         outbound: Outbound,
-        unreleased: &UnreleasedBytes,
+        unreleased: &Budget,
     ) -> Self {
         Self {
             client_id: Bytes::copy_from_slice(client_id.as_bytes()),

@@ -130,7 +130,7 @@ impl Router {
             .as_ref()
             .is_some_and(|record| state.is_attached() && !outbound.needs_no_bindings(record.next));
         // The record's replays are behind what has its identifier, also where that is still gathered.
-        let has_unwritten = outbound.bound.iter().any(Bound::is_unwritten);
+        let has_unwritten = outbound.bound().iter().any(Bound::is_unwritten);
         drop(outbound);
         let had_entry = state.has_bindings.replace(needs_entry);
         let mut writes_bindings = record.as_ref().is_some_and(|r| r.deliveries.is_some());
@@ -449,7 +449,6 @@ impl Router {
         record: SessionRecord,
         next: Place,
     ) {
-        let mailbox_bytes_max = self.options.limits.mailbox_bytes_max;
         let key = JournalKey::new(JournalKind::Delivery, client_id.as_bytes());
         let entry = store.journal_entry(&key);
         let has_bindings = entry.is_some();
@@ -463,7 +462,7 @@ impl Router {
         let numbers = numbers.chain(replays.iter().map(|replay| replay.number));
         let newest = numbers.chain(deliveries.replays().numbers()).max();
         deliveries.replays().restore(&mut replays);
-        let mut outbound = Outbound::restored(next, in_flight, bound_before, mailbox_bytes_max);
+        let mut outbound = Outbound::restored(next, in_flight, bound_before, self.mailbox());
         let next_replay = newest.map_or(0, |newest| newest.saturating_add(1));
         outbound.replays.restore(replays, next_replay);
         let state = SessionState::new(client_id, record.lifetime, outbound, &self.unreleased_bytes);

@@ -20,6 +20,7 @@ use mqtt::{Message, ProtocolVersion, QoS, Will};
 
 use crate::authorizer::Identity;
 use crate::kept_wills::{DueWill, WillNumber};
+use crate::mailboxes::Waiting;
 use crate::outbound::Outbound;
 use crate::probe::RefusalCause;
 use crate::publication::size_bytes;
@@ -111,7 +112,7 @@ impl Router {
         self.close_connection(connection.id);
         let client_id = std::str::from_utf8(client_id).unwrap_or_default();
         let identity = identity.unwrap_or_else(|| Identity::new(client_id, Rc::new(())));
-        let outbound = Outbound::new(self.worked_off.get(), 0);
+        let outbound = Outbound::new(self.worked_off.get(), Waiting::new(&self.mailboxes, 0));
         let unreleased = &self.unreleased_bytes;
         let state = SessionState::new(client_id, Lifetime::Connection, outbound, unreleased);
         let state = Rc::new(state);

@@ -107,6 +107,11 @@ fn write_limits(out: &mut String, limits: &LimitsConfig) -> fmt::Result {
     )?;
     writeln!(
         out,
+        "all_mailboxes_bytes_max = {}",
+        quote(limits.all_mailboxes_bytes_max)
+    )?;
+    writeln!(
+        out,
         "commit_queue_bytes_max = {}",
         quote(limits.commit_queue_bytes_max)
     )?;

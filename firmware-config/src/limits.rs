@@ -1,6 +1,6 @@
 //! `[limits]`: what one client, and all of them together, may take.
 //!
-//! Invariants: the largest packet fits a mailbox, the commit queue and half a segment.
+//! Invariants: the largest packet fits a mailbox, all mailboxes together, the commit queue and half a segment.
 
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct LimitsConfig {
     pub inflight_max: u16,
     /// Bytes that wait for one slow subscriber.
     pub mailbox_bytes_max: ByteCount,
+    /// Bytes that wait for all subscribers together.
+    pub all_mailboxes_bytes_max: ByteCount,
     /// Bytes of messages on their way to flash, all clients together.
     pub commit_queue_bytes_max: ByteCount,
     /// Payload bytes of all retained messages.
@@ -51,6 +53,7 @@ impl Default for LimitsConfig {
             receive_maximum: RECEIVE_MAXIMUM.default,
             inflight_max: INFLIGHT_MAX.default,
             mailbox_bytes_max: MAILBOX_BYTES_MAX.default,
+            all_mailboxes_bytes_max: ALL_MAILBOXES_BYTES_MAX.default,
             commit_queue_bytes_max: COMMIT_QUEUE_BYTES_MAX.default,
             retained_bytes_max: RETAINED_BYTES_MAX.default,
             retained_count_max: RETAINED_COUNT_MAX.default,
@@ -90,6 +93,12 @@ static MAILBOX_BYTES_MAX: BytesKey = BytesKey {
     min: ByteCount::kib(4),
     max: ByteCount::mib(64),
     default: ByteCount::mib(1),
+};
+static ALL_MAILBOXES_BYTES_MAX: BytesKey = BytesKey {
+    name: "all_mailboxes_bytes_max",
+    min: ByteCount::kib(64),
+    max: ByteCount::gib(4),
+    default: ByteCount::mib(32),
 };
 static COMMIT_QUEUE_BYTES_MAX: BytesKey = BytesKey {
     name: "commit_queue_bytes_max",
@@ -157,6 +166,7 @@ pub(crate) static LIMITS: TableKey = TableKey {
             &RECEIVE_MAXIMUM,
             &INFLIGHT_MAX,
             &MAILBOX_BYTES_MAX,
+            &ALL_MAILBOXES_BYTES_MAX,
             &COMMIT_QUEUE_BYTES_MAX,
             &RETAINED_BYTES_MAX,
             &RETAINED_COUNT_MAX,
@@ -214,6 +224,7 @@ pub(crate) fn read_limits(
     let receive_maximum = section.count(&RECEIVE_MAXIMUM);
     let inflight_max = section.count(&INFLIGHT_MAX);
     let mailbox_bytes_max = section.bytes(&MAILBOX_BYTES_MAX);
+    let all_mailboxes_bytes_max = section.bytes(&ALL_MAILBOXES_BYTES_MAX);
     let commit_queue_bytes_max = section.bytes(&COMMIT_QUEUE_BYTES_MAX);
     let retained_bytes_max = section.bytes(&RETAINED_BYTES_MAX);
     let retained_count_max = section.count(&RETAINED_COUNT_MAX);
@@ -226,6 +237,7 @@ pub(crate) fn read_limits(
     let packet_bytes_max = packet_bytes_max?;
     for (key, room) in [
         (&MAILBOX_BYTES_MAX, mailbox_bytes_max),
+        (&ALL_MAILBOXES_BYTES_MAX, all_mailboxes_bytes_max),
         (&COMMIT_QUEUE_BYTES_MAX, commit_queue_bytes_max),
     ] {
         check_room(&section, packet_bytes_max, key, room);
@@ -238,6 +250,7 @@ pub(crate) fn read_limits(
         receive_maximum: receive_maximum?,
         inflight_max: inflight_max?,
         mailbox_bytes_max: mailbox_bytes_max?,
+        all_mailboxes_bytes_max: all_mailboxes_bytes_max?,
         commit_queue_bytes_max: commit_queue_bytes_max?,
         retained_bytes_max: retained_bytes_max?,
         retained_count_max: retained_count_max?,

@@ -167,6 +167,7 @@ fn limits(config: &Config) -> Limits {
         receive_maximum: not_zero(limits.receive_maximum),
         inflight_max: not_zero(limits.inflight_max),
         mailbox_bytes_max: bytes(limits.mailbox_bytes_max),
+        all_mailboxes_bytes_max: bytes(limits.all_mailboxes_bytes_max),
         commit_queue_bytes_max: bytes(limits.commit_queue_bytes_max),
         retained_bytes_max: bytes(limits.retained_bytes_max),
         retained_count_max: usize::try_from(limits.retained_count_max).unwrap_or(usize::MAX),

@@ -3,8 +3,12 @@
 use storage::{LogId, LogPartition, Offset, PartitionId};
 
 use super::*;
+use crate::budget::Budget;
+use crate::replays::ReplayAt;
 
-const BYTES_MAX: usize = 10_000;
+fn waiting() -> Waiting {
+    Waiting::alone(10_000)
+}
 
 fn item(payload_bytes: usize, commit: u64) -> Item {
     let message = Message {
@@ -53,12 +57,17 @@ fn in_flight(packet_id: u16, state: InflightState, commit: u64) -> InFlight {
 #[test]
 fn deliveries_of_qos_2_that_were_over_before_a_restart_are_known_after_another_crash() {
     let sent = vec![in_flight(1, InflightState::AwaitsPuback, 5)];
-    let outbound = Outbound::restored(place(9), sent, Place::beginning_of(CommitNumber(0)), 1);
+    let outbound = Outbound::restored(
+        place(9),
+        sent,
+        Place::beginning_of(CommitNumber(0)),
+        waiting(),
+    );
     let position = outbound.position(CommitNumber(20));
     assert_eq!(position, place(5));
     assert!(!outbound.needs_no_bindings(position));
     assert_eq!(outbound.bindings().0, place(9));
-    let crashed = Outbound::restored(position, Vec::new(), outbound.bindings().0, BYTES_MAX);
+    let crashed = Outbound::restored(position, Vec::new(), outbound.bindings().0, waiting());
     let mut crashed = crashed;
     crashed.attach(CommitNumber(20));
     crashed.begin_scan();
@@ -71,7 +80,7 @@ fn deliveries_of_qos_2_that_were_over_before_a_restart_are_known_after_another_c
 #[test]
 fn delivery_of_qos_2_that_ended_does_not_begin_again_with_qos_1() {
     let bound = vec![in_flight(1, InflightState::AwaitsPubcomp, 7)];
-    let mut outbound = Outbound::restored(place(5), bound, place(8), BYTES_MAX);
+    let mut outbound = Outbound::restored(place(5), bound, place(8), waiting());
     outbound.attach(CommitNumber(20));
     assert!(outbound.acknowledged(PacketId::MIN));
     outbound.begin_scan();
@@ -104,8 +113,8 @@ fn item_of(commit: u64, qos: QoS, replay: Option<ReplayNumber>) -> Item {
 /// What a replay has sent, bound and read says nothing of the main cursor, nor of its messages.
 #[test]
 fn deliveries_of_replays_do_not_count_for_the_main_cursor() {
-    let mut outbound = Outbound::new(CommitNumber(9), BYTES_MAX);
-    let beginning = crate::replays::ReplayAt::Place(place(1));
+    let mut outbound = Outbound::new(CommitNumber(9), waiting());
+    let beginning = ReplayAt::Place(place(1));
     let options = mqtt::SubscriptionOptions::default();
     let at = (beginning, place(9));
     outbound
@@ -113,12 +122,7 @@ fn deliveries_of_replays_do_not_count_for_the_main_cursor() {
         .begin("a".parse().unwrap(), options, None, at);
     outbound.sent(PacketId::MIN, &item_of(1, QoS::AtLeastOnce, Some(0)));
     let second = PacketId::new(2).unwrap();
-    outbound.sent(second, &item_of(2, QoS::ExactlyOnce, Some(0)));
-    outbound.bound.push_back(Bound {
-        packet_id: second,
-        item: item_of(2, QoS::ExactlyOnce, Some(0)),
-        commit: None,
-    });
+    outbound.bind(second, item_of(2, QoS::ExactlyOnce, Some(0)), None);
     assert!(
         outbound
             .replays
@@ -146,15 +150,15 @@ fn deliveries_of_replays_do_not_count_for_the_main_cursor() {
     }];
     outbound.detach(CommitNumber(9), &left);
     assert_eq!(outbound.in_flight[0].replay, Some(0));
-    let behind = crate::replays::ReplayAt::Place(place(3));
+    let behind = ReplayAt::Place(place(3));
     assert_eq!(outbound.replays.get(0).unwrap().at, behind);
 }
 
 #[test]
 fn mailbox_and_replays_are_served_in_turn() {
-    let mut outbound = Outbound::new(CommitNumber(0), BYTES_MAX);
+    let mut outbound = Outbound::new(CommitNumber(0), waiting());
     let options = mqtt::SubscriptionOptions::default();
-    let at = (crate::replays::ReplayAt::Place(place(1)), place(9));
+    let at = (ReplayAt::Place(place(1)), place(9));
     outbound
         .replays
         .begin("a".parse().unwrap(), options, None, at);
@@ -179,7 +183,7 @@ fn what_a_replay_and_the_main_cursor_sent_is_sent_again_by_both() {
         ..in_flight(id, InflightState::AwaitsPuback, 4)
     });
     let before = Place::beginning_of(CommitNumber(0));
-    let mut outbound = Outbound::restored(place(5), sent.to_vec(), before, BYTES_MAX);
+    let mut outbound = Outbound::restored(place(5), sent.to_vec(), before, waiting());
     outbound.attach(CommitNumber(9));
     assert!(!outbound.may_replay());
     let left = outbound
@@ -201,7 +205,7 @@ fn what_a_replay_and_the_main_cursor_sent_is_sent_again_by_both() {
 #[test]
 fn what_a_group_has_handed_out_is_nothing_to_the_own_place() {
     let group = Some(GroupId(1));
-    let mut outbound = Outbound::new(CommitNumber(0), BYTES_MAX);
+    let mut outbound = Outbound::new(CommitNumber(0), waiting());
     for (id, qos) in [(3, QoS::AtLeastOnce), (5, QoS::ExactlyOnce)] {
         let item = item_of(4, qos, None);
         outbound.sent(PacketId::new(id).unwrap(), &Item { group, ..item });
@@ -234,13 +238,76 @@ fn what_a_group_has_handed_out_is_nothing_to_the_own_place() {
 /// something.
 #[test]
 fn nothing_is_read_while_a_large_message_waits_for_room() {
-    let mut outbound = Outbound::new(CommitNumber(0), BYTES_MAX);
+    let mut outbound = Outbound::new(CommitNumber(0), waiting());
     outbound.attach(CommitNumber(9));
     assert_eq!(outbound.reads_from(), Some(CommitNumber(1)));
     outbound.begin_scan();
     outbound.offer_read(item(1_000, 1), place(1));
-    outbound.offer_read(item(BYTES_MAX - 1_000, 2), place(2));
+    outbound.offer_read(item(9_000, 2), place(2));
     assert_eq!(outbound.reads_from(), None);
     outbound.pop().unwrap();
     assert_eq!(outbound.reads_from(), Some(CommitNumber(2)));
+}
+
+/// What is let go is read again, and nothing of it is missing or comes twice.
+#[test]
+fn mailbox_that_is_let_go_keeps_its_first_message_and_is_read_again_from_the_second() {
+    let mut outbound = Outbound::new(CommitNumber(0), waiting());
+    for commit in 1..=5 {
+        assert_eq!(outbound.offer_live(item(10, commit)), Offered::Taken);
+    }
+    assert!(outbound.let_go());
+    assert!(outbound.is_behind());
+    assert_eq!(outbound.mailbox_bytes(), item(10, 1).size_bytes());
+    assert_eq!(outbound.reads_from(), None, "its client takes nothing");
+    assert!(!outbound.let_go(), "there is nothing more");
+    assert_eq!(outbound.pop().unwrap().place, Some(place(1)));
+    assert_eq!(outbound.reads_from(), Some(CommitNumber(2)));
+    outbound.begin_scan();
+    for commit in 1..=5 {
+        if outbound.wants(place(commit), QoS::AtLeastOnce) {
+            outbound.offer_read(item(10, commit), place(commit));
+        }
+    }
+    let places: Vec<_> = std::iter::from_fn(|| outbound.pop()?.place).collect();
+    assert_eq!(places, [2, 3, 4, 5].map(place));
+}
+
+/// It can be read from nowhere.
+#[test]
+fn message_in_no_log_is_not_let_go() {
+    let mut outbound = Outbound::new(CommitNumber(0), waiting());
+    let in_no_log = Item {
+        place: None,
+        ..item(10, 1)
+    };
+    for _ in 0..3 {
+        assert_eq!(outbound.offer_live(in_no_log.clone()), Offered::Taken);
+    }
+    assert!(!outbound.let_go());
+    outbound.offer_live(item(10, 1));
+    assert!(outbound.let_go());
+    assert_eq!(outbound.mailbox_messages(), 3);
+    assert!(outbound.is_behind());
+}
+
+#[test]
+fn what_a_replay_has_read_is_let_go_but_for_its_first_message() {
+    let all = Budget::new(1_600_000);
+    let mut replays = Replays::new(&Waiting::new(&all, 1 << 20));
+    let at = (ReplayAt::Place(place(1)), place(9));
+    let options = mqtt::SubscriptionOptions::default();
+    replays.begin("a".parse().unwrap(), options, None, at);
+    for commit in 1..=3 {
+        assert!(replays.offer(0, item(5_000, commit), place(commit)));
+    }
+    assert!(!replays.let_go_of_excess(), "there is room for all");
+    let mut others = all.share();
+    others.set(1_600_000);
+    assert!(replays.let_go_of_excess());
+    assert_eq!(replays.waiting_messages(), 1);
+    assert!(!replays.has_room(), "its client takes nothing");
+    assert_eq!(replays.pop(false).unwrap().place, Some(place(1)));
+    assert!(replays.has_room());
+    assert_eq!(replays.get(0).unwrap().at, ReplayAt::Place(place(2)));
 }

@@ -26,15 +26,13 @@ impl World {
     }
 
     pub(super) fn has_gathered(&self) -> bool {
-        let is_bound = self.outbound.bound.iter().any(Bound::is_unwritten);
+        let is_bound = self.outbound.bound().iter().any(Bound::is_unwritten);
         self.is_connected && (is_bound || !self.gathered.is_empty())
     }
 
     pub(super) fn write_gathered(&mut self) {
         let commit = self.put_bindings(true);
-        for bound in self.outbound.bound.iter_mut() {
-            bound.commit.get_or_insert(CommitNumber(commit));
-        }
+        self.outbound.bound_written(CommitNumber(commit));
         let connection = self.connection;
         let gathered = self.gathered.drain(..);
         self.releases
@@ -42,11 +40,11 @@ impl World {
     }
 
     pub(super) fn send_bound(&mut self) {
-        while let Some(bound) = self.outbound.bound.front()
+        while let Some(bound) = self.outbound.bound().front()
             && bound.commit.is_some_and(|at| at.0 <= self.durable)
         {
             let (id, place, qos) = (bound.packet_id, bound.item.place.unwrap(), bound.item.qos);
-            self.outbound.bound.pop_front();
+            self.outbound.pop_bound();
             let is_qos2 = qos == QoS::ExactlyOnce;
             self.set(id, if is_qos2 { Sent::Qos2 } else { Sent::Qos1 });
             self.send(id, qos, place, false);
@@ -55,7 +53,7 @@ impl World {
 
     pub(super) fn send_mailbox(&mut self, bounds: &Bounds) {
         while let Some(front) = self.outbound.front() {
-            let is_next = self.outbound.bound.is_empty();
+            let is_next = self.outbound.bound().is_empty();
             let may_be_sent = match front.again {
                 Some(_) => self.bindings_commit <= self.durable,
                 None => self.free_places(bounds) > 0,
@@ -83,12 +81,8 @@ impl World {
                         false => Sent::ReservedQos1,
                     };
                     self.machine.push((packet_id, sent));
-                    self.outbound.sent(packet_id, &item);
-                    self.outbound.bound.push_back(Bound {
-                        packet_id,
-                        item,
-                        commit: (!is_qos2).then_some(CommitNumber(0)),
-                    });
+                    let commit = (!is_qos2).then_some(CommitNumber(0));
+                    self.outbound.bind(packet_id, item, commit);
                 }
                 (None, qos) => {
                     let packet_id = self.free_id();

@@ -114,8 +114,8 @@ impl World {
             },
             ..binding
         }));
-        let bytes_max = bounds.mailbox * item_bytes();
-        self.outbound = Outbound::restored(next, in_flight, before, bytes_max);
+        let waiting = Waiting::alone(bounds.mailbox * item_bytes());
+        self.outbound = Outbound::restored(next, in_flight, before, waiting);
         if was_open {
             self.write_session();
         }

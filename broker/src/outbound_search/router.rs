@@ -14,7 +14,7 @@ impl World {
             log: Vec::new(),
             durable: 0,
             worked_off: 0,
-            outbound: Outbound::new(CommitNumber(0), 1),
+            outbound: Outbound::new(CommitNumber(0), Waiting::alone(1)),
             is_connected: false,
             connection: 0,
             scan: None,
@@ -110,6 +110,11 @@ impl World {
             Step::Answer => !self.client.answers.is_empty(),
             Step::AnswerLast => self.client.answers.len() > 1,
             Step::Write => self.has_gathered(),
+            // By the task that scans.
+            Step::GiveBack => {
+                let has_something = || self.outbound.clone().let_go();
+                self.is_connected && self.scan.is_none() && has_something()
+            }
             Step::Checkpoint => self.is_connected && self.checkpoint < 1,
             Step::Crash => self.crashes < bounds.crashes,
         }
@@ -122,7 +127,7 @@ impl World {
             .front()
             .is_some_and(|item| item.again.is_some());
         self.is_connected
-            && (self.outbound.bound.front().is_some_and(is_durable)
+            && (self.outbound.bound().front().is_some_and(is_durable)
                 || resends && self.bindings_commit <= self.durable)
     }
 
@@ -155,6 +160,9 @@ impl World {
                 self.answer(bounds, answer);
             }
             Step::Write => self.write_gathered(),
+            Step::GiveBack => {
+                self.outbound.let_go();
+            }
             Step::Checkpoint => self.write_checkpoint(),
             Step::Crash => self.crash(bounds),
         }

@@ -20,6 +20,8 @@ mod gathering;
 #[cfg(test)]
 mod lingering;
 #[cfg(test)]
+mod mailboxes;
+#[cfg(test)]
 mod missing;
 #[cfg(test)]
 mod publishing;

@@ -137,12 +137,15 @@ fn packet_that_fits_no_queue_is_refused() {
 [limits]
 packet_bytes_max = "128KiB"
 mailbox_bytes_max = "127KiB"
+all_mailboxes_bytes_max = "126KiB"
 commit_queue_bytes_max = "64KiB"
 "#,
         &[
             "t.toml:3:21: limits.mailbox_bytes_max: found \"127KiB\"; allowed: at least \
              `packet_bytes_max`, which is \"128KiB\"",
-            "t.toml:4:26: limits.commit_queue_bytes_max: found \"64KiB\"; allowed: at least \
+            "t.toml:4:27: limits.all_mailboxes_bytes_max: found \"126KiB\"; allowed: at least \
+             `packet_bytes_max`, which is \"128KiB\"",
+            "t.toml:5:26: limits.commit_queue_bytes_max: found \"64KiB\"; allowed: at least \
              `packet_bytes_max`, which is \"128KiB\"",
         ],
     );

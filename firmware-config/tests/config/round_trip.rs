@@ -122,6 +122,7 @@ fn limits() -> impl Strategy<Value = LimitsConfig> {
             any::<u16>(),
             size(4096..=8192),
             size(4096..=8192),
+            size(4096..=65536),
         ),
         (size(1..=4096), 1..=1_000_000u32, 1..=100_000u32, 1..=256u16),
         (
@@ -138,6 +139,7 @@ fn limits() -> impl Strategy<Value = LimitsConfig> {
                 inflight_max: a.2.max(1),
                 mailbox_bytes_max: a.3,
                 commit_queue_bytes_max: a.4,
+                all_mailboxes_bytes_max: a.5,
                 retained_bytes_max: b.0,
                 retained_count_max: b.1,
                 subscriptions_per_client_max: b.2,

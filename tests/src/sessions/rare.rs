@@ -155,8 +155,9 @@ impl Run {
         stage.until("the end of connections", &mut books, |_, books| {
             Ok(books.all(clients, |seen| !seen.is_connected))
         })?;
-        let messages = options.log_mib.saturating_mul(1 << 20) / PAYLOAD_BYTES;
-        let messages = messages.max(RARE);
+        let bytes = u64::from(options.log_mib) << 20;
+        let messages = u32::try_from(bytes / u64::from(PAYLOAD_BYTES));
+        let messages = messages.context("too large a log")?.max(RARE);
         let planned = |number| message(number, messages);
         load.connect(&mut stage, &mut books)?;
         load.plan(0..messages, planned);

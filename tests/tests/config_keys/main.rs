@@ -94,6 +94,10 @@ const TESTS: &[(&str, fn())] = &[
         subscribers::messages_beyond_mailbox_bytes_max_do_not_wait,
     ),
     (
+        "limits.all_mailboxes_bytes_max",
+        subscribers::messages_beyond_all_mailboxes_bytes_max_do_not_wait,
+    ),
+    (
         "limits.commit_queue_bytes_max",
         clients::publishers_wait_when_commit_queue_bytes_max_are_on_their_way,
     ),

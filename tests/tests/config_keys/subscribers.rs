@@ -64,6 +64,23 @@ pub(crate) fn messages_beyond_mailbox_bytes_max_do_not_wait() {
     }
 }
 
+/// One may have a sixteenth of it, or 4 KiB.
+#[test]
+pub(crate) fn messages_beyond_all_mailboxes_bytes_max_do_not_wait() {
+    for (all, is_beyond) in [("64KiB", true), ("8MiB", false)] {
+        let gateway = start(&format!(
+            "inflight_max = 1\npacket_bytes_max = \"4KiB\"\nall_mailboxes_bytes_max = \"{all}\""
+        ));
+        let mut subscriber = subscriber(&gateway);
+        publish(&gateway, 20, 1000);
+        let behind = gateway.metric("tidegate_broker_sessions_behind", &[]);
+        assert_eq!(behind.unwrap() > 0.0, is_beyond, "with {all}");
+        let waiting = gateway.metric("tidegate_broker_mailboxes_bytes", &[]);
+        assert_eq!(waiting.unwrap() > 20_000.0, !is_beyond, "with {all}");
+        assert_eq!(subscriber.ping().unwrap().len(), 1);
+    }
+}
+
 #[test]
 pub(crate) fn subscriptions_beyond_the_limit_are_refused() {
     for max in [1, 3] {

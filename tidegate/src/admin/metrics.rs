@@ -157,6 +157,12 @@ const BROKER: &[Plain<Counters>] = &[
         |c| c.catch_up_pauses.get(),
     ),
     (
+        "tidegate_broker_mailboxes_given_back_total",
+        Kind::Counter,
+        "Mailboxes that were given back, to be read again from the log, because others needed the room.",
+        |c| c.mailboxes_given_back.get(),
+    ),
+    (
         "tidegate_broker_wills_total",
         Kind::Counter,
         "Wills that were published.",
@@ -245,6 +251,12 @@ const BROKER: &[Plain<Counters>] = &[
         Kind::Gauge,
         "Publishes that were read and that the store does not take for now.",
         |c| c.held_publishes.get(),
+    ),
+    (
+        "tidegate_broker_mailboxes_bytes",
+        Kind::Gauge,
+        "Bytes that wait for all subscribers together, with what their sockets have not taken yet.",
+        |c| c.mailboxes_bytes.get(),
     ),
     (
         "tidegate_broker_queued_messages",

@@ -170,6 +170,8 @@ fn demand(config: &Config) -> Demand {
         commit_queue_bytes: config.limits.commit_queue_bytes_max.get(),
         retained_bytes: config.limits.retained_bytes_max.get(),
         mailbox_bytes: config.limits.mailbox_bytes_max.get(),
+        all_mailboxes_bytes: config.limits.all_mailboxes_bytes_max.get(),
+        packet_bytes: config.limits.packet_bytes_max.get(),
         connections: config.listeners.iter().fold(0, |sum: u64, listener| {
             sum.saturating_add(u64::from(listener.connections_max))
         }),

@@ -45,6 +45,10 @@ pub(super) struct Demand {
     pub(super) retained_bytes: u64,
     /// For one slow subscriber.
     pub(super) mailbox_bytes: u64,
+    /// For all of them together.
+    pub(super) all_mailboxes_bytes: u64,
+    /// One message and its packet each may have waiting beyond that.
+    pub(super) packet_bytes: u64,
     /// Of all listeners.
     pub(super) connections: u64,
 }
@@ -60,7 +64,10 @@ impl Demand {
 
     /// What subscribers may make it hold if each connection is one that does not read.
     fn mailboxes_bytes(&self) -> u64 {
-        self.mailbox_bytes.saturating_mul(self.connections)
+        let each = self.mailbox_bytes.saturating_mul(self.connections);
+        let beyond = self.packet_bytes.saturating_mul(2);
+        let beyond = beyond.saturating_mul(self.connections);
+        each.min(self.all_mailboxes_bytes.saturating_add(beyond))
     }
 }
 
@@ -184,14 +191,14 @@ fn memory(machine: &Machine, demand: &Demand) -> Vec<Finding> {
     }];
     if needed.saturating_add(demand.mailboxes_bytes()) > limit {
         let seen = format!(
-            "{} connections may each have {} waiting for them",
+            "{} connections may have {} waiting for them together",
             demand.connections,
-            mebibytes(demand.mailbox_bytes)
+            mebibytes(demand.mailboxes_bytes())
         );
         findings.push(
             Finding::new("memory", Level::Note, seen)
-                .meaning("if all of them subscribed and none read, memory would not be enough")
-                .remedy("lower listener[].connections_max or limits.mailbox_bytes_max"),
+                .meaning("if all of them subscribed to the largest packets and none read, memory would not be enough")
+                .remedy("lower listener[].connections_max, limits.packet_bytes_max or limits.all_mailboxes_bytes_max"),
         );
     }
     findings
@@ -259,6 +266,8 @@ mod tests {
         commit_queue_bytes: 8 << 20,
         retained_bytes: 16 << 20,
         mailbox_bytes: 1 << 20,
+        all_mailboxes_bytes: 32 << 20,
+        packet_bytes: 256 << 10,
         connections: 100,
     };
 

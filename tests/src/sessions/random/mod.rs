@@ -82,10 +82,19 @@ struct Run {
     steps_of_a_kill: u64,
 }
 
+/// Mailboxes that are soon full, and fuller all together.
+const SMALL: &str = "packet_bytes_max = \"8KiB\"\nmailbox_bytes_max = \"8KiB\"\n\
+                     all_mailboxes_bytes_max = \"64KiB\"\n";
+
 impl Run {
     fn begin(options: &Options) -> Result<Self> {
         let count = options.subscribers + options.publishers;
-        let mut stage = Stage::set(options.program.clone(), count, "")?;
+        // With every other seed there is room for few messages in memory.
+        let limits = match options.seed % 2 {
+            0 => "",
+            _ => SMALL,
+        };
+        let mut stage = Stage::set(options.program.clone(), count, limits)?;
         let add = |(stage, name): (&mut Stage, &str), number: usize| {
             let version = Version::BOTH.into_iter().nth(number % 2);
             stage.add(version.unwrap_or(Version::V5), &format!("{name}-{number}"))
