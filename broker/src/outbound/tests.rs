@@ -1,5 +1,6 @@
 //! What counts for the main cursor, what for replays, and what is remembered of deliveries of QoS 2.
 
+use mqtt::server::InflightEntry;
 use storage::{LogId, LogPartition, Offset, PartitionId};
 
 use super::*;
