@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::books::Plain;
+use super::device;
 use super::load::{Load, Planned};
 use super::stage::{QUIET, Stage};
 use super::verdict;
@@ -65,6 +66,16 @@ struct Cost {
     flash_bytes: f64,
     log_bytes: f64,
     commits: f64,
+    /// What the device was given meanwhile, by anybody.
+    device_bytes: Option<u64>,
+}
+
+impl Cost {
+    fn on_device(&self) -> String {
+        let each = |bytes| bytes as f64 / f64::from(self.messages);
+        let on_device = |bytes| format!("; {:.1} by the device, for anybody", each(bytes));
+        self.device_bytes.map(on_device).unwrap_or_default()
+    }
 }
 
 /// What was seen.
@@ -75,6 +86,7 @@ pub struct Report {
     resident_before: u64,
     resident_offline: u64,
     resident_started: u64,
+    resident_returned_max: u64,
     resident_returned: u64,
     deliveries: u64,
     repeats: u64,
@@ -200,7 +212,7 @@ impl Run {
     fn publish(&mut self, numbers: std::ops::Range<u32>, qos_max: u8) -> Result<Cost> {
         let seed = self.seed;
         let message = |number| message(seed, number, qos_max);
-        let before = self.metrics()?;
+        let (before, device_before) = (self.metrics()?, self.device_bytes());
         let (messages, end) = (numbers.end - numbers.start, numbers.end as usize);
         self.load.plan(numbers, message);
         let (stage, books) = (&mut self.stage, &mut self.books);
@@ -214,7 +226,14 @@ impl Run {
             flash_bytes,
             log_bytes,
             commits,
+            device_bytes: device_before
+                .zip(self.device_bytes())
+                .map(|(a, b)| b.saturating_sub(a)),
         })
+    }
+
+    fn device_bytes(&self) -> Option<u64> {
+        device::written_bytes(self.stage.broker.data_dir())
     }
 
     fn metrics(&self) -> Result<[f64; 3]> {
@@ -320,6 +339,7 @@ pub fn run(options: &Options, mut say: impl FnMut(&str)) -> Result<Report> {
         resident_before,
         resident_offline,
         resident_started,
+        resident_returned_max: run.stage.resident_bytes_max()?,
         resident_returned: run.stage.resident_bytes()?,
         deliveries: run.books.received,
         repeats,
@@ -372,12 +392,13 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "with {} sessions: {:.1} bytes to flash for each of {} messages ({:.1} by the \
-                 databases; {} commits)",
+                 databases; {} commits{})",
                 cost.sessions,
                 cost.flash_bytes / f64::from(cost.messages),
                 cost.messages,
                 cost.log_bytes / f64::from(cost.messages),
                 cost.commits,
+                cost.on_device(),
             )?;
         }
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
@@ -386,12 +407,13 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "memory: {:.1} MiB without sessions, {:.1} with them away ({:.0} bytes each), {:.1} after \
-             a start ({:.0} bytes each), {:.1} after the return",
+             a start ({:.0} bytes each), {:.1} at most during the return, {:.1} after it",
             mib(self.resident_before),
             mib(self.resident_offline),
             each(self.resident_offline),
             mib(self.resident_started),
             each(self.resident_started),
+            mib(self.resident_returned_max),
             mib(self.resident_returned),
         )?;
         write!(

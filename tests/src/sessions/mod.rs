@@ -5,6 +5,7 @@
 //! and the same steps; what the process was doing at a kill is up to the machine.
 
 mod books;
+mod device;
 pub mod kill;
 mod load;
 pub mod many;

@@ -178,11 +178,23 @@ impl Stage {
 
     /// Memory of the process now, in bytes.
     pub(super) fn resident_bytes(&self) -> Result<u64> {
+        self.memory_bytes("VmRSS:")
+    }
+
+    /// The most that it had in memory since it was started.
+    pub(super) fn resident_bytes_max(&self) -> Result<u64> {
+        self.memory_bytes("VmHWM:")
+    }
+
+    fn memory_bytes(&self, name: &str) -> Result<u64> {
         let path = format!("/proc/{}/status", self.broker.pid()?);
         let status = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.split_whitespace().next());
-        let kib: u64 = kib.context("no VmRSS")?.parse().context("VmRSS")?;
+        let kib: u64 = kib
+            .context("the figure")?
+            .parse()
+            .with_context(|| format!("{name} of {path}"))?;
         Ok(kib << 10)
     }
 }
