@@ -25,7 +25,11 @@ mod raw;
 #[cfg(test)]
 mod reason_codes;
 #[cfg(test)]
+mod reserved_bits;
+#[cfg(test)]
 mod round_trip;
+#[cfg(test)]
+mod server_answer_room;
 #[cfg(test)]
 mod server_exactly_once;
 #[cfg(test)]
@@ -62,5 +66,7 @@ mod server_violations;
 mod session_model;
 #[cfg(test)]
 mod strategies;
+#[cfg(test)]
+mod strings;
 #[cfg(test)]
 mod subscriptions;
