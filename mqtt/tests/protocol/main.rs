@@ -11,6 +11,8 @@ mod connack;
 #[cfg(test)]
 mod connect;
 #[cfg(test)]
+mod connect_payload;
+#[cfg(test)]
 mod disconnect_and_auth;
 #[cfg(test)]
 mod fixed_header;
