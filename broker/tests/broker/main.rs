@@ -34,6 +34,8 @@ mod matching;
 #[cfg(test)]
 mod missing;
 #[cfg(test)]
+mod options_kept;
+#[cfg(test)]
 mod overlapping;
 #[cfg(test)]
 mod packet_identifiers;
@@ -75,5 +77,7 @@ mod subscribing;
 mod support;
 #[cfg(test)]
 mod unsubscribing;
+#[cfg(test)]
+mod wills_in_full;
 #[cfg(test)]
 mod wills_kept;

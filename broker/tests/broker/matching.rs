@@ -71,3 +71,19 @@ fn wildcards_stand_for_whole_levels_also_empty_ones() {
         }
     }
 }
+
+/// As long as a string can be; what is longer has no length.
+#[test]
+fn longest_names_and_filters_are_like_others() {
+    let broker = TestBroker::start(Setup::default());
+    let longest = "x".repeat(65_535);
+    for version in BOTH {
+        let mut subscriber = broker.client(version, "subscriber");
+        subscriber.subscribe(&longest);
+        let mut publisher = broker.client(version, "publisher");
+        publisher.publish_acknowledged(&longest[1..], "shorter");
+        publisher.publish_acknowledged(&longest, "longest");
+        assert_eq!(subscriber.receive_payloads(1), ["longest"]);
+        subscriber.expect_nothing();
+    }
+}
