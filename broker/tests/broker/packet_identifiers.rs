@@ -8,7 +8,7 @@ use mqtt::{
     SubscriptionOptions,
 };
 
-use crate::support::{BOTH, Setup, TestBroker, TestClient, id, publish};
+use crate::support::{BOTH, Setup, TestBroker, TestClient, connect, go, id, publish, staying};
 
 fn qos1(packet_id: u16, payload: &str, dup: bool) -> Publish {
     let packet_id = id(packet_id);
@@ -122,4 +122,32 @@ fn exchange_goes_on_although_its_message_has_expired() {
     assert_eq!(client.receive(), pubrec());
     release(&mut client, 7);
     assert_eq!(payloads(&broker), ["x"]);
+}
+
+/// It was not released, and its session is no more.
+#[test]
+fn identifier_of_an_earlier_session_is_free_after_a_clean_start() {
+    for version in BOTH {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let mut broker = TestBroker::start_at(&path, Setup::default());
+        let come = |broker: &TestBroker, connect| TestClient::connect(broker.address(), connect);
+        for (round, restarts) in [(1, false), (2, true), (3, false)] {
+            let mut client = come(&broker, staying(version, "client"));
+            client.publish(qos2(7, &format!("{round} old"), false));
+            let pubrec = Packet::Pubrec(ack(7, ReasonCode::Success));
+            assert_eq!(client.receive(), pubrec);
+            go(&broker, client);
+            if restarts {
+                broker.stop();
+                broker = TestBroker::start_at(&path, Setup::default());
+            }
+            let mut client = come(&broker, connect(version, "client"));
+            client.publish(qos2(7, &format!("{round} new"), true));
+            assert_eq!(client.receive(), pubrec);
+        }
+        let expected = ["1 old", "1 new", "2 old", "2 new", "3 old", "3 new"];
+        assert_eq!(payloads(&broker), expected, "{version:?}");
+        broker.stop();
+    }
 }
