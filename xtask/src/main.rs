@@ -21,6 +21,7 @@ mod report;
 mod sessions;
 mod setup;
 mod soak;
+mod statements;
 mod tidy;
 mod workspace;
 
@@ -65,6 +66,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Which test answers for which normative statement of MQTT 5 and 3.1.1
+    Statements(statements::Arguments),
     /// A real Apache Kafka on loopback, in the background
     #[command(subcommand)]
     Kafka(kafka::Task),
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Task::Sessions(arguments) => sessions::run(&arguments),
         Task::PowerCut(arguments) => power_cut::run(&arguments),
         Task::Soak { arguments } => soak::run(&arguments),
+        Task::Statements(arguments) => statements::run(&arguments),
         Task::Kafka(task) => kafka::run(task),
         Task::Checksums => setup::kafka_jars::write_checksums(),
         Task::Newcomer(arguments) => newcomer::run(&arguments),

@@ -11,6 +11,8 @@ mod connack;
 #[cfg(test)]
 mod connect;
 #[cfg(test)]
+mod connect_payload;
+#[cfg(test)]
 mod disconnect_and_auth;
 #[cfg(test)]
 mod fixed_header;
@@ -25,7 +27,11 @@ mod raw;
 #[cfg(test)]
 mod reason_codes;
 #[cfg(test)]
+mod reserved_bits;
+#[cfg(test)]
 mod round_trip;
+#[cfg(test)]
+mod server_answer_room;
 #[cfg(test)]
 mod server_exactly_once;
 #[cfg(test)]
@@ -62,5 +68,7 @@ mod server_violations;
 mod session_model;
 #[cfg(test)]
 mod strategies;
+#[cfg(test)]
+mod strings;
 #[cfg(test)]
 mod subscriptions;
