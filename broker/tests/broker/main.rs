@@ -40,6 +40,8 @@ mod sessions;
 #[cfg(test)]
 mod shared;
 #[cfg(test)]
+mod shared_too_large;
+#[cfg(test)]
 mod slow_subscribers;
 #[cfg(test)]
 mod subscribing;
