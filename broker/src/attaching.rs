@@ -111,9 +111,11 @@ impl Router {
         }
     }
 
-    /// Whether one more session may be kept.
-    pub(crate) fn has_room_for_session(&self, lifetime: Lifetime) -> bool {
+    /// Whether a session may be kept for this client, in the place of an earlier one.
+    pub(crate) fn has_room_for_session(&self, client_id: &str, lifetime: Lifetime) -> bool {
+        let earlier = self.sessions.borrow().get(client_id);
         lifetime == Lifetime::Connection
+            || earlier.is_some_and(|earlier| earlier.is_written.get())
             || self.kept_sessions.get() < self.options.limits.sessions_max
     }
 
