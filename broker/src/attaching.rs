@@ -106,7 +106,13 @@ impl Router {
         // It may have been another connection that has ended it.
         let gone = self.leaving.borrow().get(client_id).copied();
         match gone.filter(|commit| *commit > self.durable()) {
-            Some(commit) => Earlier::GoneWith(commit),
+            Some(commit) => {
+                // Until now nobody waited for it.
+                if let Some(store) = &self.store {
+                    store.hurry_commit(commit);
+                }
+                Earlier::GoneWith(commit)
+            }
             None => Earlier::None,
         }
     }
@@ -310,5 +316,31 @@ impl Router {
             tracing::debug!(client_id, "Session has expired.");
             self.end_session(now, state, RECORD_WITHIN);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::StoreOptions;
+
+    use super::*;
+    use crate::trial::{NEVER, commit, kept_session, with_router};
+
+    #[test]
+    fn client_that_comes_again_at_once_has_the_end_of_its_session_written_at_once() {
+        with_router(StoreOptions::default(), |router| {
+            let session = kept_session(router, "client");
+            commit(router);
+            router.end_session(now(), &session.state, NEVER);
+            let Earlier::GoneWith(gone) = router.earlier(now(), "client", false) else {
+                panic!("the earlier session is not waited for");
+            };
+            let store = router.store.as_ref().unwrap();
+            let end = Instant::now() + Duration::from_secs(30);
+            while store.durable() < gone {
+                assert!(Instant::now() < end, "waited in vain for the commit");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::{LogOptions, Store, StoreOptions};
+use storage::{JournalKey, JournalKind, LogOptions, Store, StoreOptions};
 
 use crate::authorizer::{AllowAll, Identity};
 use crate::log_routing::{Durability, LogRouting, StoredLog, Unmapped};
@@ -54,4 +54,12 @@ pub(crate) fn kept_session(router: &Router, client_id: &str) -> Rc<Session> {
     let session = Rc::new(session);
     router.attach(crate::router::now(), &session);
     session
+}
+
+/// Has what was put so far committed.
+pub(crate) fn commit(router: &Router) {
+    let store = router.store.as_ref().unwrap();
+    let key = JournalKey::new(JournalKind::BridgeRoute, b"test");
+    let commit = store.put_journal_entry(key, None, Duration::ZERO).unwrap();
+    store.wait_durable(commit).unwrap();
 }
