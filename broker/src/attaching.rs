@@ -12,7 +12,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mqtt::server::InflightState;
+use mqtt::server::{InflightEntry, InflightState};
 use mqtt::{Connect, PacketId, ProtocolVersion, ReasonCode};
 use storage::CommitNumber;
 
@@ -252,6 +252,7 @@ impl Router {
         }
         drop(filters);
         let mut left = session.connection.machine.borrow_mut().take_inflight();
+        self.note_unheard(state, &left);
         let mut outbound = state.outbound.borrow_mut();
         let given_back = outbound.give_back(&mut left);
         state.retained.borrow_mut().before_detach(&outbound);
@@ -271,6 +272,31 @@ impl Router {
         state.was_closed.set(self.stage() != Stage::Running);
         self.write_session(state, RECORD_WITHIN);
         self.counters.sessions_offline.replace(0, 1);
+    }
+
+    /// The task of the connection may be waiting, with events that it has not taken: what the client has
+    /// said of its deliveries is in what the state machine has `left` of them.
+    fn note_unheard(&self, state: &SessionState, left: &[InflightEntry]) {
+        let mut outbound = state.outbound.borrow_mut();
+        let known: Vec<_> = outbound.bindings().1.chain(outbound.rest().1).collect();
+        let mut of_groups = Vec::new();
+        for packet_id in known.into_iter().map(|sent| sent.packet_id) {
+            let entry = left.iter().find(|entry| entry.packet_id == packet_id);
+            match entry.map(|entry| entry.state) {
+                None => {
+                    of_groups.extend(outbound.of_group(packet_id));
+                    outbound.acknowledged(packet_id);
+                }
+                Some(InflightState::OwesPubrel | InflightState::AwaitsPubcomp) => {
+                    outbound.received(packet_id);
+                }
+                Some(InflightState::AwaitsPuback | InflightState::AwaitsPubrec) => {}
+            }
+        }
+        drop(outbound);
+        for of_group in of_groups {
+            self.settle_for_group(of_group);
+        }
     }
 
     /// Ends a session that has no connection: nothing is left of it, on flash after a commit that

@@ -48,4 +48,6 @@ mod subscribing;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod taken_over;
+#[cfg(test)]
 mod wills_kept;
