@@ -229,7 +229,13 @@ impl Router {
             let older = older.connection.id;
             tracing::info!(client_id, %older, left_out, "Client connected again: taken over.");
         }
+        // It may have ended by itself, and even said good-bye; its task will see.
+        let is_open = !older.connection.machine.borrow().is_closed();
+        let will = older.will.borrow_mut().take_if(|_| is_open);
         self.detach(now, older);
+        if let Some(will) = will {
+            self.publish_will_in_time(now, older, *will);
+        }
         older.connection.disconnect(ReasonCode::SessionTakenOver);
     }
 

@@ -190,17 +190,15 @@ impl Client {
         self.router.attach(now, &session);
         self.router.count_session(version, SessionCount::Begun);
         tracing::debug!(?version, "Client connected.");
-        self.progress = Progress::Connected {
-            session,
-            // It must not keep the whole packet.
-            will: connect.will.map(|will| {
-                let message = will.message.detach();
-                Box::new(LastWill {
-                    will: Will { message, ..will },
-                    number,
-                })
-            }),
-        };
+        // It must not keep the whole packet.
+        *session.will.borrow_mut() = connect.will.map(|will| {
+            let message = will.message.detach();
+            Box::new(LastWill {
+                will: Will { message, ..will },
+                number,
+            })
+        });
+        self.progress = Progress::Connected { session };
     }
 
     fn accept_of(&self, connect: &Connect, lifetime: Lifetime, assigned: Option<&str>) -> Accept {

@@ -21,7 +21,7 @@
 
 mod due;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -56,6 +56,8 @@ pub(crate) struct KeptWills {
     changes: HashMap<Bytes, Option<Vec<u8>>>,
     bytes: usize,
     newest: u64,
+    /// Clients whose wills wait for room on the way to flash, those that came first in front.
+    held_up: VecDeque<Bytes>,
     /// Wills that could not be read are on flash still.
     pub(crate) has_unreadable: bool,
 }
@@ -77,6 +79,8 @@ struct Waiting {
     at: Option<Instant>,
     /// Its time has come, or its session has ended, whatever `at` says.
     is_due: bool,
+    /// It is tried again after the next commit.
+    is_held_up: bool,
     /// Until it is on flash.
     message: Option<Box<Message>>,
     /// Whose it is; `None` after a restart.
@@ -273,13 +277,15 @@ impl Router {
                     false => now.checked_add(delay),
                 },
                 is_due,
+                is_held_up: false,
                 message: Some(Box::new(will.message.clone())),
                 identity: Some(session.client().identity.clone()),
             });
         }
         drop(kept);
         if is_due {
-            self.publish_kept(now, session.client_id());
+            // One that is not taken waits.
+            let _taken = self.publish_kept(now, session.client_id());
         }
         true
     }
@@ -295,7 +301,7 @@ impl Router {
         (waiting.at, waiting.is_due) = (Some(now), true);
         drop(kept);
         if self.stage() == Stage::Running {
-            self.publish_kept(now, &client_id);
+            let _taken = self.publish_kept(now, &client_id);
         }
     }
 

@@ -8,6 +8,7 @@ use storage::{CommitNumber, JournalKey};
 
 use super::{KeptWills, key_of};
 use crate::authorizer::Identity;
+use crate::publish::Outcome;
 use crate::router::{Router, Stage};
 use crate::will_record::WillRecord;
 
@@ -52,6 +53,35 @@ impl KeptWills {
         let due = due.into_iter().take(PUBLISHED_MAX);
         due.map(|(_, id)| id.clone()).collect()
     }
+
+    /// The will of this client was not taken: after the next commit it is tried again where that may have
+    /// made room, or after a while.
+    fn try_again(&mut self, now: Instant, client_id: &Bytes, why: Outcome) {
+        let will = self.wills.get_mut(client_id);
+        let Some(waiting) = will.and_then(|will| will.waiting.as_mut()) else {
+            return;
+        };
+        waiting.is_due = true;
+        waiting.at = now.checked_add(RETRY_INTERVAL);
+        if why == Outcome::Later && !waiting.is_held_up {
+            waiting.is_held_up = true;
+            self.held_up.push_back(client_id.clone());
+        }
+    }
+
+    /// The next that is to be tried again after a commit.
+    fn pop_held_up(&mut self) -> Option<Bytes> {
+        loop {
+            let client_id = self.held_up.pop_front()?;
+            let will = self.wills.get_mut(&client_id);
+            // Its client may have come back, and its place be taken by another will.
+            if let Some(waiting) = will.and_then(|will| will.waiting.as_mut())
+                && std::mem::take(&mut waiting.is_held_up)
+            {
+                return Some(client_id);
+            }
+        }
+    }
 }
 
 impl Router {
@@ -64,27 +94,38 @@ impl Router {
         let due = self.kept_wills.borrow().due(now);
         // One that is not taken, because its log is full, does not hold up those of other logs.
         for client_id in due {
-            self.publish_kept(now, &client_id);
+            let _taken = self.publish_kept(now, &client_id);
         }
     }
 
-    /// Publishes this client's will; `false` if the store does not take it for now.
-    pub(super) fn publish_kept(&self, now: Instant, client_id: &Bytes) -> bool {
-        let Some(due) = self.due_will(client_id) else {
-            return true;
-        };
-        let is_done = self.publish_due_will(now, client_id, &due);
-        let mut kept = self.kept_wills.borrow_mut();
-        if is_done {
-            kept.remove(client_id);
-            self.count_kept_wills(&kept);
-        } else if let Some(will) = kept.wills.get_mut(client_id)
-            && let Some(waiting) = &mut will.waiting
-        {
-            waiting.is_due = true;
-            waiting.at = now.checked_add(RETRY_INTERVAL);
+    /// Publishes wills that there was no room for on the way to flash, until there is none again.
+    pub(crate) fn retry_kept_wills(&self, now: Instant) {
+        for _ in 0..PUBLISHED_MAX {
+            let Some(client_id) = self.kept_wills.borrow_mut().pop_held_up() else {
+                return;
+            };
+            if let Err(Outcome::Later) = self.publish_kept(now, &client_id) {
+                return;
+            }
         }
-        is_done
+    }
+
+    /// Publishes this client's will, or says why the store does not take it for now: then it is tried
+    /// again.
+    pub(super) fn publish_kept(&self, now: Instant, client_id: &Bytes) -> Result<(), Outcome> {
+        let Some(due) = self.due_will(client_id) else {
+            return Ok(());
+        };
+        let published = self.publish_due_will(now, client_id, &due);
+        let mut kept = self.kept_wills.borrow_mut();
+        match published {
+            Ok(()) => {
+                kept.remove(client_id);
+                self.count_kept_wills(&kept);
+            }
+            Err(why) => kept.try_again(now, client_id, why),
+        }
+        published
     }
 
     /// The will of a client that is gone, from memory or from flash. One that cannot be read is not kept
@@ -136,10 +177,60 @@ impl Router {
         let is_due = waiting.is_some_and(|waiting| waiting.is_due(now));
         drop(kept);
         if is_due
-            && !self.publish_kept(now, client_id)
+            && let Err(why) = self.publish_kept(now, client_id)
             && let Some(due) = self.due_will(client_id)
         {
-            self.let_due_will_wait(now, client_id, due);
+            self.let_due_will_wait(now, client_id, due, why);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mqtt::{MessageProperties, QoS, Will};
+    use storage::StoreOptions;
+
+    use crate::router::now;
+    use crate::trial::{LOG, commit, kept_session, with_router};
+
+    const QUEUE_BYTES_MAX: usize = 4_096;
+
+    #[test]
+    fn kept_will_that_found_no_room_is_published_with_the_next_commit() {
+        let options = StoreOptions {
+            queue_bytes_max: QUEUE_BYTES_MAX,
+            ..StoreOptions::default()
+        };
+        with_router(options, |router| {
+            let session = kept_session(router, "client");
+            let message = mqtt::Message {
+                topic: "will".parse().unwrap(),
+                payload: vec![b'x'; 1_000].into(),
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                properties: MessageProperties::default(),
+            };
+            let will = Will {
+                delay_interval: None,
+                message,
+            };
+            let number = router.keep_will(now(), &session, Some(&will), 0);
+            assert!(number.is_some());
+            commit(router);
+            let store = router.store.as_ref().unwrap();
+            let log = store.log(LOG).unwrap().id;
+            let large = storage::Message {
+                topic: "other".into(),
+                payload: vec![b'x'; QUEUE_BYTES_MAX - 500].into(),
+                ..storage::Message::default()
+            };
+            let appended = store.append(log, b"", &large).unwrap();
+            assert!(router.will_waits(now(), &session, number, &will));
+            assert_eq!(router.counters.wills.get(), 0, "there is room for it");
+            store.wait_durable(appended.commit).unwrap();
+            router.retry_wills(now());
+            assert_eq!(router.counters.wills.get(), 1);
+            assert_eq!(router.counters.wills_kept.get(), 0);
+        });
     }
 }

@@ -1,16 +1,16 @@
-//! A connection is taken over while its task waits: what its client had said of deliveries by then counts,
-//! although nobody had heard it yet.
+//! A connection is taken over: what its client had said by then counts, also what nobody had heard yet, and its
+//! will comes before what the client sends next.
 
 use std::path::Path;
 
 use broker::DropCause;
 use bytes::BytesMut;
 use mqtt::ProtocolVersion::V5;
-use mqtt::{Acknowledgement, Delivery, Packet, PacketId, Publish, QoS, ReasonCode};
+use mqtt::{Acknowledgement, Connect, Delivery, Packet, PacketId, Publish, QoS, ReasonCode};
 
 use crate::support::{
-    Setup, TestBroker, TestClient, go, id, publish, qos1, retained, staying, text, wait_for,
-    with_little_room,
+    Setup, TestBroker, TestClient, connect, connect_with_will, go, id, publish, qos1, retained,
+    staying, text, wait_for, with_little_room,
 };
 
 fn come(broker: &TestBroker) -> TestClient {
@@ -129,4 +129,52 @@ fn message_of_a_group_that_the_client_has_comes_to_nobody_after_a_restart() {
     assert_eq!(client.receive_payloads(1), ["second"]);
     client.expect_nothing();
     broker.stop();
+}
+
+/// The will of a connection that is taken over finds no room.
+#[test]
+fn will_that_waits_is_not_overtaken_by_what_its_client_sends_when_it_is_back() {
+    let broker = TestBroker::start(with_little_room());
+    let mut watcher = broker.client(V5, "other");
+    watcher.subscribe("live");
+    let first = connect_with_will(V5, "client", "live", "gone");
+    let mut first = TestClient::connect(broker.address(), first);
+    say_unheard(&broker, &mut first, Vec::new());
+    let mut second = broker.client(V5, "client");
+    assert_eq!(first.receive_end(), Some(ReasonCode::SessionTakenOver));
+    second.publish(publish(0, "live", "back"));
+    second.publish(publish(1, "live", "and on"));
+    // Others are not held up.
+    let mut other = broker.client(V5, "third");
+    other.publish_acknowledged("live", "other");
+    assert_eq!(watcher.receive_payloads(1), ["other"]);
+    broker.commit();
+    let before: Vec<_> = (0..11).map(|number| format!("{number:0100}")).collect();
+    assert_eq!(watcher.receive_payloads(11), before);
+    assert_eq!(watcher.receive_payloads(3), ["gone", "back", "and on"]);
+    assert_eq!(second.receive_puback(), (1, ReasonCode::Success));
+}
+
+#[test]
+fn will_of_a_connection_that_is_taken_over_comes_before_what_is_sent_with_connect() {
+    for is_kept in [false, true] {
+        let broker = TestBroker::start(Setup::default());
+        let mut watcher = broker.client(V5, "watcher");
+        watcher.subscribe("status");
+        let will = connect_with_will(V5, "client", "status", "gone").will;
+        let of_client = match is_kept {
+            true => staying(V5, "client"),
+            false => connect(V5, "client"),
+        };
+        let of_client = Connect { will, ..of_client };
+        let _first = TestClient::connect(broker.address(), of_client.clone());
+        let mut bytes = BytesMut::new();
+        let connect = Packet::Connect(Box::new(of_client));
+        connect.encode(V5, &mut bytes).unwrap();
+        let back = Packet::Publish(publish(1, "status", "back"));
+        back.encode(V5, &mut bytes).unwrap();
+        let mut second = TestClient::open(broker.address(), V5);
+        second.send_bytes(&bytes);
+        assert_eq!(watcher.receive_payloads(2), ["gone", "back"], "{is_kept}");
+    }
 }
