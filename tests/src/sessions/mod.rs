@@ -6,6 +6,7 @@
 
 mod books;
 pub mod kill;
+pub mod latency;
 mod load;
 pub mod many;
 pub mod random;
