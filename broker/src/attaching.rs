@@ -12,7 +12,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mqtt::server::InflightState;
+use mqtt::server::{InflightEntry, InflightState};
 use mqtt::{Connect, PacketId, ProtocolVersion, ReasonCode};
 use storage::CommitNumber;
 
@@ -106,14 +106,22 @@ impl Router {
         // It may have been another connection that has ended it.
         let gone = self.leaving.borrow().get(client_id).copied();
         match gone.filter(|commit| *commit > self.durable()) {
-            Some(commit) => Earlier::GoneWith(commit),
+            Some(commit) => {
+                // Until now nobody waited for it.
+                if let Some(store) = &self.store {
+                    store.hurry_commit(commit);
+                }
+                Earlier::GoneWith(commit)
+            }
             None => Earlier::None,
         }
     }
 
-    /// Whether one more session may be kept.
-    pub(crate) fn has_room_for_session(&self, lifetime: Lifetime) -> bool {
+    /// Whether a session may be kept for this client, in the place of an earlier one.
+    pub(crate) fn has_room_for_session(&self, client_id: &str, lifetime: Lifetime) -> bool {
+        let earlier = self.sessions.borrow().get(client_id);
         lifetime == Lifetime::Connection
+            || earlier.is_some_and(|earlier| earlier.is_written.get())
             || self.kept_sessions.get() < self.options.limits.sessions_max
     }
 
@@ -220,7 +228,13 @@ impl Router {
             let older = older.connection.id;
             tracing::info!(client_id, %older, left_out, "Client connected again: taken over.");
         }
+        // It may have ended by itself, and even said good-bye; its task will see.
+        let is_open = !older.connection.machine.borrow().is_closed();
+        let will = older.will.borrow_mut().take_if(|_| is_open);
         self.detach(now, older);
+        if let Some(will) = will {
+            self.publish_will_in_time(now, older, *will);
+        }
         older.connection.disconnect(ReasonCode::SessionTakenOver);
     }
 
@@ -243,6 +257,7 @@ impl Router {
         }
         drop(filters);
         let mut left = session.connection.machine.borrow_mut().take_inflight();
+        self.note_unheard(state, &left);
         let mut outbound = state.outbound.borrow_mut();
         let given_back = outbound.give_back(&mut left);
         state.retained.borrow_mut().before_detach(&outbound);
@@ -262,6 +277,31 @@ impl Router {
         state.was_closed.set(self.stage() != Stage::Running);
         self.write_session(state, RECORD_WITHIN);
         self.counters.sessions_offline.replace(0, 1);
+    }
+
+    /// The task of the connection may be waiting, with events that it has not taken: what the client has
+    /// said of its deliveries is in what the state machine has `left` of them.
+    fn note_unheard(&self, state: &SessionState, left: &[InflightEntry]) {
+        let mut outbound = state.outbound.borrow_mut();
+        let known: Vec<_> = outbound.bindings().1.chain(outbound.rest().1).collect();
+        let mut of_groups = Vec::new();
+        for packet_id in known.into_iter().map(|sent| sent.packet_id) {
+            let entry = left.iter().find(|entry| entry.packet_id == packet_id);
+            match entry.map(|entry| entry.state) {
+                None => {
+                    of_groups.extend(outbound.of_group(packet_id));
+                    outbound.acknowledged(packet_id);
+                }
+                Some(InflightState::OwesPubrel | InflightState::AwaitsPubcomp) => {
+                    outbound.received(packet_id);
+                }
+                Some(InflightState::AwaitsPuback | InflightState::AwaitsPubrec) => {}
+            }
+        }
+        drop(outbound);
+        for of_group in of_groups {
+            self.settle_for_group(of_group);
+        }
     }
 
     /// Ends a session that has no connection: nothing is left of it, on flash after a commit that
@@ -307,5 +347,31 @@ impl Router {
             tracing::debug!(client_id, "Session has expired.");
             self.end_session(now, state, RECORD_WITHIN);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::StoreOptions;
+
+    use super::*;
+    use crate::trial::{NEVER, commit, kept_session, with_router};
+
+    #[test]
+    fn client_that_comes_again_at_once_has_the_end_of_its_session_written_at_once() {
+        with_router(StoreOptions::default(), |router| {
+            let session = kept_session(router, "client");
+            commit(router);
+            router.end_session(now(), &session.state, NEVER);
+            let Earlier::GoneWith(gone) = router.earlier(now(), "client", false) else {
+                panic!("the earlier session is not waited for");
+            };
+            let store = router.store.as_ref().unwrap();
+            let end = Instant::now() + Duration::from_secs(30);
+            while store.durable() < gone {
+                assert!(Instant::now() < end, "waited in vain for the commit");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
     }
 }

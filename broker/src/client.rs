@@ -17,7 +17,6 @@ use crate::probe::{DropCause, EndCause};
 use crate::replay_subscribe::replay_from;
 use crate::router::{Router, Stage, now};
 use crate::session::Session;
-use crate::will::LastWill;
 
 /// See the module's documentation.
 pub(crate) struct Client {
@@ -31,7 +30,7 @@ pub(crate) struct Client {
 impl Drop for Client {
     fn drop(&mut self) {
         // Most often it has ended; but a task may also be dropped in the middle.
-        if let Progress::Connected { session, .. } = &self.progress {
+        if let Progress::Connected { session } = &self.progress {
             self.router.detach(now(), session);
         }
         self.router.close_connection(self.connection.id);
@@ -54,7 +53,6 @@ pub(crate) enum Progress {
     Authenticating(Box<Authenticating>),
     Connected {
         session: Rc<Session>,
-        will: Option<Box<LastWill>>,
     },
     Ended,
 }
@@ -72,7 +70,7 @@ impl Client {
 
     pub(crate) fn session(&self) -> Option<Rc<Session>> {
         match &self.progress {
-            Progress::Connected { session, .. } => Some(Rc::clone(session)),
+            Progress::Connected { session } => Some(Rc::clone(session)),
             _ => None,
         }
     }
@@ -126,7 +124,7 @@ impl Client {
         self.router.counters.ended.add(ended, 1);
         self.log_disconnected(now, cause, ended);
         let progress = std::mem::replace(&mut self.progress, Progress::Ended);
-        if let Progress::Connected { session, will } = progress {
+        if let Progress::Connected { session } = progress {
             if let DisconnectCause::Client(Disconnect {
                 session_expiry_interval: Some(seconds),
                 ..
@@ -135,14 +133,13 @@ impl Client {
             {
                 self.router.change_lifetime(&session, *seconds);
             }
+            // Of one that was taken over it is published already.
+            let will = session.will.take();
             if let Some(will) = will.as_ref().filter(|_| !publish_will) {
                 self.router.forget_will(&session, will.number);
             }
             self.router.detach(now, &session);
-            if let Some(will) = will
-                && publish_will
-                && self.router.stage() == Stage::Running
-            {
+            if let Some(will) = will.filter(|_| publish_will) {
                 self.router.publish_will_in_time(now, &session, *will);
             }
         }
@@ -150,7 +147,7 @@ impl Client {
 
     /// Sends from the mailbox what there is room for.
     pub(crate) fn pump(&self, now: Instant) {
-        if let Progress::Connected { session, .. } = &self.progress
+        if let Progress::Connected { session } = &self.progress
             && !session.has_ended.get()
         {
             self.router.pump(now, session);

@@ -128,6 +128,16 @@ impl Client {
         tracing::Span::current().record("client_id", client_id);
 
         let lifetime = self.router.lifetime_of(&connect);
+        // Who is refused leaves the earlier session, and its connection, as they are.
+        if !self.router.has_room_for_session(client_id, lifetime) {
+            return self.refuse_for_room(connect.version, "too many sessions are kept");
+        }
+        if !self
+            .router
+            .has_room_for_will(client_id, lifetime, connect.will.as_ref())
+        {
+            return self.refuse_for_room(connect.version, "too many bytes of wills are kept");
+        }
         let earlier = match self.router.earlier(now, client_id, connect.clean_start) {
             Earlier::None => None,
             Earlier::GoesOn(state) => Some(state),
@@ -140,15 +150,6 @@ impl Client {
                 return self.await_answer(now, Box::new(connect), Box::pin(gone), true);
             }
         };
-        if earlier.is_none() && !self.router.has_room_for_session(lifetime) {
-            return self.refuse_for_room(connect.version, "too many sessions are kept");
-        }
-        if !self
-            .router
-            .has_room_for_will(client_id, lifetime, connect.will.as_ref())
-        {
-            return self.refuse_for_room(connect.version, "too many bytes of wills are kept");
-        }
         let mut accept = self.accept_of(&connect, lifetime, assigned.as_deref());
         accept.session_present = earlier.is_some();
         if let Some(earlier) = &earlier {
@@ -189,17 +190,15 @@ impl Client {
         self.router.attach(now, &session);
         self.router.count_session(version, SessionCount::Begun);
         tracing::debug!(?version, "Client connected.");
-        self.progress = Progress::Connected {
-            session,
-            // It must not keep the whole packet.
-            will: connect.will.map(|will| {
-                let message = will.message.detach();
-                Box::new(LastWill {
-                    will: Will { message, ..will },
-                    number,
-                })
-            }),
-        };
+        // It must not keep the whole packet.
+        *session.will.borrow_mut() = connect.will.map(|will| {
+            let message = will.message.detach();
+            Box::new(LastWill {
+                will: Will { message, ..will },
+                number,
+            })
+        });
+        self.progress = Progress::Connected { session };
     }
 
     fn accept_of(&self, connect: &Connect, lifetime: Lifetime, assigned: Option<&str>) -> Accept {

@@ -210,7 +210,10 @@ mod tests {
 
     use bytes::{Bytes, BytesMut};
     use mqtt::server::{Accept, Event};
-    use mqtt::{Connect, Message, MessageProperties, Packet, ProtocolVersion, QoS, Utf8String};
+    use mqtt::{
+        Connect, Message, MessageProperties, Packet, ProtocolVersion, QoS, SubscriptionOptions,
+        Utf8String,
+    };
     use storage::{LogId, LogOptions, LogPartition, Offset, PartitionId, StoreOptions};
 
     use super::*;
@@ -221,7 +224,10 @@ mod tests {
     use crate::place::Place;
     use crate::probe::Counters;
     use crate::record_key::KeyTemplate;
+    use crate::replays::ReplayAt;
     use crate::session::Lifetime;
+    use crate::session_keeping::RECORD_WITHIN;
+    use crate::session_record::SessionRecord;
 
     fn item(number: u64, qos: QoS) -> Item {
         Item {
@@ -358,6 +364,45 @@ mod tests {
             router.offer(now(), &session, item(2, QoS::ExactlyOnce));
             assert_eq!(unwritten(&session), 0);
             assert!(session.state.has_bindings.get());
+        });
+    }
+
+    /// It says that the replay is behind all that has its identifier.
+    #[test]
+    fn record_of_a_session_takes_along_what_is_gathered_of_a_replay() {
+        with_router(|router| {
+            let session = session(router);
+            let state = &session.state;
+            let mut outbound = state.outbound.borrow_mut();
+            let begins = (ReplayAt::Place(place(0)), place(99));
+            let options = SubscriptionOptions::default();
+            let filter = "a".parse().unwrap();
+            outbound.replays.begin(filter, options, None, begins);
+            outbound.replays.release();
+            for number in 0..5 {
+                let item = item(number, QoS::ExactlyOnce);
+                assert!(outbound.replays.offer(0, item, place(number)));
+            }
+            drop(outbound);
+            router.pump(now(), &session);
+            assert_eq!(unwritten(&session), 5, "they are gathered");
+            // Something was written of its deliveries before.
+            state.has_bindings.set(true);
+            let commit = router.write_session(state, RECORD_WITHIN).unwrap();
+            let store = router.store.as_ref().unwrap();
+            store.wait_durable(commit).unwrap();
+            let key = JournalKey::new(JournalKind::Session, b"client");
+            let record = SessionRecord::from_stored(&store.journal_entry(&key).unwrap()).unwrap();
+            let behind_all = ReplayAt::Place(place(4).behind());
+            assert_eq!(record.replays.first().map(|r| r.at), Some(behind_all));
+            let entry = store.journal_entry(&delivery_key(state));
+            let deliveries = entry.and_then(|entry| StoredDeliveries::from_stored(&entry));
+            let bound = deliveries.map(|deliveries| deliveries.bindings().len());
+            assert_eq!(
+                bound,
+                Some(5),
+                "none of them is lost if the broker ends now"
+            );
         });
     }
 }

@@ -34,13 +34,18 @@ impl Router {
     }
 
     /// A member has acknowledged a message of QoS 1.
-    pub(crate) fn acknowledged_by_member(&self, now: Instant, (id, place): (GroupId, Place)) {
-        let group = self.groups.borrow().with_id(id);
-        if let Some(group) = group {
-            group.progress.borrow_mut().acknowledged(place);
-            group.has_changed.set(true);
+    pub(crate) fn acknowledged_by_member(&self, now: Instant, of_group: (GroupId, Place)) {
+        if let Some(group) = self.settle_for_group(of_group) {
             self.pump_group(now, &group);
         }
+    }
+
+    /// The same, of a member that is about to be gone.
+    pub(crate) fn settle_for_group(&self, (id, place): (GroupId, Place)) -> Option<Rc<Group>> {
+        let group = self.groups.borrow().with_id(id)?;
+        group.progress.borrow_mut().acknowledged(place);
+        group.has_changed.set(true);
+        Some(group)
     }
 
     /// Hands out what the members of a group take now.

@@ -74,27 +74,35 @@ fn key_of(filter: &TopicFilter) -> JournalKey {
 }
 
 impl Router {
-    /// What is to be on flash of a group now; `None` if nothing is to change.
+    /// What is to be on flash of a group now; `None` if nothing is to change. When it is put, that is to
+    /// be [noted](Self::group_is_put).
     fn group_entry(&self, group: &Group) -> Option<JournalEntry> {
-        let is_kept = group.is_kept();
-        let was_kept = group.is_written.replace(is_kept);
-        if !is_kept {
-            return was_kept.then(|| (key_of(&group.filter), None));
+        if !group.is_kept() {
+            return (group.is_written.get()).then(|| (key_of(&group.filter), None));
         }
-        let next = {
-            let outbound = group.state.outbound.borrow();
-            outbound.position(self.worked_off.get())
-        };
         let progress = group.progress.borrow();
         let outstanding = progress.outstanding().into_iter().map(stored_place);
         let stored = Stored {
-            next: stored_place(next),
+            next: stored_place(self.position_of(group)),
             high: stored_place(progress.high()),
             outstanding: outstanding.collect(),
         };
-        group.has_changed.set(false);
-        group.written_to.set(next.commit);
         Some((key_of(&group.filter), Some(stored.to_stored())))
+    }
+
+    fn position_of(&self, group: &Group) -> Place {
+        let outbound = group.state.outbound.borrow();
+        outbound.position(self.worked_off.get())
+    }
+
+    /// Its entry, as it is now, goes with a commit.
+    fn group_is_put(&self, group: &Group) {
+        let is_kept = group.is_kept();
+        group.is_written.set(is_kept);
+        if is_kept {
+            group.has_changed.set(false);
+            group.written_to.set(self.position_of(group).commit);
+        }
     }
 
     /// Writes down how a group is, if it outlives the broker; forgets it on flash if not any more.
@@ -105,8 +113,9 @@ impl Router {
         let Some(entry) = self.group_entry(group) else {
             return;
         };
-        if let Err(error) = store.put_journal_entries(vec![entry], RECORD_WITHIN) {
-            tracing::debug!(%error, "Group is not written down.");
+        match store.put_journal_entries(vec![entry], RECORD_WITHIN) {
+            Ok(_) => self.group_is_put(group),
+            Err(error) => tracing::debug!(%error, "Group is not written down."),
         }
     }
 
@@ -132,6 +141,7 @@ impl Router {
                 return;
             }
         };
+        self.group_is_put(group);
         kept.for_each(|taker| taker.state.bindings_commit.set(commit));
         for taker in takers {
             self.written_with(now, taker, commit);
@@ -166,17 +176,14 @@ impl Router {
         let payload_bytes = store.counters().payload_bytes();
         let came = payload_bytes.saturating_sub(groups.payload_bytes);
         let is_little = came < CHECKPOINT_PART * entries.iter().map(bytes).sum::<u64>();
-        let written = match is_little {
-            true => false,
-            false => store
+        let is_put = !is_little
+            && store
                 .put_journal_entries(entries, CHECKPOINT_INTERVAL)
-                .is_ok(),
-        };
-        if written {
+                .is_ok();
+        if is_put {
             groups.written_at = Some(now);
             groups.payload_bytes = payload_bytes;
-        } else {
-            changed.iter().for_each(|group| group.has_changed.set(true));
+            changed.iter().for_each(|group| self.group_is_put(group));
         }
     }
 
@@ -247,7 +254,30 @@ impl Router {
 
 #[cfg(test)]
 mod tests {
+    use storage::StoreOptions;
+
     use super::*;
+    use crate::router::now;
+    use crate::trial::{kept_session, with_router};
+
+    /// It is written when somebody joins it, or when more has come.
+    #[test]
+    fn group_is_not_taken_for_written_when_too_little_came_to_write_it() {
+        with_router(StoreOptions::default(), |router| {
+            let session = kept_session(router, "member");
+            let filter = "$share/group/a".parse().unwrap();
+            let options = mqtt::SubscriptionOptions::default();
+            router.subscribe_shared(&session, &filter, options, None);
+            let group = router.groups.borrow().with_filter(&filter).unwrap();
+            assert!(group.is_written.get());
+            // As when its record could not be read.
+            group.is_written.set(false);
+            group.has_changed.set(true);
+            router.write_groups(now());
+            assert!(!group.is_written.get());
+            assert!(group.has_changed.get());
+        });
+    }
 
     #[test]
     fn stored_group_can_be_read_and_others_cannot() {

@@ -151,6 +151,11 @@ impl Client {
         let Some(session) = self.session() else {
             return Verdict::Done;
         };
+        if session.has_ended.get() {
+            // It was taken over, and its will is published.
+            self.count_refused(RefusalCause::ConnectionEnded);
+            return Verdict::Done;
+        }
         let received = packet_id.filter(|_| message.qos == QoS::ExactlyOnce);
         if let (Some(packet_id), Some(ticket)) = (received, ticket)
             && self
@@ -159,10 +164,10 @@ impl Client {
         {
             return Verdict::Done;
         }
-        match self
-            .router
-            .publish(now, &session, ticket, received, message)
-        {
+        let router = &self.router;
+        let held_up = router.behind_own_will(now, &session, message);
+        let publish = || router.publish(now, &session, ticket, received, message);
+        match held_up.unwrap_or_else(publish) {
             Outcome::Pending => {
                 self.router.note_received(&session, received);
                 Verdict::Done

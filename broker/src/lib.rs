@@ -86,6 +86,8 @@ mod session_record;
 mod signal;
 mod subscribe;
 mod subscriptions;
+#[cfg(test)]
+mod trial;
 mod will;
 mod will_record;
 mod wishes;

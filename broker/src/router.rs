@@ -360,37 +360,20 @@ impl Router {
 
 #[cfg(test)]
 mod tests {
-    use storage::{LogOptions, StoreOptions};
+    use storage::StoreOptions;
 
-    use super::*;
-    use crate::authorizer::AllowAll;
-    use crate::log_routing::{Durability, LogRouting, StoredLog, Unmapped};
-    use crate::record_key::KeyTemplate;
+    use crate::trial::with_router;
 
     #[test]
     fn connection_that_is_over_waits_for_no_commit() {
-        let folder = tempfile::tempdir().unwrap();
-        let logs = [LogOptions::new("default", 1)];
-        let (store, threads) = Store::open(folder.path(), StoreOptions::default(), &logs).unwrap();
-        let routing = LogRouting {
-            routes: Vec::new(),
-            default_log: StoredLog {
-                log: store.log("default").unwrap().id,
-                key: KeyTemplate::new(Vec::new()),
-                durability: Durability::Commit,
-            },
-            unmapped: Unmapped::Default,
-        };
-        let options = BrokerOptions::new(Vec::new(), routing);
-        let counters = Arc::new(Counters::new(&[]));
-        let router = Router::new(options, Some(store), Rc::new(AllowAll), counters, 0);
-        let [first, second] = [(); 2].map(|()| router.open_connection());
-        for connection in [&first, &second, &first] {
-            router.await_commit(connection);
-        }
-        router.close_connection(first.id);
-        let awaiting: Vec<_> = router.awaiting_commit.take().iter().map(|c| c.id).collect();
-        assert_eq!(awaiting, [second.id]);
-        threads.close();
+        with_router(StoreOptions::default(), |router| {
+            let [first, second] = [(); 2].map(|()| router.open_connection());
+            for connection in [&first, &second, &first] {
+                router.await_commit(connection);
+            }
+            router.close_connection(first.id);
+            let awaiting: Vec<_> = router.awaiting_commit.take().iter().map(|c| c.id).collect();
+            assert_eq!(awaiting, [second.id]);
+        });
     }
 }

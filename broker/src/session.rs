@@ -26,6 +26,7 @@ use crate::rare::{Emptiable, Rare};
 use crate::received::Received;
 use crate::retained_delivery::RetainedCursors;
 use crate::route::Grant;
+use crate::will::LastWill;
 
 /// A session while its client is connected.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) gathering: RefCell<Gathering>,
     /// Publishes of it that wait to be acknowledged with a commit.
     pub(crate) tickets: Cell<usize>,
+    /// What is published if its client does not say good-bye.
+    pub(crate) will: RefCell<Option<Box<LastWill>>>,
     pub(crate) has_ended: Cell<bool>,
 }
 
@@ -111,6 +114,7 @@ impl Session {
             ahead: RefCell::default(),
             gathering: RefCell::default(),
             tickets: Cell::new(0),
+            will: RefCell::default(),
             has_ended: Cell::new(false),
         }
     }

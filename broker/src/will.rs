@@ -8,6 +8,8 @@
 //! - That of a session that outlives its connection outlives the broker:
 //!   [`kept_wills`](crate::kept_wills).
 //! - A degraded broker sends it to the subscribers of the moment.
+//! - That of a connection that is taken over is published before its client can send anything on the newer
+//!   one, and nothing of the older one comes after it: whoever watches a client must not see last that it is gone.
 //! - It takes the publish path like any message. Nobody sends it again when the store does not take
 //!   it for now, so it waits, within a bound.
 
@@ -25,7 +27,7 @@ use crate::outbound::Outbound;
 use crate::probe::RefusalCause;
 use crate::publication::size_bytes;
 use crate::publish::Outcome;
-use crate::router::Router;
+use crate::router::{Router, Stage};
 use crate::session::{Lifetime, Session, SessionState};
 
 /// Bytes of wills that wait for the store.
@@ -37,8 +39,16 @@ const WAITING_BYTES_EACH: usize = 512;
 /// Wills that the store does not take for now.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingWills {
-    queue: VecDeque<(Rc<Session>, Message)>,
+    queue: VecDeque<WaitingWill>,
     bytes: usize,
+}
+
+#[derive(Debug)]
+struct WaitingWill {
+    session: Rc<Session>,
+    message: Message,
+    /// Why it was not taken.
+    why: Outcome,
 }
 
 /// The will of a connection.
@@ -56,6 +66,9 @@ fn waiting_bytes(message: &Message) -> usize {
 impl Router {
     /// Publishes the will of a client that is gone, when its delay is over.
     pub(crate) fn publish_will_in_time(&self, now: Instant, session: &Rc<Session>, will: LastWill) {
+        if self.stage() != Stage::Running {
+            return;
+        }
         let LastWill { will, number } = will;
         if self.will_waits(now, session, number, &will) {
             return;
@@ -67,10 +80,16 @@ impl Router {
         }
     }
 
-    /// Publishes a will that is kept; `false` if the store does not take it for now.
-    pub(crate) fn publish_due_will(&self, now: Instant, client_id: &Bytes, due: &DueWill) -> bool {
-        if self.has_waiting_will(client_id) {
-            return false;
+    /// Publishes a will that is kept, or says why the store does not take it for now.
+    pub(crate) fn publish_due_will(
+        &self,
+        now: Instant,
+        client_id: &Bytes,
+        due: &DueWill,
+    ) -> Result<(), Outcome> {
+        // An older will of the same client comes first.
+        if let Some(why) = self.waits_with_will(client_id, None) {
+            return Err(why);
         }
         let session = self.session_of_will(client_id, due.identity.clone());
         let (key, message) = (due.key.clone(), &due.message);
@@ -79,30 +98,36 @@ impl Router {
             Outcome::Taken | Outcome::Pending => {
                 self.count_received(message.qos);
                 self.counters.wills.increment();
-                true
+                Ok(())
             }
             // After a failure it is published when the broker is back.
             Outcome::Later
             | Outcome::Failed
-            | Outcome::Refused(RefusalCause::DiskFull | RefusalCause::LogFull) => false,
+            | Outcome::Refused(RefusalCause::DiskFull | RefusalCause::LogFull) => Err(outcome),
             Outcome::Refused(cause) => {
                 self.count_received(message.qos);
                 self.drop_will(now, &session, message, cause);
                 self.forget_kept_will(due.key.clone());
-                true
+                Ok(())
             }
         }
     }
 
-    /// A will that was kept goes on in memory.
-    pub(crate) fn let_due_will_wait(&self, now: Instant, client_id: &Bytes, due: DueWill) {
+    /// A will that was kept, and is not taken for now, goes on in memory.
+    pub(crate) fn let_due_will_wait(
+        &self,
+        now: Instant,
+        client_id: &Bytes,
+        due: DueWill,
+        why: Outcome,
+    ) {
         let session = self.session_of_will(client_id, due.identity);
         self.count_received(due.message.qos);
         match due.is_permitted {
             Some(false) => {
                 self.drop_will(now, &session, &due.message, RefusalCause::NotAuthorized);
             }
-            _ => self.let_will_wait(now, &session, due.message),
+            _ => self.let_will_wait(now, &session, due.message, why),
         }
     }
 
@@ -137,10 +162,43 @@ impl Router {
 
     /// Publishes waiting wills that the store takes now.
     pub(crate) fn retry_wills(&self, now: Instant) {
+        self.retry_wills_of(now, None);
+        self.retry_kept_wills(now);
+    }
+
+    /// Those of this client, if one is named.
+    fn retry_wills_of(&self, now: Instant, client_id: Option<&Bytes>) {
         let waiting = std::mem::take(&mut *self.wills.borrow_mut());
-        for (session, will) in waiting.queue {
-            self.offer_will(now, &session, will);
+        for WaitingWill {
+            session,
+            message,
+            why,
+        } in waiting.queue
+        {
+            match client_id.is_none_or(|client_id| session.client_id() == client_id) {
+                true => self.offer_will(now, &session, message),
+                false => self.let_will_wait(now, &session, message, why),
+            }
         }
+    }
+
+    /// What becomes of a message whose client is back, while a will of its earlier connection with the
+    /// same topic name is not taken: it must not be overtaken, or it would be the last that is known of the client.
+    pub(crate) fn behind_own_will(
+        &self,
+        now: Instant,
+        session: &Session,
+        message: &Message,
+    ) -> Option<Outcome> {
+        let client_id = session.client_id();
+        self.waits_with_will(client_id, Some(message))?;
+        self.retry_wills_of(now, Some(client_id));
+        let why = self.waits_with_will(client_id, Some(message))?;
+        let class = self.route(&message.topic).class;
+        let routing = &self.options.routing;
+        let is_at_once = !message.retain && routing.is_delivered_at_once(class, message.qos);
+        // While a disk or a log is full, what needs neither goes on.
+        (why == Outcome::Later || !is_at_once).then_some(why)
     }
 
     /// How many wills wait.
@@ -150,24 +208,29 @@ impl Router {
 
     fn offer_will(&self, now: Instant, session: &Rc<Session>, will: Message) {
         // An older will of the same client comes first.
-        if self.has_waiting_will(session.client_id()) {
-            self.let_will_wait(now, session, will);
-        } else {
-            self.try_will(now, session, will);
+        match self.waits_with_will(session.client_id(), None) {
+            Some(why) => self.let_will_wait(now, session, will, why),
+            None => self.try_will(now, session, will),
         }
     }
 
-    fn has_waiting_will(&self, client_id: &Bytes) -> bool {
+    /// Why the wills of this client wait, if there are any; `message`: those with its topic name.
+    fn waits_with_will(&self, client_id: &Bytes, message: Option<&Message>) -> Option<Outcome> {
         let wills = self.wills.borrow();
         let mut queue = wills.queue.iter();
-        queue.any(|(waiting, _)| waiting.client_id() == client_id)
+        let found = queue.find(|waiting| {
+            waiting.session.client_id() == client_id
+                && message.is_none_or(|message| message.topic == waiting.message.topic)
+        });
+        found.map(|waiting| waiting.why)
     }
 
     fn try_will(&self, now: Instant, session: &Rc<Session>, will: Message) {
-        match self.publish(now, session, None, None, &will) {
+        let outcome = self.publish(now, session, None, None, &will);
+        match outcome {
             Outcome::Taken | Outcome::Pending => self.counters.wills.increment(),
             Outcome::Later | Outcome::Refused(RefusalCause::DiskFull | RefusalCause::LogFull) => {
-                self.let_will_wait(now, session, will);
+                self.let_will_wait(now, session, will, outcome);
             }
             Outcome::Refused(cause) => self.drop_will(now, session, &will, cause),
             Outcome::Failed => {
@@ -176,7 +239,7 @@ impl Router {
         }
     }
 
-    fn let_will_wait(&self, now: Instant, session: &Rc<Session>, will: Message) {
+    fn let_will_wait(&self, now: Instant, session: &Rc<Session>, will: Message, why: Outcome) {
         let mut wills = self.wills.borrow_mut();
         let bytes = wills.bytes + waiting_bytes(&will);
         if bytes > WAITING_BYTES_MAX {
@@ -185,7 +248,11 @@ impl Router {
             return;
         }
         wills.bytes = bytes;
-        wills.queue.push_back((Rc::clone(session), will));
+        wills.queue.push_back(WaitingWill {
+            session: Rc::clone(session),
+            message: will,
+            why,
+        });
     }
 
     fn drop_will(&self, now: Instant, session: &Session, will: &Message, cause: RefusalCause) {

@@ -304,6 +304,11 @@ impl Store {
         self.shared.hurry_records();
     }
 
+    /// Sends the open commit on its way if it is this one: somebody waits for it.
+    pub fn hurry_commit(&self, commit: CommitNumber) {
+        self.shared.hurry_commit(commit);
+    }
+
     /// Whether it takes records.
     pub fn health(&self) -> Health {
         self.shared.state().health.clone()

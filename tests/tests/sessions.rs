@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tests::sessions::kill::{self, Options, Subscribers};
-use tests::sessions::{many, random, rare, slow};
+use tests::sessions::{latency, many, random, rare, slow};
 
 fn options(subscribers: Subscribers) -> Options {
     Options {
@@ -111,4 +111,18 @@ fn subscriber_of_a_rare_topic_has_little_of_a_large_log_read() {
     println!("{report}");
     let (rare, everything) = report.bytes_read().unwrap();
     assert!(rare < everything / 4.0, "{rare} of {everything}");
+}
+
+/// What is measured comes whole and in order; how fast is not judged.
+#[test]
+fn latency_can_be_measured() {
+    let options = latency::Options {
+        rounds: 1,
+        live_messages: 50,
+        backlog_messages: 300,
+        backlog_time: Duration::from_secs(5),
+        program: None,
+    };
+    let report = latency::run(&options, |line| println!("{line}")).unwrap();
+    println!("{report}");
 }

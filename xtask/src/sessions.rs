@@ -4,13 +4,17 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ::tests::sessions::{many, random, rare, slow};
+use ::tests::sessions::{latency, many, random, rare, slow};
 use anyhow::Result;
 use clap::Args;
 
 use crate::chaos::{product, seed_of_the_moment};
 
 const SECONDS_OF_A_MINUTE: u64 = 60;
+/// Messages of the measurement of latency, to the subscriber that is there and to those that return.
+const LIVE_MESSAGES: u32 = 2_000;
+const BACKLOG_MESSAGES: u32 = 20_000;
+const BACKLOG_TIME: Duration = Duration::from_secs(20);
 /// Clients of the random steps.
 const SUBSCRIBERS: usize = 12;
 const PUBLISHERS: usize = 4;
@@ -52,6 +56,14 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 300, requires = "chaos",
         value_parser = clap::value_parser!(u64).range(1..))]
     kill_every: u64,
+    /// Instead of that, how long one message takes to a subscriber that is there, and how fast one that
+    /// returns gets 20,000
+    #[arg(long, conflicts_with_all = ["slow", "rare", "chaos"])]
+    latency: bool,
+    /// How often that is measured; figures are medians
+    #[arg(long, default_value_t = 3, requires = "latency",
+        value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
     /// Decides about topics and times; another one each time by default
     #[arg(long)]
     seed: Option<u64>,
@@ -77,6 +89,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             program,
         };
         println!("{}", rare::run(&options)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if arguments.latency {
+        let options = latency::Options {
+            rounds: arguments.rounds.into(),
+            live_messages: LIVE_MESSAGES,
+            backlog_messages: BACKLOG_MESSAGES,
+            backlog_time: BACKLOG_TIME,
+            program,
+        };
+        println!("{}", latency::run(&options, say)?);
         return Ok(ExitCode::SUCCESS);
     }
     let seed = arguments.seed.map_or_else(seed_of_the_moment, Ok)?;

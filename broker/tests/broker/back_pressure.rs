@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     BOTH, Setup, TestBroker, TestClient, TestLog, connect_with_will, more_than_there_is_room_for,
-    publish, retained, text, wait_for, with_little_room,
+    publish, retained, staying, text, wait_for, with_little_room,
 };
 
 /// A data folder whose file system seems to be full when the test wants it: while a file lies beside
@@ -204,8 +204,8 @@ fn qos0_reaches_its_subscribers_although_the_disk_is_full_unless_it_is_retained(
     assert_eq!(broker.records("all"), []);
 }
 
-#[test]
-fn full_log_refuses_as_a_full_disk_does_and_other_logs_go_on() {
+/// A broker whose log `full` is, beside one, `other`, that has room. How many messages it took.
+fn with_full_log() -> (TestBroker, usize) {
     let full = TestLog {
         pin: Some("route"),
         ..TestLog::new("full", &["full"])
@@ -222,16 +222,64 @@ fn full_log_refuses_as_a_full_disk_does_and_other_logs_go_on() {
         taken += usize::from(code == ReasonCode::Success);
         code == ReasonCode::QuotaExceeded
     });
-    publisher.publish_acknowledged("other", "goes on");
+    (broker, taken)
+}
+
+/// What is in its log `full` is needed no more.
+fn make_room(broker: &TestBroker) {
+    let partition = broker.store.log("full").unwrap().partitions().next();
+    let pin = broker.store.pin("route");
+    pin.set(partition.unwrap(), storage::Offset(u64::MAX));
+}
+
+#[test]
+fn full_log_refuses_as_a_full_disk_does_and_other_logs_go_on() {
+    let (broker, taken) = with_full_log();
+    broker
+        .client(V5, "publisher")
+        .publish_acknowledged("other", "goes on");
     let mut old = broker.client(V311, "old");
     old.publish(publish(7, "full", "held"));
     old.expect_nothing();
     assert_eq!(refused(&broker, RefusalCause::LogFull), 1);
-    let partition = broker.store.log("full").unwrap().partitions().next();
-    let pin = broker.store.pin("route");
-    pin.set(partition.unwrap(), storage::Offset(u64::MAX));
+    make_room(&broker);
     assert_eq!(old.receive_puback(), (7, ReasonCode::Success));
     assert!(taken > 40, "{taken}");
+}
+
+/// The client of a kept session goes without a good-bye; its will is due a second later.
+fn leave_with_will(broker: &TestBroker, client_id: &str, topic: &str) {
+    let mut connect = Connect {
+        will: connect_with_will(V5, client_id, topic, client_id).will,
+        ..staying(V5, client_id)
+    };
+    connect.will.as_mut().unwrap().delay_interval = Some(1);
+    let before = broker.probe.status().sessions_offline;
+    drop(TestClient::connect(broker.address(), connect));
+    wait_for("the end of the connection", || {
+        broker.probe.status().sessions_offline > before
+    });
+}
+
+/// If each of them cost a look at those that are due, the last would come after more time than is waited.
+#[test]
+fn wills_behind_a_full_log_hold_up_no_will_of_another_log() {
+    const BEHIND: u64 = 60;
+    let (broker, _) = with_full_log();
+    for number in 0..BEHIND {
+        leave_with_will(&broker, &format!("behind-{number}"), "full");
+    }
+    leave_with_will(&broker, "free", "other");
+    let expected = [("other".to_owned(), "free".to_owned())];
+    wait_for("the will of another log", || {
+        broker.records("other") == expected
+    });
+    assert_eq!(broker.probe.counters().wills_kept.get(), BEHIND);
+    make_room(&broker);
+    wait_for("the other wills", || {
+        broker.probe.counters().wills_kept.get() == 0
+    });
+    assert_eq!(broker.probe.counters().wills.get(), BEHIND + 1);
 }
 
 #[test]

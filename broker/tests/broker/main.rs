@@ -72,11 +72,15 @@ mod shared;
 #[cfg(test)]
 mod shared_qos;
 #[cfg(test)]
+mod shared_too_large;
+#[cfg(test)]
 mod slow_subscribers;
 #[cfg(test)]
 mod subscribing;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod taken_over;
 #[cfg(test)]
 mod unsubscribing;
 #[cfg(test)]

@@ -410,38 +410,71 @@ fn will_that_its_client_might_not_publish_is_not_published_after_a_restart_eithe
     broker.stop();
 }
 
-#[test]
-fn session_that_would_keep_too_large_a_will_is_refused() {
-    let broker = TestBroker::start(Setup::with_limits(Limits {
+fn with_large_packets() -> Setup {
+    Setup::with_limits(Limits {
         packet_bytes_max: 4 << 20,
         ..Limits::default()
-    }));
-    let with = |count: usize| {
-        let mut connect = leaving(V5, "x", None);
-        let properties = &mut connect.will.as_mut().unwrap().message.properties;
-        let pair = UserProperty {
-            name: string("name"),
-            value: string(&"x".repeat(60_000)),
-        };
-        properties.user_properties = vec![pair; count];
-        connect
+    })
+}
+
+/// With 18 properties its will is too large.
+fn with_large_will(properties: usize) -> Connect {
+    let mut connect = leaving(V5, "x", None);
+    let pair = UserProperty {
+        name: string("name"),
+        value: string(&"x".repeat(60_000)),
     };
-    let (_, connack) = TestClient::try_connect(broker.address(), with(18));
+    let will = connect.will.as_mut().unwrap();
+    will.message.properties.user_properties = vec![pair; properties];
+    connect
+}
+
+#[test]
+fn session_that_would_keep_too_large_a_will_is_refused() {
+    let broker = TestBroker::start(with_large_packets());
+    let (_, connack) = TestClient::try_connect(broker.address(), with_large_will(18));
     assert_eq!(connack.reason_code, ReasonCode::QuotaExceeded);
     assert_eq!(broker.probe.status().sessions_v5, 0);
-    let client = come(&broker, with(17));
+    let client = come(&broker, with_large_will(17));
     let bytes = broker.probe.counters().wills_kept_bytes.get();
     assert!(bytes > 1_000_000, "{bytes}");
     // One takes the place of the other.
     drop(client);
-    let _again = come(&broker, with(17));
+    let _again = come(&broker, with_large_will(17));
     wait_for("the first one", || !wills(&broker).is_empty());
     assert_eq!(broker.probe.counters().wills_kept_bytes.get(), bytes);
     // What is not kept needs no room.
-    let mut once = with(18);
+    let mut once = with_large_will(18);
     once.properties.session_expiry_interval = None;
     once.client_id = string("once");
     let mut once = come(&broker, once);
     once.send(Packet::Disconnect(Disconnect::default()));
+    broker.stop();
+}
+
+#[test]
+fn client_that_is_refused_for_its_will_leaves_its_connection_and_its_session_as_they_are() {
+    let broker = TestBroker::start(with_large_packets());
+    let mut client = come(&broker, staying(V5, "client"));
+    client.subscribe("a");
+    let refused = |clean_start| {
+        let connect = Connect {
+            clean_start,
+            ..with_large_will(18)
+        };
+        let (_, connack) = TestClient::try_connect(broker.address(), connect);
+        assert_eq!(connack.reason_code, ReasonCode::QuotaExceeded);
+    };
+    for clean_start in [false, true] {
+        refused(clean_start);
+        client.expect_nothing();
+    }
+    let mut publisher = broker.client(V5, "publisher");
+    publisher.publish_acknowledged("a", "goes on");
+    assert_eq!(client.receive_payloads(1), ["goes on"]);
+    go(&broker, client);
+    refused(true);
+    let (_client, connack) = TestClient::try_connect(broker.address(), staying(V5, "client"));
+    assert!(connack.session_present);
     broker.stop();
 }

@@ -231,6 +231,12 @@ impl Shared {
         self.work.notify_one();
     }
 
+    /// Sends the open commit on its way if it is this one.
+    pub(crate) fn hurry_commit(&self, commit: CommitNumber) {
+        self.state().hurry_commit(commit, Instant::now());
+        self.work.notify_one();
+    }
+
     /// Sends the open commit on its way, whatever is in it.
     pub(crate) fn hurry_open_commit(&self) -> CommitNumber {
         let commit = self.state().hurry_open(Instant::now());

@@ -329,6 +329,13 @@ impl State {
         self.open.number()
     }
 
+    /// Makes the open commit due if it is this one; others are on their way.
+    pub(crate) fn hurry_commit(&mut self, commit: CommitNumber, now: Instant) {
+        if self.open.number() == commit {
+            self.open.hurry(now);
+        }
+    }
+
     /// Makes the open commit due if a record waits in it.
     pub(crate) fn hurry_records(&mut self, now: Instant) {
         if self.open.records() > 0 {

@@ -7,6 +7,7 @@
 mod books;
 mod device;
 pub mod kill;
+pub mod latency;
 mod load;
 pub mod many;
 pub mod random;

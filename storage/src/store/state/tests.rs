@@ -124,6 +124,17 @@ fn linger_ends_when_the_commit_is_full_or_the_store_closes_or_is_hurried() {
 }
 
 #[test]
+fn commit_that_somebody_waits_for_is_sent_and_no_later_one() {
+    let (mut state, now) = (state(), Instant::now());
+    let hour = Duration::from_secs(3600);
+    let commit = state.put(era_key(EraId(1)), None, now, hour);
+    state.hurry_commit(CommitNumber(commit.0 - 1), now);
+    assert_eq!(due_in(&mut state, now), Some(hour));
+    state.hurry_commit(commit, now);
+    assert_eq!(due_in(&mut state, now), Some(Duration::ZERO));
+}
+
+#[test]
 fn hurry_does_not_send_what_only_rides_along() {
     let (mut state, now) = (state(), Instant::now());
     let hour = Duration::from_secs(3600);
