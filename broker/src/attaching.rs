@@ -99,7 +99,10 @@ impl Router {
             self.take_over(now, &older);
         }
         match find() {
-            Some(earlier) if !clean_start => return Earlier::GoesOn(earlier),
+            // Its time may have come since it was looked last.
+            Some(earlier) if !clean_start && !earlier.is_over(now) => {
+                return Earlier::GoesOn(earlier);
+            }
             Some(earlier) => self.end_session(now, &earlier, Duration::ZERO),
             None => {}
         }
@@ -337,9 +340,8 @@ impl Router {
     /// Ends the sessions whose time has come.
     fn expire_sessions(&self, now: Instant) {
         let sessions = self.sessions.borrow();
-        let is_over =
-            |state: &&Rc<SessionState>| state.expires_at.get().is_some_and(|at| at <= now);
-        let expired: Vec<_> = sessions.iter().filter(is_over).cloned().collect();
+        let expired = sessions.iter().filter(|state| state.is_over(now));
+        let expired: Vec<_> = expired.cloned().collect();
         drop(sessions);
         self.publish_due_wills(now);
         for state in &expired {

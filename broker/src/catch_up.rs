@@ -226,10 +226,10 @@ impl Router {
         for session in again {
             // The main cursor and a replay may have sent it.
             while session.state.outbound.borrow_mut().wants_again(place) {
-                let publication = match Publication::stored(now, store, commit.era(), stored) {
-                    Ok(Some(publication)) => publication,
-                    // It has expired, or is none: the scan passes over it.
-                    Ok(None) => return,
+                let publication = Publication::stored_and_sent(now, store, commit.era(), stored);
+                let publication = match publication {
+                    Ok(publication) => publication,
+                    // The scan passes over it.
                     Err(error) => {
                         tracing::error!(error, "Message cannot be sent.");
                         return;

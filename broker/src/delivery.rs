@@ -192,6 +192,10 @@ impl Router {
     }
 }
 
+/// What is left of the expiry interval of a message that has expired since its delivery began: as little as
+/// the interval can say that ends at all.
+pub(crate) const EXPIRED_SECONDS: Option<u32> = Some(1);
+
 /// The mailbox and the connection of one session, while messages go from one to the other.
 struct Pumping<'p> {
     router: &'p Router,
@@ -214,7 +218,8 @@ impl Pumping<'_> {
         while let Some(bound) = self.outbound.bound().front()
             && bound.commit.is_some_and(|commit| commit <= durable)
         {
-            let remaining = remaining_seconds(bound.item.expires_at, self.now).unwrap_or(Some(1));
+            let remaining = remaining_seconds(bound.item.expires_at, self.now);
+            let remaining = remaining.unwrap_or(EXPIRED_SECONDS);
             let reporting = self.reporting(&bound.item);
             let outgoing = reporting.as_ref().unwrap_or(&bound.item);
             let outgoing = outgoing.outgoing(remaining);
@@ -254,14 +259,14 @@ impl Pumping<'_> {
             let Some(item) = self.outbound.pop() else {
                 return;
             };
-            let Ok(remaining) = remaining_seconds(item.expires_at, self.now) else {
-                self.router.counters.dropped.add(DropCause::Expired, 1);
-                if let Some(packet_id) = item.again {
-                    self.machine.forget(self.now, packet_id);
-                    self.outbound.forgotten(packet_id);
-                    self.has_sent = true;
+            let remaining = match remaining_seconds(item.expires_at, self.now) {
+                Ok(remaining) => remaining,
+                // Its delivery has begun, and goes on.
+                Err(Expired) if item.again.is_some() => EXPIRED_SECONDS,
+                Err(Expired) => {
+                    self.router.counters.dropped.add(DropCause::Expired, 1);
+                    continue;
                 }
-                continue;
             };
             let goes_on = match (item.again, item.qos) {
                 (Some(packet_id), _) => self.resend(packet_id, item, remaining),

@@ -15,7 +15,7 @@ use mqtt::server::{Outgoing, PublishOutcome};
 use mqtt::{Message, PacketId, QoS};
 use storage::CommitNumber;
 
-use crate::delivery::packet_bytes;
+use crate::delivery::{EXPIRED_SECONDS, packet_bytes};
 use crate::group::GroupId;
 use crate::groups::Group;
 use crate::outbound::Item;
@@ -165,7 +165,7 @@ impl Router {
             outbound.bind(packet_id, item.clone(), commit);
             return true;
         }
-        let remaining = remaining_seconds(item.expires_at, now).unwrap_or(Some(1));
+        let remaining = remaining_seconds(item.expires_at, now).unwrap_or(EXPIRED_SECONDS);
         let outcome = machine.publish(now, item.outgoing(remaining));
         drop(machine);
         match outcome {

@@ -94,6 +94,14 @@ impl Waiting {
         is_there_room || self.fits(bytes)
     }
 
+    /// Whether the memory for others' clients would still be half empty with so much that waits for one who is
+    /// not there.
+    pub(crate) fn may_keep(&self, bytes: usize) -> bool {
+        let budget = self.share.budget();
+        let others = budget.taken().saturating_sub(self.bytes());
+        others.saturating_add(bytes) <= budget.bytes_max() / 2
+    }
+
     /// Whether it is worth while to read for it.
     pub(crate) fn is_half_empty(&self) -> bool {
         self.bytes() <= self.limit() / 2

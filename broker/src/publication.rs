@@ -56,23 +56,33 @@ impl Publication {
         era: EraId,
         stored: &storage::Message,
     ) -> Result<Option<Self>, String> {
-        let expires_at = match stored.expires_at_ms {
-            None => None,
-            Some(at_ms) => {
-                let era = store.era(era);
-                let at_ms = era.map_or(at_ms, |era| era.corrected(at_ms).ms);
-                let left_ms = u64::try_from(at_ms.saturating_sub(store.now().ms)).unwrap_or(0);
-                if left_ms == 0 {
-                    return Ok(None);
-                }
-                now.checked_add(Duration::from_millis(left_ms))
-            }
-        };
-        Ok(Some(Self {
+        let publication = Self::stored_and_sent(now, store, era, stored)?;
+        let is_alive = publication.remaining_seconds(now).is_ok();
+        Ok(is_alive.then_some(publication))
+    }
+
+    /// The same of a message that was sent: it is sent again also when it has expired (MQTT-3.3.2-5 is about
+    /// deliveries that have not begun).
+    ///
+    /// # Errors
+    /// It is none that can be sent.
+    pub(crate) fn stored_and_sent(
+        now: Instant,
+        store: &Store,
+        era: EraId,
+        stored: &storage::Message,
+    ) -> Result<Self, String> {
+        let expires_at = stored.expires_at_ms.and_then(|at_ms| {
+            let era = store.era(era);
+            let at_ms = era.map_or(at_ms, |era| era.corrected(at_ms).ms);
+            let left_ms = u64::try_from(at_ms.saturating_sub(store.now().ms)).unwrap_or(0);
+            now.checked_add(Duration::from_millis(left_ms))
+        });
+        Ok(Self {
             message: Arc::new(message_of(stored)?),
             expires_at,
             publisher: stored.client_id.clone(),
-        }))
+        })
     }
 
     /// Seconds that are left of the expiry interval, `None` for no end.

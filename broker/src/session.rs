@@ -173,6 +173,11 @@ impl SessionState {
         self.lifetime.get() != Lifetime::Connection
     }
 
+    /// Whether its time has come.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.expires_at.get().is_some_and(|at| at <= now)
+    }
+
     /// Whether anything of it is to be written down.
     pub(crate) fn outlives_its_connection(&self) -> bool {
         self.is_persistent() && !self.has_ended.get()

@@ -6,7 +6,7 @@ use mqtt::PacketId;
 use mqtt::server::InflightEntry;
 use storage::CommitNumber;
 
-use super::{Flow, InFlight, Item, OFFLINE_BYTES_MAX, Outbound};
+use super::{Flow, InFlight, Item, OFFLINE_BYTES_MAX, OFFLINE_BYTES_MIN, Outbound};
 use crate::place::Place;
 
 impl Outbound {
@@ -40,18 +40,20 @@ impl Outbound {
             .iter()
             .map(|(_, item)| item.size_bytes())
             .sum();
-        while self.waiting.bytes() + kept_bytes > OFFLINE_BYTES_MAX
+        let mut mailbox_bytes = self.waiting.bytes();
+        while !self.may_be_kept(mailbox_bytes + kept_bytes)
             && let Some(item) = self.mailbox.pop_back()
         {
-            self.waiting.remove(item.size_bytes());
+            mailbox_bytes -= item.size_bytes();
             lost += 1;
         }
-        while kept_bytes > OFFLINE_BYTES_MAX
+        while !self.may_be_kept(kept_bytes)
             && let Some((_, item)) = self.unplaced.pop_back()
         {
             kept_bytes -= item.size_bytes();
             lost += 1;
         }
+        self.waiting.set(mailbox_bytes + kept_bytes);
         let kept = &self.unplaced;
         let is_kept = |sent: &InFlight| kept.iter().any(|(id, _)| *id == sent.packet_id);
         let left = left.filter(|sent| sent.place.is_some() || sent.is_qos2() || is_kept(sent));
@@ -70,6 +72,11 @@ impl Outbound {
         self.unplaced.trim();
         self.over.trim();
         lost
+    }
+
+    /// Whether so many bytes of messages that are in no log may wait for a client that is not there.
+    fn may_be_kept(&self, bytes: usize) -> bool {
+        bytes <= OFFLINE_BYTES_MIN || bytes <= OFFLINE_BYTES_MAX && self.waiting.may_keep(bytes)
     }
 
     /// What the next connection has to go on with, in the order in which it was sent.

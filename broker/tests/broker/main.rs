@@ -28,6 +28,10 @@ mod gathering;
 #[cfg(test)]
 mod good_byes;
 #[cfg(test)]
+mod in_flight_expiry;
+#[cfg(test)]
+mod in_flight_in_no_log;
+#[cfg(test)]
 mod lingering;
 #[cfg(test)]
 mod mailboxes;

@@ -92,3 +92,18 @@ fn good_bye_shortens_the_life_of_a_session_and_lengthens_it() {
         drop(broker.client(V5, "client"));
     }
 }
+
+/// Nobody has looked for sessions whose time has come since the start.
+#[test]
+fn session_whose_time_has_come_is_not_there_any_more_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let broker = TestBroker::start_at(&path, Setup::default());
+    leave_behind(&broker, for_seconds("client", 1));
+    broker.stop();
+    std::thread::sleep(Duration::from_millis(2_500));
+    let broker = TestBroker::start_at(&path, Setup::default());
+    let (_, connack) = TestClient::try_connect(broker.address(), for_seconds("client", 1));
+    assert!(!connack.session_present);
+    broker.stop();
+}

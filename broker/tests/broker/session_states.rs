@@ -79,7 +79,7 @@ fn session_that_had_no_subscription_gets_messages_when_it_is_back_and_subscribes
 }
 
 #[test]
-fn message_in_flight_behind_one_that_expired_is_sent_again() {
+fn messages_in_flight_are_sent_again_also_when_they_have_expired() {
     let broker = TestBroker::start(Setup::default());
     let (mut client, _) = come(&broker, V5, "client");
     client.subscribe("a");
@@ -95,7 +95,10 @@ fn message_in_flight_behind_one_that_expired_is_sent_again() {
     go(&broker, client);
     std::thread::sleep(Duration::from_millis(1_500));
     let (mut client, _) = come(&broker, V5, "client");
-    assert_eq!(texts(&messages(&mut client)), ["stays 1", "stays 2"]);
+    assert_eq!(
+        texts(&messages(&mut client)),
+        ["expires", "stays 1", "stays 2"]
+    );
 }
 
 #[test]
