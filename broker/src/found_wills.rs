@@ -110,21 +110,15 @@ impl Router {
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
-    use std::sync::Arc;
-
     use mqtt::{Message, MessageProperties, QoS, Will};
     use storage::{JournalKey, LogOptions, StoreOptions};
 
     use super::*;
-    use crate::authorizer::AllowAll;
-    use crate::log_routing::{Durability, LogRouting, StoredLog, Unmapped};
-    use crate::options::BrokerOptions;
+
     use crate::place::Place;
-    use crate::probe::Counters;
-    use crate::record_key::KeyTemplate;
     use crate::session::Lifetime;
     use crate::session_record::SessionRecord;
+    use crate::trial::router_on;
 
     const DELAY: u32 = 1_000;
 
@@ -166,20 +160,8 @@ mod tests {
 
     /// How many seconds the will of each client waits after a start.
     fn waits(store: &Store, client_ids: &[&str]) -> Vec<u64> {
-        let routing = LogRouting {
-            routes: Vec::new(),
-            default_log: StoredLog {
-                log: store.log("default").unwrap().id,
-                key: KeyTemplate::new(Vec::new()),
-                durability: Durability::Commit,
-            },
-            unmapped: Unmapped::Default,
-        };
-        let options = BrokerOptions::new(Vec::new(), routing);
-        let counters = Arc::new(Counters::new(&[]));
-        let store = Some(store.clone());
         let started = crate::router::now();
-        let router = Router::new(options, store, Rc::new(AllowAll), counters, 0);
+        let router = router_on(Some(store.clone()));
         let kept = router.kept_wills.borrow();
         client_ids
             .iter()

@@ -214,20 +214,17 @@ mod tests {
         Connect, Message, MessageProperties, Packet, ProtocolVersion, QoS, SubscriptionOptions,
         Utf8String,
     };
-    use storage::{LogId, LogOptions, LogPartition, Offset, PartitionId, StoreOptions};
+    use storage::{LogId, LogPartition, Offset, PartitionId, StoreOptions};
 
     use super::*;
-    use crate::authorizer::{AllowAll, Identity};
-    use crate::log_routing::{Durability, LogRouting, StoredLog, Unmapped};
-    use crate::options::BrokerOptions;
+    use crate::authorizer::Identity;
     use crate::outbound::Item;
     use crate::place::Place;
-    use crate::probe::Counters;
-    use crate::record_key::KeyTemplate;
     use crate::replays::ReplayAt;
     use crate::session::Lifetime;
     use crate::session_keeping::RECORD_WITHIN;
     use crate::session_record::SessionRecord;
+    use crate::trial::with_router;
 
     fn item(number: u64, qos: QoS) -> Item {
         Item {
@@ -286,32 +283,6 @@ mod tests {
         session
     }
 
-    fn with_router(then: impl FnOnce(&Router)) {
-        let folder = tempfile::tempdir().unwrap();
-        let logs = [LogOptions::new("default", 1)];
-        let (store, threads) =
-            storage::Store::open(folder.path(), StoreOptions::default(), &logs).unwrap();
-        let routing = LogRouting {
-            routes: Vec::new(),
-            default_log: StoredLog {
-                log: store.log("default").unwrap().id,
-                key: KeyTemplate::new(Vec::new()),
-                durability: Durability::Commit,
-            },
-            unmapped: Unmapped::Default,
-        };
-        let options = BrokerOptions::new(Vec::new(), routing);
-        let counters = Arc::new(Counters::new(&[]));
-        then(&Router::new(
-            options,
-            Some(store),
-            Rc::new(AllowAll),
-            counters,
-            0,
-        ));
-        threads.close();
-    }
-
     fn read(router: &Router, session: &Rc<Session>, numbers: std::ops::Range<u64>) {
         for number in numbers {
             // Every other one has the other QoS.
@@ -333,7 +304,7 @@ mod tests {
 
     #[test]
     fn changes_of_a_session_that_is_behind_are_written_when_they_are_many() {
-        with_router(|router| {
+        with_router(StoreOptions::default(), |router| {
             let session = session(router);
             read(router, &session, 0..30);
             assert_eq!(session.connection.machine.borrow().inflight(), 30);
@@ -356,7 +327,7 @@ mod tests {
 
     #[test]
     fn changes_of_a_live_session_are_written_at_once() {
-        with_router(|router| {
+        with_router(StoreOptions::default(), |router| {
             let session = session(router);
             let mut outbound = session.state.outbound.borrow_mut();
             outbound.begin_live(CommitNumber(8));
@@ -370,7 +341,7 @@ mod tests {
     /// It says that the replay is behind all that has its identifier.
     #[test]
     fn record_of_a_session_takes_along_what_is_gathered_of_a_replay() {
-        with_router(|router| {
+        with_router(StoreOptions::default(), |router| {
             let session = session(router);
             let state = &session.state;
             let mut outbound = state.outbound.borrow_mut();

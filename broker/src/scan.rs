@@ -209,40 +209,14 @@ impl Scan {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use mqtt::server::InflightState;
     use mqtt::{PacketId, ProtocolVersion, QoS, SubscriptionOptions};
-    use storage::LogId;
 
     use super::*;
-    use crate::authorizer::{AllowAll, Identity};
-    use crate::log_routing::{Durability, LogRouting, StoredLog, Unmapped};
-    use crate::options::BrokerOptions;
+    use crate::authorizer::Identity;
     use crate::outbound::{InFlight, Outbound};
-    use crate::probe::Counters;
-    use crate::record_key::KeyTemplate;
     use crate::session::Subscribed;
-
-    fn router() -> Router {
-        let routing = LogRouting {
-            routes: Vec::new(),
-            default_log: StoredLog {
-                log: LogId(1),
-                key: KeyTemplate::new(Vec::new()),
-                durability: Durability::Commit,
-            },
-            unmapped: Unmapped::Default,
-        };
-        let options = BrokerOptions::new(Vec::new(), routing);
-        Router::new(
-            options,
-            None,
-            Rc::new(AllowAll),
-            Arc::new(Counters::new(&[])),
-            0,
-        )
-    }
+    use crate::trial::router_on;
 
     fn subscribe(router: &Router, state: &SessionState, filter: &str, from: u64) {
         let options = SubscriptionOptions {
@@ -291,7 +265,7 @@ mod tests {
 
     #[test]
     fn session_that_subscribes_leaves_the_scan_where_the_subscription_begins() {
-        let router = router();
+        let router = router_on(None);
         let [one, other] = ["one", "other"].map(|name| behind(&router, name, 3));
         for state in [&one, &other] {
             subscribe(&router, state, "old", 1);
@@ -315,7 +289,7 @@ mod tests {
 
     #[test]
     fn session_that_unsubscribes_during_a_scan_gets_nothing_more() {
-        let router = router();
+        let router = router_on(None);
         let state = behind(&router, "one", 3);
         subscribe(&router, &state, "a", 1);
         let mut scan = begin(&router, 3, &[&state]);
@@ -328,7 +302,7 @@ mod tests {
 
     #[test]
     fn scan_ends_where_a_session_waits_that_was_too_far_ahead_to_take_part() {
-        let router = router();
+        let router = router_on(None);
         let near = behind(&router, "near", 100);
         let far = behind(&router, "far", 3 + NEAR_COMMITS);
         let first = behind(&router, "first", 3);
@@ -345,7 +319,7 @@ mod tests {
     /// It would take what is not read for what is not there.
     #[test]
     fn session_that_gets_something_again_takes_part_only_where_everything_is_read() {
-        let router = router();
+        let router = router_on(None);
         let state = behind(&router, "one", 3);
         let again = behind(&router, "again", 3);
         let in_flight = InFlight {
@@ -372,7 +346,7 @@ mod tests {
 
     #[test]
     fn scan_that_read_nothing_leaves_everybody_where_they_were() {
-        let router = router();
+        let router = router_on(None);
         let state = behind(&router, "one", 3);
         begin(&router, 3, &[&state]).give_up();
         assert_eq!(next(&state), Some(3));

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::{JournalKey, JournalKind, LogOptions, Store, StoreOptions};
+use storage::{JournalKey, JournalKind, LogId, LogOptions, Store, StoreOptions};
 
 use crate::authorizer::{AllowAll, Identity};
 use crate::log_routing::{Durability, LogRouting, StoredLog, Unmapped};
@@ -28,10 +28,18 @@ pub(crate) fn with_router(store: StoreOptions, then: impl FnOnce(&Router)) {
         ..LogOptions::new(LOG, 1)
     }];
     let (store, threads) = Store::open(folder.path(), store, &logs).unwrap();
+    let router = router_on(Some(store));
+    then(&router);
+    threads.close();
+}
+
+/// A router with every option at its default, which nobody runs.
+pub(crate) fn router_on(store: Option<Store>) -> Router {
+    let log = store.as_ref().map(|store| store.log(LOG).unwrap().id);
     let routing = LogRouting {
         routes: Vec::new(),
         default_log: StoredLog {
-            log: store.log(LOG).unwrap().id,
+            log: log.unwrap_or(LogId(1)),
             key: KeyTemplate::new(Vec::new()),
             durability: Durability::Commit,
         },
@@ -39,9 +47,7 @@ pub(crate) fn with_router(store: StoreOptions, then: impl FnOnce(&Router)) {
     };
     let options = BrokerOptions::new(Vec::new(), routing);
     let counters = Arc::new(Counters::new(&[]));
-    let router = Router::new(options, Some(store), Rc::new(AllowAll), counters, 0);
-    then(&router);
-    threads.close();
+    Router::new(options, store, Rc::new(AllowAll), counters, 0)
 }
 
 /// A session that is kept; its connection has not seen a CONNECT.
