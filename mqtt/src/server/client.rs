@@ -16,6 +16,8 @@ pub(super) struct Client {
     pub(super) packet_bytes_max: usize,
     /// Publications of QoS 1 that the client takes at a time.
     pub(super) receive_maximum: u16,
+    /// Highest topic alias that the client takes, 0 for none.
+    pub(super) topic_alias_maximum: u16,
     pub(super) session_expiry_interval: u32,
     pub(super) has_will: bool,
     pub(super) has_authentication_method: bool,
@@ -35,6 +37,7 @@ impl Client {
             receive_maximum: properties
                 .receive_maximum
                 .map_or(u16::MAX, |maximum| maximum.get()),
+            topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
             session_expiry_interval: properties.session_expiry_interval.unwrap_or(0),
             has_will: connect.will.is_some(),
             has_authentication_method: properties.authentication_method.is_some(),

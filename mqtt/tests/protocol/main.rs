@@ -61,6 +61,8 @@ mod server_random;
 #[cfg(test)]
 mod server_requests;
 #[cfg(test)]
+mod server_sent_aliases;
+#[cfg(test)]
 mod server_suspension;
 #[cfg(test)]
 mod server_violations;
