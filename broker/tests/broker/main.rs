@@ -28,6 +28,8 @@ mod gathering;
 #[cfg(test)]
 mod good_byes;
 #[cfg(test)]
+mod level_3;
+#[cfg(test)]
 mod lingering;
 #[cfg(test)]
 mod mailboxes;

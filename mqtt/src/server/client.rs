@@ -10,6 +10,8 @@ use crate::reason_code::ReasonCode;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Client {
     pub(super) version: ProtocolVersion,
+    /// See [`Connect::is_v31`].
+    pub(super) is_v31: bool,
     /// One and a half times the keep alive interval (MQTT 5, 3.1.2.10); `None` for no limit.
     pub(super) keep_alive_timeout: Option<Duration>,
     /// Largest packet that the client takes.
@@ -32,6 +34,7 @@ impl Client {
             .map_or(u32::MAX, |max| max.get());
         Self {
             version: connect.version,
+            is_v31: connect.is_v31,
             keep_alive_timeout: keep_alive_timeout(connect.keep_alive_seconds),
             packet_bytes_max: packet_bytes_max as usize,
             receive_maximum: properties

@@ -17,6 +17,8 @@ mod disconnect_and_auth;
 #[cfg(test)]
 mod fixed_header;
 #[cfg(test)]
+mod mqtt_3_1;
+#[cfg(test)]
 mod mutation;
 #[cfg(test)]
 mod properties;
