@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use mqtt::server::{DisconnectCause, Event};
@@ -13,7 +14,7 @@ use mqtt::{Disconnect, PacketId, ProtocolVersion, ReasonCode};
 use crate::connect::Authenticating;
 use crate::connection::Connection;
 use crate::held::HeldPublishes;
-use crate::probe::{DropCause, EndCause};
+use crate::probe::{Counters, DropCause, EndCause};
 use crate::replay_subscribe::replay_from;
 use crate::router::{Router, Stage, now};
 use crate::session::Session;
@@ -25,6 +26,8 @@ pub(crate) struct Client {
     pub(crate) origin: Origin,
     pub(crate) progress: Progress,
     pub(crate) held: HeldPublishes,
+    /// A client of MQTT 3.1, while it is connected.
+    pub(crate) counted_v31: Option<CountedV31>,
 }
 
 impl Drop for Client {
@@ -65,6 +68,7 @@ impl Client {
             origin,
             progress: Progress::Connecting,
             held: HeldPublishes::default(),
+            counted_v31: None,
         }
     }
 
@@ -120,6 +124,7 @@ impl Client {
 
     fn handle_disconnected(&mut self, now: Instant, cause: &DisconnectCause, publish_will: bool) {
         self.drop_held();
+        self.counted_v31 = None;
         let ended = EndCause::of(cause);
         self.router.counters.ended.add(ended, 1);
         self.log_disconnected(now, cause, ended);
@@ -254,4 +259,20 @@ impl Router {
 pub(crate) enum SessionCount {
     Begun,
     Ended,
+}
+
+/// One client of MQTT 3.1 more for as long as this lives. Its session is one of 3.1.1 everywhere else.
+pub(crate) struct CountedV31(Arc<Counters>);
+
+impl CountedV31 {
+    pub(crate) fn new(counters: &Arc<Counters>) -> Self {
+        counters.sessions_v31.replace(0, 1);
+        Self(Arc::clone(counters))
+    }
+}
+
+impl Drop for CountedV31 {
+    fn drop(&mut self) {
+        self.0.sessions_v31.replace(1, 0);
+    }
 }

@@ -20,7 +20,7 @@ use mqtt::{Connect, ProtocolVersion, ReasonCode, Utf8String, Will};
 
 use crate::attaching::Earlier;
 use crate::authorizer::{Authentication, ConnectAttempt, Identity};
-use crate::client::{Client, Progress, SessionCount};
+use crate::client::{Client, CountedV31, Progress, SessionCount};
 use crate::options::CLIENT_ID_BYTES_MAX;
 use crate::session::{Lifetime, Session, SessionState};
 use crate::will::LastWill;
@@ -189,7 +189,9 @@ impl Client {
             .keep_will(now, &session, will, keep_alive_seconds);
         self.router.attach(now, &session);
         self.router.count_session(version, SessionCount::Begun);
-        tracing::debug!(?version, "Client connected.");
+        let is_v31 = connect.is_v31;
+        self.counted_v31 = is_v31.then(|| CountedV31::new(&self.router.counters));
+        tracing::debug!(?version, is_v31, "Client connected.");
         // It must not keep the whole packet.
         *session.will.borrow_mut() = connect.will.map(|will| {
             let message = will.message.detach();

@@ -120,6 +120,9 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Highest topic alias that a client may use; each in use costs its topic name. Default 16.
     pub topic_alias_maximum: u16,
+    /// Most topic aliases that the broker sets for one client, where that does not take fewer; each
+    /// in use costs its topic name. Default 16.
+    pub topic_alias_sent_max: u16,
 }
 
 impl Default for Limits {
@@ -141,6 +144,7 @@ impl Default for Limits {
             session_expiry_max: Some(Duration::from_secs(7 * 86_400)),
             sessions_max: 10_000,
             topic_alias_maximum: 16,
+            topic_alias_sent_max: 16,
         }
     }
 }
@@ -171,6 +175,7 @@ impl Limits {
             receive_maximum: self.receive_maximum,
             maximum_qos: QoS::ExactlyOnce,
             topic_alias_maximum: self.topic_alias_maximum,
+            topic_alias_sent_max: self.topic_alias_sent_max,
             inflight_max: self.inflight_max,
             queue_messages_max: (self.mailbox_bytes_max / MAILBOX_BYTES_PER_MESSAGE)
                 .max(MAILBOX_MESSAGES_MIN),

@@ -197,7 +197,9 @@ pub struct Counters {
     pub bytes_received: Counter,
     /// Bytes written to clients.
     pub bytes_sent: Counter,
-    /// Sessions of MQTT 3.1.1 now.
+    /// Clients of MQTT 3.1 now; their sessions are among those of 3.1.1.
+    pub sessions_v31: Gauge,
+    /// Sessions of MQTT 3.1.1 and 3.1 now.
     pub sessions_v311: Gauge,
     /// Sessions of MQTT 5 now.
     pub sessions_v5: Gauge,
@@ -278,6 +280,7 @@ impl Counters {
             listeners: addresses.iter().map(listener).collect(),
             bytes_received: Counter::default(),
             bytes_sent: Counter::default(),
+            sessions_v31: Gauge::default(),
             sessions_v311: Gauge::default(),
             sessions_v5: Gauge::default(),
             sessions_offline: Gauge::default(),
@@ -335,7 +338,7 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// Connections, with those that have not yet sent CONNECT.
     pub connections: u64,
-    /// Sessions of MQTT 3.1.1.
+    /// Sessions of MQTT 3.1.1 and 3.1.
     pub sessions_v311: u64,
     /// Sessions of MQTT 5.
     pub sessions_v5: u64,

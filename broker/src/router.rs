@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -105,6 +106,8 @@ pub(crate) struct Router {
     next_connection: Cell<u64>,
     /// What assigned client identifiers have in common; another number after each start.
     client_id_base: u64,
+    /// Makes of their numbers what nobody can guess.
+    client_id_secret: RandomState,
     next_client_id: Cell<u64>,
 }
 
@@ -186,6 +189,7 @@ impl Router {
             failure: RefCell::default(),
             next_connection: Cell::new(1),
             client_id_base,
+            client_id_secret: RandomState::new(),
             next_client_id: Cell::new(1),
         };
         router.restore_retained();
@@ -261,11 +265,19 @@ impl Router {
         }
     }
 
-    /// A client identifier for a client that has none, and that nobody else got.
+    /// A client identifier for a client that has none, and that nobody else has: not by chance, and not
+    /// because it was guessed from others, of which a will may be left when the session is gone.
     pub(crate) fn assign_client_id(&self) -> String {
-        let number = self.next_client_id.get();
-        self.next_client_id.set(number + 1);
-        format!("tidegate-{:016x}-{number}", self.client_id_base)
+        loop {
+            let number = self.next_client_id.get();
+            self.next_client_id.set(number + 1);
+            let secret = self.client_id_secret.hash_one(number);
+            let client_id = format!("tidegate-{:016x}-{secret}", self.client_id_base);
+            let is_leaving = self.leaving.borrow().contains_key(client_id.as_str());
+            if !is_leaving && self.sessions.borrow().get(&client_id).is_none() {
+                return client_id;
+            }
+        }
     }
 
     /// The newest commit that is durable.

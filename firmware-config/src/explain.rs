@@ -129,6 +129,11 @@ fn write_limits(out: &mut String, limits: &LimitsConfig) -> fmt::Result {
     writeln!(out, "topic_levels_max = {}", limits.topic_levels_max)?;
     writeln!(
         out,
+        "topic_alias_sent_max = {}",
+        limits.topic_alias_sent_max
+    )?;
+    writeln!(
+        out,
         "connect_timeout = {}",
         quote(format_duration(limits.connect_timeout))
     )?;

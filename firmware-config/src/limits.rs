@@ -35,6 +35,8 @@ pub struct LimitsConfig {
     pub subscriptions_per_client_max: u32,
     /// Levels that a topic name or filter may have.
     pub topic_levels_max: u16,
+    /// Topic aliases that the broker sets for one client of MQTT 5 at most, 0 for none.
+    pub topic_alias_sent_max: u16,
     /// Time from the connection to its CONNECT packet.
     pub connect_timeout: Duration,
     /// Longest keep alive, in whole seconds; MQTT 5's Server Keep Alive. Without it a client
@@ -59,6 +61,7 @@ impl Default for LimitsConfig {
             retained_count_max: RETAINED_COUNT_MAX.default,
             subscriptions_per_client_max: SUBSCRIPTIONS_PER_CLIENT_MAX.default,
             topic_levels_max: TOPIC_LEVELS_MAX.default,
+            topic_alias_sent_max: TOPIC_ALIAS_SENT_MAX.default,
             connect_timeout: CONNECT_TIMEOUT.default,
             keep_alive_max: None,
             session_expiry_max: Some(SESSION_EXPIRY_DEFAULT),
@@ -130,6 +133,13 @@ static TOPIC_LEVELS_MAX: CountKey<u16> = CountKey {
     max: 256,
     default: 32,
 };
+// They are searched one by one for each message.
+static TOPIC_ALIAS_SENT_MAX: CountKey<u16> = CountKey {
+    name: "topic_alias_sent_max",
+    min: 0,
+    max: 256,
+    default: 16,
+};
 static CONNECT_TIMEOUT: DurationKey = DurationKey {
     name: "connect_timeout",
     min: Duration::from_millis(100),
@@ -172,6 +182,7 @@ pub(crate) static LIMITS: TableKey = TableKey {
             &RETAINED_COUNT_MAX,
             &SUBSCRIPTIONS_PER_CLIENT_MAX,
             &TOPIC_LEVELS_MAX,
+            &TOPIC_ALIAS_SENT_MAX,
             &CONNECT_TIMEOUT,
             &KEEP_ALIVE_MAX,
             &SESSION_EXPIRY_MAX,
@@ -230,6 +241,7 @@ pub(crate) fn read_limits(
     let retained_count_max = section.count(&RETAINED_COUNT_MAX);
     let subscriptions_per_client_max = section.count(&SUBSCRIPTIONS_PER_CLIENT_MAX);
     let topic_levels_max = section.count(&TOPIC_LEVELS_MAX);
+    let topic_alias_sent_max = section.count(&TOPIC_ALIAS_SENT_MAX);
     let connect_timeout = section.duration(&CONNECT_TIMEOUT);
     let keep_alive_max = section.text(&KEEP_ALIVE_MAX, parse_keep_alive);
     let session_expiry_max = section.text(&SESSION_EXPIRY_MAX, parse_session_expiry);
@@ -256,6 +268,7 @@ pub(crate) fn read_limits(
         retained_count_max: retained_count_max?,
         subscriptions_per_client_max: subscriptions_per_client_max?,
         topic_levels_max: topic_levels_max?,
+        topic_alias_sent_max: topic_alias_sent_max?,
         connect_timeout: connect_timeout?,
         keep_alive_max: keep_alive_max.or(|| Located::nowhere(None))?.value,
         session_expiry_max: session_expiry_max

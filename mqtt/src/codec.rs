@@ -106,13 +106,13 @@ fn decode_body(
         rule,
     };
     let mut reader = Reader::new(body, limits);
-    let version = match (header.packet_type, version) {
+    let (version, is_v31) = match (header.packet_type, version) {
         (PacketType::Connect, _) => Connect::read_version(&mut reader)
             .map_err(|rule| blame(rule.version_to_answer_in(), rule))?,
-        (_, Some(version)) => version,
+        (_, Some(version)) => (version, false),
         (_, None) => return Err(blame(None, InvalidPacket::ConnectExpected)),
     };
-    let packet = read_packet(header, &mut reader, version);
+    let packet = read_packet(header, &mut reader, version, is_v31);
     packet
         .and_then(|packet| reader.finish().map(|()| packet))
         .map_err(|rule| blame(Some(version), rule))
@@ -122,6 +122,7 @@ fn read_packet(
     header: &FixedHeader,
     reader: &mut Reader<'_>,
     version: ProtocolVersion,
+    is_v31: bool,
 ) -> Result<Packet, InvalidPacket> {
     let packet_type = header.packet_type;
     let mut acknowledgement = || Acknowledgement::read(reader, version, packet_type);
@@ -130,7 +131,7 @@ fn read_packet(
         PacketType::Pubrec => Packet::Pubrec(acknowledgement()?),
         PacketType::Pubrel => Packet::Pubrel(acknowledgement()?),
         PacketType::Pubcomp => Packet::Pubcomp(acknowledgement()?),
-        PacketType::Connect => Packet::Connect(Box::new(Connect::read(reader, version)?)),
+        PacketType::Connect => Packet::Connect(Box::new(Connect::read(reader, version, is_v31)?)),
         PacketType::Connack => Packet::Connack(Box::new(Connack::read(reader, version)?)),
         PacketType::Publish => Packet::Publish(Publish::read(header.flags, reader, version)?),
         PacketType::Subscribe => Packet::Subscribe(Subscribe::read(reader, version)?),

@@ -20,6 +20,7 @@ mod receipt;
 mod receive_window;
 mod releases;
 mod requests;
+mod sent_aliases;
 mod timers;
 mod transmit;
 
@@ -37,6 +38,7 @@ use self::outbound::Outbound;
 use self::receive_window::ReceiveWindow;
 use self::releases::Releases;
 use self::requests::Requests;
+use self::sent_aliases::SentAliases;
 use self::timers::{Timer, Timers};
 use crate::packet::{Disconnect, Packet, PacketType, ProtocolVersion};
 use crate::reason_code::ReasonCode;
@@ -117,6 +119,7 @@ pub struct Connection {
     releases: Releases,
     requests: Requests,
     aliases: Aliases,
+    sent_aliases: SentAliases,
     inflight: Inflight,
     outbound: Outbound,
     /// The driver wants no more input for now.
@@ -152,6 +155,7 @@ impl Connection {
             releases: Releases::default(),
             requests: Requests::default(),
             aliases: Aliases::default(),
+            sent_aliases: SentAliases::default(),
             inflight: Inflight::default(),
             outbound: Outbound::default(),
             is_paused: false,
@@ -328,6 +332,7 @@ impl Connection {
         self.releases.clear();
         self.requests.clear();
         self.aliases.clear();
+        self.sent_aliases.clear();
         self.inflight.close();
         self.outbound.clear();
         self.events.push_back(Event::Disconnected {

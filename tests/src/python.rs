@@ -58,6 +58,14 @@ impl Script {
     /// When Python is not there or cannot be started.
     pub fn spawn(script: &str, arguments: &[&str]) -> Result<Self> {
         let interpreter = available().map_err(|reason| anyhow!(reason))?;
+        Self::spawn_with(&interpreter, script, arguments)
+    }
+
+    /// The same with another interpreter, for a script that needs none of the packages.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_with(interpreter: &Path, script: &str, arguments: &[&str]) -> Result<Self> {
         let scratch = tempfile::Builder::new()
             .prefix("tidegate-python-")
             .tempdir();

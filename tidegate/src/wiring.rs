@@ -174,6 +174,7 @@ fn limits(config: &Config) -> Limits {
         subscriptions_per_client_max: usize::try_from(limits.subscriptions_per_client_max)
             .unwrap_or(usize::MAX),
         topic_levels_max: usize::from(limits.topic_levels_max),
+        topic_alias_sent_max: limits.topic_alias_sent_max,
         connect_timeout: limits.connect_timeout,
         keep_alive_seconds_max: keep_alive,
         session_expiry_max: limits.session_expiry_max,

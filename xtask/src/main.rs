@@ -16,6 +16,7 @@ mod command;
 mod kafka;
 mod kill_loop;
 mod newcomer;
+mod paho;
 mod power_cut;
 mod report;
 mod sessions;
@@ -68,6 +69,8 @@ enum Task {
     },
     /// Which test answers for which normative statement of MQTT 5 and 3.1.1
     Statements(statements::Arguments),
+    /// Eclipse Paho's interoperability suite, from a copy beside the checkout
+    Paho(paho::Arguments),
     /// A real Apache Kafka on loopback, in the background
     #[command(subcommand)]
     Kafka(kafka::Task),
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Task::PowerCut(arguments) => power_cut::run(&arguments),
         Task::Soak { arguments } => soak::run(&arguments),
         Task::Statements(arguments) => statements::run(&arguments),
+        Task::Paho(arguments) => paho::run(&arguments),
         Task::Kafka(task) => kafka::run(task),
         Task::Checksums => setup::kafka_jars::write_checksums(),
         Task::Newcomer(arguments) => newcomer::run(&arguments),

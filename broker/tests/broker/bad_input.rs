@@ -120,8 +120,8 @@ fn connection_that_begins_wrongly_is_refused_where_it_can_be_told() {
         answer
     };
     let unsupported = Some(ReasonCode::UnsupportedProtocolVersion);
-    let level_3 = b"\x10\x0f\x00\x06MQIsdp\x03\x02\x00\x00\x00\x01c";
-    assert_eq!(connack(level_3, V311), unsupported);
+    let level_2 = b"\x10\x0f\x00\x06MQIsdp\x02\x02\x00\x00\x00\x01c";
+    assert_eq!(connack(level_2, V311), unsupported);
     let level_6 = b"\x10\x0e\x00\x04MQTT\x06\x02\x00\x00\x00\x00\x01c";
     assert_eq!(connack(level_6, V5), unsupported);
     // Not MQTT at all.

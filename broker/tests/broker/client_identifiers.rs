@@ -73,3 +73,21 @@ fn assigned_identifier_is_as_good_as_one_of_the_client_s_own() {
     assert_eq!(connack.properties.assigned_client_identifier, None);
     assert_eq!(client.receive_payloads(1), ["x"]);
 }
+
+/// Whoever was assigned one can guess the next one, and take it.
+#[test]
+fn identifier_that_somebody_has_is_not_assigned() {
+    let broker = TestBroker::start(Setup::default());
+    let (_, connack) = TestClient::try_connect(broker.address(), connect(V5, ""));
+    let assigned = connack.properties.assigned_client_identifier.unwrap();
+    let (head, number) = assigned.as_str().rsplit_once('-').unwrap();
+    let number: u64 = number.parse().unwrap();
+    let mut guessed: Vec<TestClient> = (1..4)
+        .map(|step| number.wrapping_add(step))
+        .map(|next| broker.client(V5, &format!("{head}-{next}")))
+        .collect();
+    let _nameless = broker.client(V5, "");
+    for client in &mut guessed {
+        client.expect_nothing();
+    }
+}

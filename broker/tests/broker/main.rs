@@ -32,6 +32,8 @@ mod in_flight_expiry;
 #[cfg(test)]
 mod in_flight_in_no_log;
 #[cfg(test)]
+mod level_3;
+#[cfg(test)]
 mod lingering;
 #[cfg(test)]
 mod mailboxes;

@@ -124,7 +124,13 @@ fn limits() -> impl Strategy<Value = LimitsConfig> {
             size(4096..=8192),
             size(4096..=65536),
         ),
-        (size(1..=4096), 1..=1_000_000u32, 1..=100_000u32, 1..=256u16),
+        (
+            size(1..=4096),
+            1..=1_000_000u32,
+            1..=100_000u32,
+            1..=256u16,
+            0..=256u16,
+        ),
         (
             seconds(1..=100),
             option::of(1..=65_535u64),
@@ -144,6 +150,7 @@ fn limits() -> impl Strategy<Value = LimitsConfig> {
                 retained_count_max: b.1,
                 subscriptions_per_client_max: b.2,
                 topic_levels_max: b.3,
+                topic_alias_sent_max: b.4,
                 connect_timeout,
                 keep_alive_max: keep_alive.map(Duration::from_secs),
                 session_expiry_max: expiry.map(Duration::from_secs),

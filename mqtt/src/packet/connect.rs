@@ -6,7 +6,8 @@
 //!
 //! flags: | user name | password | will retain | will QoS, 2 | will | clean start | reserved |
 //! ```
-//! The properties exist in MQTT 5 only.
+//! The properties exist in MQTT 5 only. MQTT 3.1 differs from 3.1.1 in name and level; see
+//! [`Connect::is_v31`].
 
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -24,6 +25,7 @@ const CONNECT: PacketType = PacketType::Connect;
 const PROTOCOL_NAME: &str = "MQTT";
 /// The name that MQTT 3.1 and older used.
 const PROTOCOL_NAME_V31: &str = "MQIsdp";
+const LEVEL_V31: u8 = 3;
 
 const RESERVED: u8 = 1;
 const CLEAN_START: u8 = 1 << 1;
@@ -39,6 +41,9 @@ const USER_NAME: u8 = 1 << 7;
 pub struct Connect {
     /// The version that the client speaks, and in which this packet is written.
     pub version: ProtocolVersion,
+    /// Whether a client of [`V311`](ProtocolVersion::V311) is one of MQTT 3.1: it calls itself `MQIsdp`,
+    /// level 3. Its packets are read and written as those of 3.1.1.
+    pub is_v31: bool,
     /// Whether an earlier session is to be discarded. In 3.1.1 it is named Clean Session, and the
     /// new session ends with the connection, too.
     pub clean_start: bool,
@@ -93,6 +98,7 @@ impl Connect {
     pub fn new(version: ProtocolVersion, client_id: Utf8String) -> Self {
         Self {
             version,
+            is_v31: false,
             clean_start: true,
             keep_alive_seconds: 0,
             client_id,
@@ -103,8 +109,11 @@ impl Connect {
         }
     }
 
-    /// Reads protocol name and level, which decide how the rest is read.
-    pub(crate) fn read_version(reader: &mut Reader<'_>) -> Result<ProtocolVersion, InvalidPacket> {
+    /// Reads protocol name and level, which decide how the rest is read, and whether they are those of
+    /// MQTT 3.1.
+    pub(crate) fn read_version(
+        reader: &mut Reader<'_>,
+    ) -> Result<(ProtocolVersion, bool), InvalidPacket> {
         let name = reader.string("protocol name")?;
         let name = match name.as_str() {
             PROTOCOL_NAME => PROTOCOL_NAME,
@@ -112,8 +121,9 @@ impl Connect {
             _ => return Err(InvalidPacket::ProtocolName),
         };
         match (name, reader.u8("protocol level")?) {
-            (PROTOCOL_NAME, 4) => Ok(ProtocolVersion::V311),
-            (PROTOCOL_NAME, 5) => Ok(ProtocolVersion::V5),
+            (PROTOCOL_NAME_V31, LEVEL_V31) => Ok((ProtocolVersion::V311, true)),
+            (PROTOCOL_NAME, 4) => Ok((ProtocolVersion::V311, false)),
+            (PROTOCOL_NAME, 5) => Ok((ProtocolVersion::V5, false)),
             (name, level) => Err(InvalidPacket::ProtocolVersion { name, level }),
         }
     }
@@ -122,6 +132,7 @@ impl Connect {
     pub(crate) fn read(
         reader: &mut Reader<'_>,
         version: ProtocolVersion,
+        is_v31: bool,
     ) -> Result<Self, InvalidPacket> {
         let flags = reader.u8("connect flags")?;
         check_flags(flags, version)?;
@@ -142,6 +153,7 @@ impl Connect {
         };
         Ok(Self {
             version,
+            is_v31,
             clean_start: flags & CLEAN_START != 0,
             keep_alive_seconds,
             client_id,
@@ -154,6 +166,13 @@ impl Connect {
 
     pub(crate) fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         let version = self.version;
+        if version == ProtocolVersion::V5 && self.is_v31 {
+            return Err(EncodeError::NotInVersion {
+                packet: CONNECT,
+                version,
+                field: "level of MQTT 3.1",
+            });
+        }
         if version == ProtocolVersion::V311 && self.password.is_some() && self.username.is_none() {
             let field = "password without user name";
             return Err(EncodeError::NotInVersion {
@@ -184,8 +203,12 @@ impl Connect {
     }
 
     fn write(&self, out: &mut Writer<'_>) {
-        out.prefixed(PROTOCOL_NAME.as_bytes());
-        out.u8(self.version.level());
+        let (name, level) = match self.is_v31 {
+            true => (PROTOCOL_NAME_V31, LEVEL_V31),
+            false => (PROTOCOL_NAME, self.version.level()),
+        };
+        out.prefixed(name.as_bytes());
+        out.u8(level);
         out.u8(self.flags());
         out.u16(self.keep_alive_seconds);
         out.section(self.version, |out| self.properties.write(out));

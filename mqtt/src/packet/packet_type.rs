@@ -103,7 +103,8 @@ impl fmt::Display for PacketType {
 /// A version of the protocol that is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProtocolVersion {
-    /// MQTT 3.1.1, protocol level 4.
+    /// MQTT 3.1.1, protocol level 4; and MQTT 3.1, level 3, which
+    /// [`Connect::is_v31`](super::Connect::is_v31) tells from it.
     V311,
     /// MQTT 5, protocol level 5.
     V5,

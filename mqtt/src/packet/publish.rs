@@ -209,6 +209,7 @@ fn read_topic(
 
 /// A PUBLISH without its payload, borrowed: a message that goes to many subscribers is encoded for
 /// each without being copied.
+#[derive(Clone, Copy)]
 pub(crate) struct PublishHeader<'m> {
     pub(crate) delivery: Delivery,
     pub(crate) retain: bool,

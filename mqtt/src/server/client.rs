@@ -10,12 +10,16 @@ use crate::reason_code::ReasonCode;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Client {
     pub(super) version: ProtocolVersion,
+    /// See [`Connect::is_v31`].
+    pub(super) is_v31: bool,
     /// One and a half times the keep alive interval (MQTT 5, 3.1.2.10); `None` for no limit.
     pub(super) keep_alive_timeout: Option<Duration>,
     /// Largest packet that the client takes.
     pub(super) packet_bytes_max: usize,
     /// Publications of QoS 1 that the client takes at a time.
     pub(super) receive_maximum: u16,
+    /// Highest topic alias that the client takes, 0 for none.
+    pub(super) topic_alias_maximum: u16,
     pub(super) session_expiry_interval: u32,
     pub(super) has_will: bool,
     pub(super) has_authentication_method: bool,
@@ -30,11 +34,13 @@ impl Client {
             .map_or(u32::MAX, |max| max.get());
         Self {
             version: connect.version,
+            is_v31: connect.is_v31,
             keep_alive_timeout: keep_alive_timeout(connect.keep_alive_seconds),
             packet_bytes_max: packet_bytes_max as usize,
             receive_maximum: properties
                 .receive_maximum
                 .map_or(u16::MAX, |maximum| maximum.get()),
+            topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
             session_expiry_interval: properties.session_expiry_interval.unwrap_or(0),
             has_will: connect.will.is_some(),
             has_authentication_method: properties.authentication_method.is_some(),

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::client::Client;
 use super::{
-    CompleteError, Connection, DisconnectCause, Event, Phase, PublishTicket, Reason, ReleaseTicket,
-    SubscribeTicket, UnsubscribeTicket,
+    CompleteError, Connection, DisconnectCause, Event, Misbehaviour, Phase, PublishTicket, Reason,
+    ReleaseTicket, SubscribeTicket, UnsubscribeTicket,
 };
 use crate::packet::{
     Acknowledgement, Packet, PacketId, PacketType, ProblemInformation, ProtocolVersion, Suback,
@@ -103,7 +103,8 @@ impl Connection {
     }
 
     /// Answers a SUBSCRIBE with a reason code for each of its subscriptions. What a 3.1.1 client
-    /// cannot be told goes out as its one failure, 0x80.
+    /// cannot be told goes out as its one failure, 0x80; MQTT 3.1 has none, and a client that would
+    /// believe itself subscribed is disconnected.
     ///
     /// # Errors
     /// The ticket is not open, or the codes do not fit. Nothing has happened then.
@@ -136,6 +137,12 @@ impl Connection {
         let packet_id = self
             .requests
             .complete_subscribe(ticket, reason_codes.len())?;
+        let refused = reason_codes.iter().find(|code| code.is_error());
+        if let Some(&reason_code) = refused.filter(|_| client.is_v31) {
+            let misbehaviour = Misbehaviour::SubscriptionRefused { reason_code };
+            self.close(DisconnectCause::Misbehaved(misbehaviour));
+            return Ok(());
+        }
         self.answer(
             client,
             Packet::Suback(Suback {

@@ -152,8 +152,9 @@ pub enum Misbehaviour {
     /// AUTH outside an enhanced authentication.
     #[error("AUTH although no enhanced authentication was agreed upon")]
     AuthUnexpected,
-    /// An empty client identifier with a session to be kept (MQTT 3.1.1, 3.1.3.1).
-    #[error("CONNECT with an empty client identifier and without clean session")]
+    /// An empty client identifier with a session to be kept (MQTT 3.1.1, 3.1.3.1), or at all in
+    /// MQTT 3.1.
+    #[error("CONNECT with an empty client identifier where the version needs one")]
     ClientIdentifierMissing,
     /// PUBACK for a message that was sent with QoS 2 (4.3.3).
     #[error("PUBACK {packet_id} for a message of QoS 2")]
@@ -191,6 +192,12 @@ pub enum Misbehaviour {
     /// A session that was to end with the connection cannot be prolonged (MQTT 5, 3.14.2.2.2).
     #[error("DISCONNECT with a session expiry interval although CONNECT had none")]
     SessionExpiryRaised,
+    /// A SUBSCRIBE of which something is refused, from a client of MQTT 3.1: its SUBACK has no failure.
+    #[error("SUBSCRIBE refused: {reason_code}, for which MQTT 3.1 has no words")]
+    SubscriptionRefused {
+        /// Why.
+        reason_code: ReasonCode,
+    },
     /// Only servers send subscription identifiers in a PUBLISH (MQTT 5, 3.3.4).
     #[error("PUBLISH with a subscription identifier from a client")]
     SubscriptionIdentifierFromClient,
@@ -227,6 +234,7 @@ impl Misbehaviour {
             Self::QosNotServed { .. } | Self::WillQosNotServed { .. } => {
                 ReasonCode::QosNotSupported
             }
+            Self::SubscriptionRefused { reason_code } => reason_code,
             Self::ReceiveMaximumExceeded { .. } => ReasonCode::ReceiveMaximumExceeded,
             Self::TopicAliasInvalid { .. } => ReasonCode::TopicAliasInvalid,
             Self::AuthUnexpected

@@ -17,7 +17,7 @@ impl Connection {
     /// # Errors
     /// No CONNECT awaits an answer, or it wants an enhanced authentication. Nothing has happened
     /// then.
-    pub fn accept(&mut self, now: Instant, accept: Accept) -> Result<(), AcceptError> {
+    pub fn accept(&mut self, now: Instant, mut accept: Accept) -> Result<(), AcceptError> {
         let Phase::AwaitingAccept(mut client) = self.phase else {
             return Err(AcceptError::NotAwaited);
         };
@@ -29,6 +29,8 @@ impl Connection {
         {
             client.keep_alive_timeout = keep_alive_timeout(seconds);
         }
+        // MQTT 3.1 has no such flag; its clients may take the byte for reserved.
+        accept.session_present &= !client.is_v31;
         let window = self.options.inflight_max.get().min(client.receive_maximum);
         self.inflight.open(window, &accept.inflight);
         if !self.send(client, Packet::Connack(Box::new(self.connack(accept)))) {
@@ -89,7 +91,8 @@ impl Connection {
     fn check_connect(&self, connect: &Connect) -> Result<(), Misbehaviour> {
         match connect.version {
             ProtocolVersion::V311 => {
-                if connect.client_id.as_bytes().is_empty() && !connect.clean_start {
+                let may_be_nameless = connect.clean_start && !connect.is_v31;
+                if connect.client_id.as_bytes().is_empty() && !may_be_nameless {
                     return Err(Misbehaviour::ClientIdentifierMissing);
                 }
             }

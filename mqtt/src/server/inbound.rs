@@ -25,6 +25,9 @@ impl Connection {
     pub fn handle_bytes(&mut self, now: Instant, src: &mut BytesMut) {
         let mut came = false;
         while self.wants_read() {
+            if let Phase::Connected(Client { is_v31: true, .. }) = self.phase {
+                take_dup_back(src);
+            }
             match codec::decode(src, self.version(), &self.options.limits) {
                 Ok(None) => break,
                 Ok(Some(packet)) => {
@@ -190,5 +193,17 @@ impl Connection {
         }
         self.end(DisconnectCause::Client(disconnect));
         Ok(())
+    }
+}
+
+/// MQTT 3.1 has DUP on a PUBREL, SUBSCRIBE or UNSUBSCRIBE that is sent again (2.1 there), where later
+/// versions have a reserved bit. It changes nothing for the packet at the front of `src`.
+fn take_dup_back(src: &mut BytesMut) {
+    const DUP: u8 = 1 << 3;
+    if let Some(first) = src.first_mut()
+        && let Some(PacketType::Pubrel | PacketType::Subscribe | PacketType::Unsubscribe) =
+            PacketType::from_number(*first >> 4)
+    {
+        *first &= !DUP;
     }
 }

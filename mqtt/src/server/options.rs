@@ -24,6 +24,9 @@ pub struct Options {
     /// Highest topic alias that a client may use, 0 for none. Each in use costs its topic name.
     /// Default 0.
     pub topic_alias_maximum: u16,
+    /// Most topic aliases that are set for a client, where it does not take fewer; 0 for none. Each
+    /// in use costs its topic name. Default 0.
+    pub topic_alias_sent_max: u16,
     /// Publications of QoS 1 and 2 to the client that may be on their way, where its Receive
     /// Maximum is not smaller. Default 64.
     pub inflight_max: NonZeroU16,
@@ -54,6 +57,7 @@ impl Default for Options {
             receive_maximum: SIXTY_FOUR,
             maximum_qos: QoS::AtLeastOnce,
             topic_alias_maximum: 0,
+            topic_alias_sent_max: 0,
             inflight_max: SIXTY_FOUR,
             queue_messages_max: 1_000,
             queue_bytes_max: 1_048_576,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Buf;
 
 use super::client::Client;
+use super::sent_aliases::SentAlias;
 use super::{Connection, Event, Phase};
 use crate::message::Message;
 use crate::packet::{Delivery, PacketId, PublishHeader, SubscriptionIdentifier};
@@ -207,10 +208,8 @@ impl Connection {
         outgoing: Outgoing<'_>,
         delivery: Delivery,
     ) -> PublishOutcome {
-        match outgoing
-            .header(delivery)
-            .encode(client.version, self.transmit.tail())
-        {
+        let header = self.aliased(client, outgoing.header(delivery));
+        match header.encode(client.version, self.transmit.tail()) {
             Ok(()) => {
                 self.transmit.push_payload(&outgoing.message.payload);
                 PublishOutcome::Sent {
@@ -219,6 +218,37 @@ impl Connection {
             }
             // Its size was measured before, so this does not happen.
             Err(_) => PublishOutcome::DroppedTooLarge,
+        }
+    }
+
+    /// The header with the topic's alias in the place of its name, or beside it. The sizes by which a
+    /// message was found to fit are those with its name alone: a new alias is set only where the
+    /// packet fits with both.
+    fn aliased<'m>(&mut self, client: Client, plain: PublishHeader<'m>) -> PublishHeader<'m> {
+        let maximum = self.options.topic_alias_sent_max;
+        let maximum = maximum.min(client.topic_alias_maximum);
+        let Some(topic) = plain.topic else {
+            return plain;
+        };
+        match self.sent_aliases.find(topic, maximum) {
+            SentAlias::None => plain,
+            SentAlias::Known(alias) => PublishHeader {
+                topic: None,
+                topic_alias: Some(alias),
+                ..plain
+            },
+            SentAlias::New(alias) => {
+                let with_both = PublishHeader {
+                    topic_alias: Some(alias),
+                    ..plain
+                };
+                let bytes = with_both.packet_bytes(client.version);
+                if !bytes.is_ok_and(|n| n <= client.packet_bytes_max && self.has_room(n)) {
+                    return plain;
+                }
+                self.sent_aliases.set(topic, alias);
+                with_both
+            }
         }
     }
 

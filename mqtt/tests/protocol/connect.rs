@@ -137,7 +137,8 @@ fn every_will_property_is_read() {
 fn other_protocol_versions_are_refused_in_the_shape_that_their_clients_understand() {
     let other = |name: &str, level: u8| packet(0x10, &[&text(name), &[level, 2, 0, 0], &text("c")]);
     for (name, level, shape) in [
-        ("MQIsdp", 3, V311),
+        ("MQIsdp", 4, V311),
+        ("MQIsdp", 0x83, V311), // 3.1 with the bridge bit of mosquitto
         ("MQTT", 3, V311),
         ("MQTT", 0x84, V311), // 3.1.1 with the bridge bit of mosquitto
         ("MQTT", 0x85, V5),

@@ -17,6 +17,8 @@ mod disconnect_and_auth;
 #[cfg(test)]
 mod fixed_header;
 #[cfg(test)]
+mod mqtt_3_1;
+#[cfg(test)]
 mod mutation;
 #[cfg(test)]
 mod properties;
@@ -60,6 +62,8 @@ mod server_qos_2_states;
 mod server_random;
 #[cfg(test)]
 mod server_requests;
+#[cfg(test)]
+mod server_sent_aliases;
 #[cfg(test)]
 mod server_suspension;
 #[cfg(test)]

@@ -215,7 +215,7 @@ fn anything_before_connect_ends_the_connection_in_silence() {
 fn other_versions_are_refused_with_the_connack_of_their_shape() {
     let other = |name: &str, level: u8| packet(0x10, &[&text(name), &[level, 2, 0, 0], &text("c")]);
     for (bytes, expected) in [
-        (other("MQIsdp", 3), &[0x20, 2, 0, 1][..]),
+        (other("MQIsdp", 4), &[0x20, 2, 0, 1][..]),
         (other("MQTT", 0x84), &[0x20, 2, 0, 1]),
         (other("MQTT", 6), &[0x20, 3, 0, 0x84, 0]),
     ] {

@@ -199,12 +199,14 @@ fn connect(version: ProtocolVersion) -> impl Strategy<Value = Connect> {
     });
     let who = (utf8_string(), of(utf8_string()), of(binary_data()));
     let properties = in_v5(version, connect_properties());
-    (any::<bool>(), any::<u16>(), who, of(will), properties).prop_map(
-        move |(clean_start, keep_alive_seconds, who, will, properties)| {
+    let flags = (any::<bool>(), any::<bool>());
+    (flags, any::<u16>(), who, of(will), properties).prop_map(
+        move |((clean_start, is_v31), keep_alive_seconds, who, will, properties)| {
             let (client_id, username, password) = who;
             let password = password.filter(|_| version == V5 || username.is_some());
             Connect {
                 version,
+                is_v31: is_v31 && version == V311,
                 clean_start,
                 keep_alive_seconds,
                 client_id,

@@ -118,6 +118,10 @@ const TESTS: &[(&str, fn())] = &[
         subscribers::filters_and_topics_beyond_topic_levels_max_are_refused,
     ),
     (
+        "limits.topic_alias_sent_max",
+        subscribers::topics_have_no_more_aliases_than_topic_alias_sent_max,
+    ),
+    (
         "limits.connect_timeout",
         clients::silent_connections_are_closed_after_connect_timeout,
     ),

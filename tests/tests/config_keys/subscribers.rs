@@ -1,7 +1,7 @@
 //! `[limits]`: what subscribers and retained messages may take.
 
 use tests::gateway::{Gateway, LOOPBACK};
-use tests::mqtt::{Client, Packet, Publish, SUCCESS};
+use tests::mqtt::{Client, Connect, Packet, Properties, Publish, SUCCESS, Version};
 
 /// Reason codes of MQTT 5.
 const TOPIC_FILTER_INVALID: u8 = 0x8f;
@@ -118,6 +118,35 @@ pub(crate) fn filters_and_topics_beyond_topic_levels_max_are_refused() {
             other => panic!("{other:?}"),
         };
         assert_eq!(code, TOPIC_NAME_INVALID);
+    }
+}
+
+#[test]
+pub(crate) fn topics_have_no_more_aliases_than_topic_alias_sent_max() {
+    const TOPIC_ALIAS: u8 = 0x23;
+    const TOPIC_ALIAS_MAXIMUM: u8 = 0x22;
+    for (limits, highest) in [
+        ("topic_alias_sent_max = 0", None),
+        ("topic_alias_sent_max = 2", Some(2)),
+        ("", Some(16)),
+    ] {
+        let gateway = start(limits);
+        let connect = Connect {
+            properties: Properties::default().number(TOPIC_ALIAS_MAXIMUM, 100),
+            ..Connect::new(Version::V5, "subscriber")
+        };
+        let mut subscriber = Client::connect(gateway.mqtt().unwrap(), &connect).unwrap();
+        assert_eq!(subscriber.subscribe("topic/#").unwrap(), 1);
+        for number in 0..20 {
+            publish_to(&gateway, &format!("topic/{number}"), 1, 10);
+        }
+        let received = subscriber.ping().unwrap();
+        assert_eq!(received.len(), 20, "{limits}");
+        let aliases = received.iter().filter_map(|packet| match packet {
+            Packet::Publish(publish) => publish.properties.find_number(TOPIC_ALIAS),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(aliases.max(), highest, "{limits}");
     }
 }
 

@@ -290,7 +290,10 @@ fn broker(out: &mut Exposition, state: &AdminState) -> fmt::Result {
         Kind::Gauge,
         "Sessions with a connection by protocol version.",
     )?;
-    metric.sample(&[("version", "3.1.1")], counters.sessions_v311.get())?;
+    let v31 = counters.sessions_v31.get();
+    let v311 = counters.sessions_v311.get().saturating_sub(v31);
+    metric.sample(&[("version", "3.1")], v31)?;
+    metric.sample(&[("version", "3.1.1")], v311)?;
     metric.sample(&[("version", "5")], counters.sessions_v5.get())?;
     let name = "tidegate_broker_messages_received_total";
     let help = "Messages from clients, wills included, by QoS.";
