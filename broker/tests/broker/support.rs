@@ -320,6 +320,8 @@ impl TestBroker {
 impl Drop for TestBroker {
     fn drop(&mut self) {
         if let Some(shutdown) = self.shutdown.take() {
+            // What a test has not committed is not to be waited for.
+            let _ = self.try_commit();
             let _ = shutdown.send(());
         }
         if let Some(thread) = self.thread.take() {
