@@ -86,6 +86,8 @@ mod session_record;
 mod signal;
 mod subscribe;
 mod subscriptions;
+mod sys_load;
+mod sys_topics;
 mod will;
 mod will_record;
 mod wishes;

@@ -80,6 +80,8 @@ mod subscribing;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod sys_topics;
+#[cfg(test)]
 mod unsubscribing;
 #[cfg(test)]
 mod wills_in_full;
