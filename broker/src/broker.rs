@@ -135,6 +135,12 @@ impl Broker {
         Probe::new(Arc::clone(&self.router.counters))
     }
 
+    /// What else is told with the `$SYS` topics: names below `$SYS/broker/tidegate/`, and values. Asked
+    /// for on the I/O thread, while somebody subscribes to them.
+    pub fn tell_with_sys_topics(&self, figures: impl Fn() -> Vec<(String, String)> + 'static) {
+        self.router.sys.set_others(Box::new(figures));
+    }
+
     /// Serves clients until `shutdown` is ready or the store fails. Must run inside of a
     /// [`LocalSet`](tokio::task::LocalSet), on a current-thread runtime.
     ///
@@ -154,6 +160,9 @@ impl Broker {
         tasks.spawn_local(Rc::clone(&router).serve_replays());
         tasks.spawn_local(Rc::clone(&router).write_gathered_in_time());
         tasks.spawn_local(Rc::clone(&router).watch_sessions());
+        if let Some(interval) = router.options.sys_interval {
+            tasks.spawn_local(Rc::clone(&router).serve_sys_topics(interval));
+        }
         // It may have spoken before anybody listened.
         router.store_changed.notify_one();
 

@@ -188,6 +188,7 @@ impl Client {
             .router
             .keep_will(now, &session, will, keep_alive_seconds);
         self.router.attach(now, &session);
+        self.router.goes_on_with_sys(&session.state);
         self.router.count_session(version, SessionCount::Begun);
         let is_v31 = connect.is_v31;
         self.counted_v31 = is_v31.then(|| CountedV31::new(&self.router.counters));

@@ -294,6 +294,11 @@ impl Driver {
             }
         };
         let (old, counters) = (self.counted, &self.client.router.counters);
+        let mut machine = self.client.connection.machine.borrow_mut();
+        let packets = machine.take_packet_counts();
+        drop(machine);
+        counters.packets_received.add(packets.received.into());
+        counters.packets_sent.add(packets.sent.into());
         counters
             .mailboxes_bytes
             .set(self.router().mailboxes.taken());

@@ -86,6 +86,8 @@ mod session_record;
 mod signal;
 mod subscribe;
 mod subscriptions;
+mod sys_load;
+mod sys_topics;
 #[cfg(test)]
 mod trial;
 mod will;

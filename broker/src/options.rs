@@ -40,6 +40,8 @@ pub struct BrokerOptions {
     /// How long a client may take at least to come back after a restart of the broker before the will of
     /// its session is published. Default 60 s.
     pub will_return_time: Duration,
+    /// How often the `$SYS` topics are published; `None` for not at all. Default none.
+    pub sys_interval: Option<Duration>,
 }
 
 impl BrokerOptions {
@@ -51,6 +53,7 @@ impl BrokerOptions {
             limits: Limits::default(),
             shutdown_timeout: Duration::from_secs(5),
             will_return_time: Duration::from_secs(60),
+            sys_interval: None,
         }
     }
 }

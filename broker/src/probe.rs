@@ -197,6 +197,10 @@ pub struct Counters {
     pub bytes_received: Counter,
     /// Bytes written to clients.
     pub bytes_sent: Counter,
+    /// Packets of all types from clients.
+    pub packets_received: Counter,
+    /// Packets of all types to clients.
+    pub packets_sent: Counter,
     /// Clients of MQTT 3.1 now; their sessions are among those of 3.1.1.
     pub sessions_v31: Gauge,
     /// Sessions of MQTT 3.1.1 and 3.1 now.
@@ -280,6 +284,8 @@ impl Counters {
             listeners: addresses.iter().map(listener).collect(),
             bytes_received: Counter::default(),
             bytes_sent: Counter::default(),
+            packets_received: Counter::default(),
+            packets_sent: Counter::default(),
             sessions_v31: Gauge::default(),
             sessions_v311: Gauge::default(),
             sessions_v5: Gauge::default(),

@@ -118,6 +118,23 @@ impl RetainedMessages {
         self.put(publication);
     }
 
+    /// Takes a message of the broker's own, which costs nothing: there are few of them.
+    pub(crate) fn put_own(&mut self, publication: Publication) {
+        let topic = Bytes::copy_from_slice(publication.message.topic.as_bytes());
+        self.topics.entry(topic).or_default().retained = Some(publication);
+    }
+
+    /// Removes the broker's own messages, whose topic names begin like this and no others do.
+    pub(crate) fn remove_own(&mut self, prefix: &[u8]) {
+        let behind = (Bound::Included(prefix), Bound::Unbounded);
+        let own = self.topics.range::<[u8], _>(behind);
+        let own = own.take_while(|(name, _)| name.starts_with(prefix));
+        let own: Vec<Bytes> = own.map(|(name, _)| name.clone()).collect();
+        for name in &own {
+            self.topics.remove(name);
+        }
+    }
+
     /// Replaces what is retained under a topic name that is known.
     fn put(&mut self, publication: Publication) {
         let message = Arc::clone(&publication.message);
@@ -341,6 +358,22 @@ mod tests {
         assert!(retained.fits(start(), b"a", 100));
         retained.settle(publication("a", "123456789", None));
         assert_eq!((retained.count(), retained.bytes()), (1, 10));
+    }
+
+    #[test]
+    fn own_messages_cost_nothing_and_go_together() {
+        let mut retained = RetainedMessages::new(10, 1);
+        for topic in ["$SYS/a", "$SYS/b", "$SYS/a"] {
+            retained.put_own(publication(topic, "1234567890", None));
+        }
+        assert_eq!((retained.count(), retained.bytes()), (0, 0));
+        assert!(retain(&mut retained, "$SYSTEM", "x"));
+        assert_eq!(found(&retained, "$SYS/#", 9), ["$SYS/a", "$SYS/b"]);
+        assert_eq!(found(&retained, "#", 9), [""; 0]);
+        retained.remove_own(b"$SYS/");
+        assert_eq!(found(&retained, "$SYS/#", 9), [""; 0]);
+        assert_eq!(found(&retained, "$SYSTEM", 9), ["$SYSTEM"]);
+        assert_eq!((retained.count(), retained.bytes()), (1, 8));
     }
 
     #[test]

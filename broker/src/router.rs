@@ -36,6 +36,7 @@ use crate::route::{Route, RouteCache, recipients};
 use crate::session::{Session, SessionState, Sessions};
 use crate::session_keeping::{AfterCommit, Checkpoints};
 use crate::subscriptions::Subscriptions;
+use crate::sys_topics::SysTopics;
 use crate::will::WaitingWills;
 
 /// See the module's documentation.
@@ -92,6 +93,7 @@ pub(crate) struct Router {
     /// There may be something to do for one of them.
     pub(crate) replays_changed: Notify,
     pub(crate) written_replays: RefCell<WrittenReplays>,
+    pub(crate) sys: SysTopics,
     /// How often the store had something to say.
     pub(crate) announcements: Cell<u64>,
     /// The store has something to say; from its threads.
@@ -180,6 +182,7 @@ impl Router {
             kept_wills: RefCell::default(),
             key: RefCell::default(),
             read_buffer: RefCell::default(),
+            sys: SysTopics::new(now()),
             announcements: Cell::new(0),
             progress: Notify::new(),
             stage_changed: Notify::new(),

@@ -65,6 +65,7 @@ impl Client {
             return Err(ReasonCode::SharedSubscriptionsNotSupported.into());
         }
         self.check(session, &subscription.filter)?;
+        self.router.subscribes_to_sys(&subscription.filter);
         if is_shared {
             let (filter, options) = (subscription.filter.detach(), subscription.options);
             self.router

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::de::DeTable;
 
@@ -23,7 +24,7 @@ use crate::schema::{ChoiceKey, Schema, TextKey};
 use crate::section::Section;
 use crate::storage::{STORAGE, StorageConfig, StorageRead, read_storage};
 use crate::syntax;
-use crate::value::{GatewayId, LogName, Refusal};
+use crate::value::{GatewayId, LogName, Refusal, parse_duration};
 
 /// The largest file that is read, in bytes. 64 logs and 64 routes with long filters take a tenth
 /// of it.
@@ -38,6 +39,8 @@ pub struct Config {
     pub gateway_id: Option<GatewayId>,
     /// Where a QoS 1 message goes that no log's filter takes.
     pub unmapped: Unmapped,
+    /// How often the `$SYS` topics are published; `None` for not at all.
+    pub sys_interval: Option<Duration>,
     /// Where clients connect; at least one.
     pub listeners: Vec<ListenerConfig>,
     /// Where health, metrics and status are served.
@@ -79,9 +82,17 @@ static UNMAPPED: ChoiceKey<Unmapped> = ChoiceKey {
     ],
     later: &[],
 };
+static SYS_INTERVAL: TextKey = TextKey {
+    name: "sys_interval",
+    allowed: r#"a duration from "1s" to "1d", or "0s" for none"#,
+    default: r#""10s""#,
+};
+const SYS_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
+const SYS_INTERVAL_SHORTEST: Duration = Duration::from_secs(1);
+const SYS_INTERVAL_LONGEST: Duration = Duration::from_secs(86_400);
 
 pub(crate) static SCHEMA: Schema = Schema {
-    keys: &[&DATA_DIR, &GATEWAY_ID, &UNMAPPED],
+    keys: &[&DATA_DIR, &GATEWAY_ID, &UNMAPPED, &SYS_INTERVAL],
     tables: &[&LISTENER, &ADMIN, &STORAGE, &LOG, &LIMITS, &BRIDGE],
     later: &[
         "acl",
@@ -103,6 +114,7 @@ impl Default for Config {
             data_dir: default_data_dir(),
             gateway_id: None,
             unmapped: Unmapped::Default,
+            sys_interval: Some(SYS_INTERVAL_DEFAULT),
             listeners: vec![ListenerConfig::default()],
             admin: AdminConfig::default(),
             storage: StorageConfig::default(),
@@ -208,6 +220,8 @@ fn read(file: &Section<'_>, checks: &Checks, report: &Report<'_>) -> Option<Conf
     let gateway_id = file.text(&GATEWAY_ID, str::parse::<GatewayId>).optional();
     let gateway_id = gateway_id.map(|id| id.map(|id| id.value));
     let unmapped = file.choice(&UNMAPPED);
+    let sys_interval = file.text(&SYS_INTERVAL, parse_sys_interval);
+    let sys_interval = sys_interval.or(|| Located::nowhere(Some(SYS_INTERVAL_DEFAULT)));
     let mut claims = Claims::default();
     let listeners = read_listeners(file, &mut claims);
     let admin = read_admin(file, &mut claims);
@@ -228,6 +242,7 @@ fn read(file: &Section<'_>, checks: &Checks, report: &Report<'_>) -> Option<Conf
         data_dir: data_dir?.value,
         gateway_id: gateway_id?,
         unmapped: unmapped?,
+        sys_interval: sys_interval?.value,
         listeners: listeners?,
         admin: admin?,
         storage: storage?,
@@ -235,6 +250,15 @@ fn read(file: &Section<'_>, checks: &Checks, report: &Report<'_>) -> Option<Conf
         limits: limits?,
         bridge: bridge?,
     })
+}
+
+fn parse_sys_interval(text: &str) -> Result<Option<Duration>, Refusal> {
+    match parse_duration(text)? {
+        Duration::ZERO => Ok(None),
+        interval if interval < SYS_INTERVAL_SHORTEST => Err(Refusal::new("is too short")),
+        interval if interval > SYS_INTERVAL_LONGEST => Err(Refusal::new("is more than a day")),
+        interval => Ok(Some(interval)),
+    }
 }
 
 fn parse_data_dir(text: &str) -> Result<PathBuf, Refusal> {

@@ -33,6 +33,12 @@ impl Config {
             Unmapped::LiveOnly => "live-only",
         };
         writeln!(out, "unmapped = {}", quote(unmapped))?;
+        let sys_interval = self.sys_interval.unwrap_or_default();
+        writeln!(
+            out,
+            "sys_interval = {}",
+            quote(format_duration(sys_interval))
+        )?;
         for listener in &self.listeners {
             write_listener(out, listener)?;
         }

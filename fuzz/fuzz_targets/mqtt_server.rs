@@ -63,6 +63,7 @@ fn options() -> Options {
         receive_maximum: FOUR,
         maximum_qos: QoS::ExactlyOnce,
         topic_alias_maximum: 3,
+        topic_alias_sent_max: 2,
         inflight_max: FOUR,
         queue_messages_max: 5,
         queue_bytes_max: 1_000,

@@ -16,6 +16,7 @@ mod inbound;
 mod inflight;
 mod options;
 mod outbound;
+mod packet_counts;
 mod receipt;
 mod receive_window;
 mod releases;
@@ -49,6 +50,7 @@ pub use event::{DisconnectCause, Event, Misbehaviour};
 pub use inflight::{InflightEntry, InflightState};
 pub use options::Options;
 pub use outbound::{Outgoing, PublishOutcome};
+pub use packet_counts::PacketCounts;
 pub use releases::ReleaseTicket;
 pub use requests::{SubscribeTicket, UnsubscribeTicket};
 pub use transmit::TransmitBuffer;
@@ -122,6 +124,7 @@ pub struct Connection {
     sent_aliases: SentAliases,
     inflight: Inflight,
     outbound: Outbound,
+    packet_counts: PacketCounts,
     /// The driver wants no more input for now.
     is_paused: bool,
     /// Whether input was held when the timers were last looked after.
@@ -158,6 +161,7 @@ impl Connection {
             sent_aliases: SentAliases::default(),
             inflight: Inflight::default(),
             outbound: Outbound::default(),
+            packet_counts: PacketCounts::default(),
             is_paused: false,
             was_held: false,
             unread_answers: None,
@@ -283,6 +287,7 @@ impl Connection {
         if !fits {
             tail.truncate(before);
         }
+        self.packet_counts.sent += u32::from(is_encoded && fits);
         is_encoded && fits
     }
 

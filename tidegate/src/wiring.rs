@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use bridge::BridgeProbe;
 use broker::{
     BrokerOptions, KeyPart, KeyTemplate, Limits, ListenerOptions, LogRoute, LogRouting, LogTarget,
     StoredLog,
@@ -107,7 +108,30 @@ pub(crate) fn broker_options(
     };
     let mut options = BrokerOptions::new(listeners.collect(), routing);
     options.limits = limits(config);
+    options.sys_interval = config.sys_interval;
     Ok(options)
+}
+
+/// What the `$SYS` topics tell of the bridge.
+pub(crate) fn bridge_figures(probe: BridgeProbe) -> impl Fn() -> Vec<(String, String)> {
+    move || {
+        let routes = probe.routes().into_iter();
+        let figures = routes.flat_map(|(name, route)| {
+            let sum = |number: fn(&bridge::PartitionStatus) -> u64| -> u64 {
+                route.partitions.values().map(number).sum()
+            };
+            let figure = |what: &str, number: u64| {
+                let name = format!("bridge/route/{name}/{what}");
+                (name, number.to_string())
+            };
+            [
+                figure("lag_records", sum(|partition| partition.lag_records)),
+                figure("replicated_records", sum(|partition| partition.replicated)),
+                figure("lost_records", sum(|partition| partition.lost)),
+            ]
+        });
+        figures.collect()
+    }
 }
 
 fn log_route(log: &LogConfig, store: Option<&Store>) -> anyhow::Result<LogRoute> {

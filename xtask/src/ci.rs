@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::report::{Outcome, Report};
-use crate::{cargo_test, command, setup, tidy, workspace};
+use crate::{cargo_test, command, setup, statements, tidy, workspace};
 
 /// Every check; all of them run, also after one has failed, except those that need a workspace
 /// that compiles when it does not.
@@ -28,10 +28,11 @@ pub(crate) fn run() -> Result<ExitCode> {
     }
     if built == Outcome::Passed {
         report.step("clippy", clippy);
+        report.step("statements", statements::check);
         report.tests("tests", || cargo_test::run(&workspace_arguments(&[])));
         report.step("docs", docs);
     } else {
-        for step in ["clippy", "tests", "docs"] {
+        for step in ["clippy", "statements", "tests", "docs"] {
             report.not_run(step);
         }
     }

@@ -86,6 +86,8 @@ mod subscribing;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod sys_topics;
+#[cfg(test)]
 mod taken_over;
 #[cfg(test)]
 mod unsubscribing;

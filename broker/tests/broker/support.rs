@@ -4,7 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,9 @@ pub(crate) struct Setup {
     pub(crate) listeners: Vec<ListenerOptions>,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) will_return_time: Duration,
+    pub(crate) sys_interval: Option<Duration>,
+    /// How often the `$SYS` topics were made.
+    pub(crate) sys_made: Arc<AtomicU64>,
     pub(crate) store: StoreOptions,
     pub(crate) authorizer: MakeAuthorizer,
     /// What each log keeps.
@@ -114,6 +118,8 @@ impl Default for Setup {
             listeners: vec![ListenerOptions::new("127.0.0.1:0".parse().unwrap())],
             shutdown_timeout: PATIENCE,
             will_return_time: NEVER,
+            sys_interval: None,
+            sys_made: Arc::default(),
             store: StoreOptions {
                 segment_bytes: 1 << 20,
                 free_space_reserve_bytes: 1 << 20,
@@ -196,6 +202,7 @@ impl Setup {
         options.limits = self.limits.clone();
         options.shutdown_timeout = self.shutdown_timeout;
         options.will_return_time = self.will_return_time;
+        options.sys_interval = self.sys_interval;
         options
     }
 }
@@ -235,6 +242,10 @@ impl TestBroker {
                 .unwrap();
             tokio::task::LocalSet::new().block_on(&runtime, async move {
                 let broker = Broker::start(options, of_broker, (setup.authorizer)()).unwrap();
+                broker.tell_with_sys_topics(move || {
+                    let made = setup.sys_made.fetch_add(1, Ordering::Relaxed);
+                    vec![("made".to_owned(), made.to_string())]
+                });
                 started.send((broker.addresses(), broker.probe())).unwrap();
                 broker.run(async { drop(shut.await) }).await
             })

@@ -193,7 +193,10 @@ fn bridge() -> impl Strategy<Value = BridgeConfig> {
 fn any_config() -> impl Strategy<Value = Config> {
     (
         "[^\u{0}]{1,40}",
-        prop_oneof![Just(Unmapped::Default), Just(Unmapped::LiveOnly)],
+        (
+            prop_oneof![Just(Unmapped::Default), Just(Unmapped::LiveOnly)],
+            option::of(seconds(1..=86_400)),
+        ),
         listeners(),
         admin(),
         (
@@ -209,7 +212,8 @@ fn any_config() -> impl Strategy<Value = Config> {
             |(data_dir, unmapped, listeners, admin, sizes, logs, limits, bridge)| Config {
                 data_dir: PathBuf::from(data_dir),
                 gateway_id: bridge.as_ref().map(|bridge| bridge.gateway_id.clone()),
-                unmapped,
+                unmapped: unmapped.0,
+                sys_interval: unmapped.1,
                 listeners,
                 admin,
                 storage: StorageConfig {

@@ -32,6 +32,7 @@ impl Connection {
                 Ok(None) => break,
                 Ok(Some(packet)) => {
                     came = true;
+                    self.packet_counts.received += 1;
                     self.handle_packet(packet);
                 }
                 Err(error) if matches!(self.phase, Phase::AwaitingConnect) => {

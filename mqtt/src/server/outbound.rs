@@ -212,6 +212,7 @@ impl Connection {
         match header.encode(client.version, self.transmit.tail()) {
             Ok(()) => {
                 self.transmit.push_payload(&outgoing.message.payload);
+                self.packet_counts.sent += 1;
                 PublishOutcome::Sent {
                     packet_id: delivery.packet_id(),
                 }

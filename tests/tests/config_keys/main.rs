@@ -25,6 +25,10 @@ const TESTS: &[(&str, fn())] = &[
     ("data_dir", storing::data_lies_where_data_dir_says),
     ("gateway_id", bridge::records_bear_the_gateway_id),
     ("unmapped", logs::unmapped_messages_go_where_unmapped_says),
+    (
+        "sys_interval",
+        subscribers::sys_topics_come_as_often_as_sys_interval_says,
+    ),
     ("listener[].kind", listeners::only_the_kind_mqtt_is_served),
     ("listener[].bind", listeners::listeners_are_where_bind_says),
     (

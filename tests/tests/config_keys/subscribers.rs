@@ -1,7 +1,9 @@
 //! `[limits]`: what subscribers and retained messages may take.
 
+use std::time::Duration;
+
 use tests::gateway::{Gateway, LOOPBACK};
-use tests::mqtt::{Client, Connect, Packet, Properties, Publish, SUCCESS, Version};
+use tests::mqtt::{Client, Connect, Packet, Properties, Publish, Received, SUCCESS, Version};
 
 /// Reason codes of MQTT 5.
 const TOPIC_FILTER_INVALID: u8 = 0x8f;
@@ -147,6 +149,43 @@ pub(crate) fn topics_have_no_more_aliases_than_topic_alias_sent_max() {
             other => panic!("{other:?}"),
         });
         assert_eq!(aliases.max(), highest, "{limits}");
+    }
+}
+
+/// A client that subscribes gets them at once, and then again and again.
+#[test]
+pub(crate) fn sys_topics_come_as_often_as_sys_interval_says() {
+    let topic = "$SYS/broker/clients/connected";
+    for (interval, at_once, again) in [
+        ("1s", true, true),
+        ("1d", true, false),
+        ("0s", false, false),
+    ] {
+        let configuration = format!("sys_interval = \"{interval}\"\n{LOOPBACK}");
+        let gateway = Gateway::start(&configuration).unwrap();
+        let mut client = gateway.client("c").unwrap();
+        assert_eq!(client.subscribe(topic).unwrap(), 1);
+        let received = client.ping().unwrap();
+        assert_eq!(!received.is_empty(), at_once, "{interval}: {received:?}");
+        let received = match again {
+            true => client
+                .receive()
+                .unwrap()
+                .map_or(Received::Nothing, Received::Packet),
+            false => client.receive_within(Duration::from_millis(1_500)).unwrap(),
+        };
+        let Received::Packet(Packet::Publish(publish)) = received else {
+            assert!(
+                !again && received == Received::Nothing,
+                "{interval}: {received:?}"
+            );
+            continue;
+        };
+        assert!(again, "{interval}: {publish:?}");
+        assert_eq!(
+            (publish.topic.as_str(), &publish.payload[..]),
+            (topic, &b"1"[..])
+        );
     }
 }
 

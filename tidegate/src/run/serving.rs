@@ -182,6 +182,9 @@ impl Gateway<'_> {
             Some(options) => Some(Bridge::start(options, store).context("start the bridge")?),
             None => None,
         };
+        if let Some(bridge) = &bridge {
+            broker.tell_with_sys_topics(wiring::bridge_figures(bridge.probe()));
+        }
         let state = self.show(Serving {
             broker: broker.probe(),
             bridge: bridge.as_ref().map(Bridge::probe),

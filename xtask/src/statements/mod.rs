@@ -23,7 +23,7 @@ use named_tests::{Binary, TestName};
 
 const PATH: &str = "tests/conformance/statements.toml";
 
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Arguments {
     /// List the statements that have no test yet, with what is missing
     #[arg(long)]
@@ -38,6 +38,21 @@ pub(crate) struct Arguments {
 
 /// Checks the list, and does what the arguments say.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    Ok(match is_right(arguments)? {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// Whether each statement has its test, which is there, or the reason why none can be.
+pub(crate) fn check() -> Result<bool> {
+    is_right(&Arguments {
+        complete: true,
+        ..Arguments::default()
+    })
+}
+
+fn is_right(arguments: &Arguments) -> Result<bool> {
     let text = fs::read_to_string(workspace::root().join(PATH)).context("read the statements")?;
     let list = List::parse(&text).with_context(|| format!("understand {PATH}"))?;
     let mut findings = check::check(&list);
@@ -56,11 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     for finding in &findings {
         println!("{PATH}: {finding}");
     }
-    let is_right = findings.is_empty() && (!arguments.run || run_tests(&named)?);
-    Ok(match is_right {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
+    Ok(findings.is_empty() && (!arguments.run || run_tests(&named)?))
 }
 
 /// The tests that the list names, by the program that they are in. A name that is none is a finding
