@@ -196,15 +196,20 @@ fn counters_move_with_what_is_published() {
         .map(|(after, before)| after - before)
         .collect();
     assert_eq!(grown, [10.0, 4.0, 10.0, 4.0, 10.0, 4.0, 10.0, 10.0, 0.0]);
-    let bytes = [
+    let flows = [
         ("broker_received_bytes_total", &[][..]),
         ("broker_sent_bytes_total", &[]),
+        ("broker_received_packets_total", &[]),
+        ("broker_sent_packets_total", &[]),
     ];
-    let [received, sent] = values(&gateway, bytes);
+    let [received, sent, packets_received, packets_sent] = values(&gateway, flows);
     assert!(
         received > 14.0 * 7.0 && sent > 14.0 * 7.0,
         "{received} {sent}"
     );
+    // CONNECTs, SUBSCRIBE, PUBLISHes, PINGREQ; CONNACKs, SUBACK, PUBACKs, PINGRESP, PUBLISHes.
+    assert!(packets_received >= 2.0 + 1.0 + 14.0 + 1.0);
+    assert!(packets_sent >= 2.0 + 1.0 + 10.0 + 1.0 + 14.0);
 }
 
 #[test]

@@ -193,6 +193,18 @@ const BROKER: &[Plain<Counters>] = &[
         |c| c.bytes_sent.get(),
     ),
     (
+        "tidegate_broker_received_packets_total",
+        Kind::Counter,
+        "Packets of all types from clients.",
+        |c| c.packets_received.get(),
+    ),
+    (
+        "tidegate_broker_sent_packets_total",
+        Kind::Counter,
+        "Packets of all types to clients.",
+        |c| c.packets_sent.get(),
+    ),
+    (
         "tidegate_broker_sessions_offline",
         Kind::Gauge,
         "Sessions without a connection.",
