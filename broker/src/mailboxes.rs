@@ -142,7 +142,12 @@ impl Transmitting {
 
     /// Whether a packet may be added to so many that wait, of `bytes_max` at most.
     pub(crate) fn fits(&self, waiting: usize, packet: usize, bytes_max: usize) -> bool {
-        let limit = bytes_max.min(part_of(self.0.budget()));
+        let budget = self.0.budget();
+        let limit = match is_tight(budget) {
+            true => bytes_max.min(part_of(budget)),
+            // Its socket may not have been tried yet.
+            false => bytes_max,
+        };
         waiting == 0 || waiting.saturating_add(packet) <= limit
     }
 }
@@ -251,6 +256,8 @@ mod tests {
         assert!(transmitting.fits(5_000, 5_000, 20_000));
         transmitting.set(100_000);
         assert_eq!(all.taken(), 100_000);
+        assert!(transmitting.fits(5_000, 5_000, 20_000), "much is free");
+        transmitting.set(130_000);
         assert!(!transmitting.fits(5_000, 5_000, 20_000));
         assert!(transmitting.fits(2_000, 2_000, 20_000));
     }

@@ -43,9 +43,8 @@ use crate::replays::{ReplayNumber, Replays};
 /// What a message in a mailbox costs beside its packet.
 const ITEM_BYTES: usize = 128;
 
-/// What a session without a client keeps of messages that are in no log: so much in any case, and so much as
-/// long as there is room beside what waits for others.
-const OFFLINE_BYTES_MIN: usize = 4_096;
+/// What a session without a client keeps of messages that are in no log, as long as there is room beside what
+/// waits for others.
 const OFFLINE_BYTES_MAX: usize = 131_072;
 
 /// A message for one session.

@@ -6,7 +6,7 @@ use mqtt::PacketId;
 use mqtt::server::InflightEntry;
 use storage::CommitNumber;
 
-use super::{Flow, InFlight, Item, OFFLINE_BYTES_MAX, OFFLINE_BYTES_MIN, Outbound};
+use super::{Flow, InFlight, Item, OFFLINE_BYTES_MAX, Outbound};
 use crate::place::Place;
 
 impl Outbound {
@@ -76,7 +76,7 @@ impl Outbound {
 
     /// Whether so many bytes of messages that are in no log may wait for a client that is not there.
     fn may_be_kept(&self, bytes: usize) -> bool {
-        bytes <= OFFLINE_BYTES_MIN || bytes <= OFFLINE_BYTES_MAX && self.waiting.may_keep(bytes)
+        bytes == 0 || bytes <= OFFLINE_BYTES_MAX && self.waiting.may_keep(bytes)
     }
 
     /// What the next connection has to go on with, in the order in which it was sent.

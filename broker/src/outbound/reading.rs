@@ -31,17 +31,17 @@ impl Outbound {
     /// All but one message of the mailbox are read again when that one waits no more; `false` if there is
     /// nothing to read again. No scan is under way.
     pub(crate) fn let_go(&mut self) -> bool {
+        let Some(next) = self.mailbox.iter().skip(1).find_map(|item| item.place) else {
+            return false;
+        };
         let first = self.mailbox.pop_front();
-        let next = self.mailbox.iter().find_map(|item| item.place);
-        if let Some(next) = next {
-            self.fall_behind(next);
-        }
+        self.fall_behind(next);
         if let Some(first) = first {
             self.mailbox.push_front(first);
         }
         self.weigh();
-        self.awaits_room = next.is_some();
-        next.is_some()
+        self.awaits_room = true;
+        true
     }
 
     /// What comes after `worked_off` is read from the log, up to this commit at least. What waits goes
@@ -57,6 +57,8 @@ impl Outbound {
     /// From which commit on the log is to be read, if the session is behind and has room.
     pub(crate) fn reads_from(&self) -> Option<CommitNumber> {
         let has_room = self.waiting.is_half_empty() && !self.awaits_room;
+        // Nothing else leaves before what is sent again, so nothing else can be waited for.
+        let has_room = has_room || self.gets_again() && self.resends.is_empty();
         let has_room = has_room && !(self.again.is_empty() && self.replays.holds_up());
         (self.flow == Flow::Behind && has_room).then(|| {
             let again = self.again.front();
@@ -143,7 +145,8 @@ impl Outbound {
     /// A message that was read for this session. If there is no room for it, the session does not
     /// take part in the scan any more.
     pub(crate) fn offer_read(&mut self, mut item: Item, place: Place) {
-        if !self.fits(&item) {
+        let is_next = self.scan == Some(Scan::Again) && self.resends.is_empty();
+        if !is_next && !self.fits(&item) {
             if self.scan == Some(Scan::New) {
                 self.next = self.next.max(place);
             }

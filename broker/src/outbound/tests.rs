@@ -312,3 +312,32 @@ fn what_a_replay_has_read_is_let_go_but_for_its_first_message() {
     assert!(replays.has_room());
     assert_eq!(replays.get(0).unwrap().at, ReplayAt::Place(place(2)));
 }
+
+/// Nothing leaves the mailbox before what is sent again.
+#[test]
+fn what_is_to_be_sent_again_is_read_also_when_the_mailbox_is_full() {
+    let beginning = Place::beginning_of(CommitNumber(0));
+    let sent = [1, 2].map(|id| in_flight(id, InflightState::AwaitsPuback, id.into()));
+    let mut outbound = Outbound::restored(place(1), sent.to_vec(), beginning, waiting());
+    assert_eq!(outbound.attach(CommitNumber(9)), []);
+    let in_no_log = Item {
+        place: None,
+        ..item(9_500, 1)
+    };
+    assert_eq!(outbound.offer_live(in_no_log), Offered::Taken);
+    for commit in [1, 2] {
+        assert_eq!(outbound.reads_from(), Some(CommitNumber(commit)));
+        outbound.begin_scan();
+        for commit in [1, 2] {
+            if outbound.wants_again(place(commit)) {
+                outbound.offer_read(item(1_000, commit), place(commit));
+            }
+        }
+        let again = outbound.pop().unwrap();
+        assert_eq!(
+            (again.place, again.again.is_some()),
+            (Some(place(commit)), true)
+        );
+    }
+    assert!(outbound.may_replay(), "all is sent again");
+}
