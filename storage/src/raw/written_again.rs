@@ -148,9 +148,24 @@ fn check_content(path: &Path, case: Case, commits: u64) {
         ControlFlow::Continue(())
     });
     assert_eq!((scanned.unwrap(), found), (None, commits), "with sled");
-    // sled has filled what is free with zeros now.
-    assert_eq!(readable(&pieces), commits, "places that were found before");
-    assert!(RawPieces::read(path).unwrap().is_whole(), "zeros");
+    // sled has filled what is free with zeros now, and may have moved what is not: an old place holds what it
+    // held, or nothing. (Who reads a file a second time compares: `Copy::source` of `store::evacuations`.)
+    let moved = commits - still_there(&pieces, case);
+    if moved > 0 {
+        println!("{case:?}: sled has moved {moved} of {commits} commits");
+    }
+    let pieces = RawPieces::read(path).unwrap();
+    assert!(pieces.is_whole(), "zeros");
+    found = 0;
+    let read = pieces.commits(|commit| {
+        case.check(&mut found, commit);
+        ControlFlow::Continue(())
+    });
+    read.unwrap();
+    assert_eq!(
+        found, commits,
+        "without sled, after it; it has moved {moved}"
+    );
     kept.keep(path, Extent::Whole).unwrap();
     assert_eq!(
         kept.kept,
@@ -162,6 +177,18 @@ fn check_content(path: &Path, case: Case, commits: u64) {
 /// Commits that are whole.
 fn readable(pieces: &RawPieces) -> u64 {
     let read = pieces.commits(|_| ControlFlow::Continue(()));
+    read.unwrap().commits
+}
+
+/// How many commits are where they were.
+fn still_there(pieces: &RawPieces, case: Case) -> u64 {
+    let mut last = 0;
+    let read = pieces.commits(|commit| {
+        let number = commit.number().0;
+        assert!(number > last && *commit.body() == *case.commit(number / case.step).body());
+        last = number;
+        ControlFlow::Continue(())
+    });
     read.unwrap().commits
 }
 
