@@ -1,7 +1,7 @@
 //! Eclipse Paho's interoperability suite (the repository eclipse/paho.mqtt.testing) against the product.
 //!
 //! The suite is other people's: it is run from a copy beside the checkout and is no part of it. A test
-//! that fails fails the run, except where [`EXCLUDED`] says why it must; one that is listed there and
+//! that fails fails the run, except where `EXCLUDED` says why it must; one that is listed there and
 //! passes, or does not exist, fails the run, too, so that the list stays true.
 
 use std::fmt;

@@ -129,7 +129,9 @@ pub enum InvalidPacket {
     #[error("protocol name is not \"MQTT\"")]
     ProtocolName,
     /// Not 3.1.1 (`MQTT`, level 4) and not 5 (`MQTT`, level 5).
-    #[error("protocol \"{name}\" level {level}, only \"MQTT\" levels 4 and 5 are served")]
+    #[error(
+        "protocol \"{name}\" level {level}, only \"MQTT\" levels 4 and 5 and \"MQIsdp\" level 3 are served"
+    )]
     ProtocolVersion {
         /// `MQTT` or `MQIsdp`.
         name: &'static str,

@@ -154,7 +154,10 @@ pub enum Misbehaviour {
     AuthUnexpected,
     /// An empty client identifier with a session to be kept (MQTT 3.1.1, 3.1.3.1), or at all in
     /// MQTT 3.1.
-    #[error("CONNECT with an empty client identifier where the version needs one")]
+    #[error(
+        "CONNECT with an empty client identifier, which MQTT 3.1.1 allows with clean session only, and \
+         MQTT 3.1 never"
+    )]
     ClientIdentifierMissing,
     /// PUBACK for a message that was sent with QoS 2 (4.3.3).
     #[error("PUBACK {packet_id} for a message of QoS 2")]

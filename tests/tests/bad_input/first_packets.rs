@@ -15,11 +15,11 @@ const V5: fn(u8) -> Option<(Version, u8)> = |code| Some((Version::V5, code));
 /// Wrong protocols and versions, and no CONNECT at all.
 fn strangers() -> Vec<Case> {
     vec![
-        // 3.1, levels that do not exist, another name.
+        // 3.1 with another level, levels that do not exist, another name.
         (
-            b"\x10\x0f\x00\x06MQIsdp\x03\x02\x00\x00\x00\x01c",
+            b"\x10\x0f\x00\x06MQIsdp\x04\x02\x00\x00\x00\x01c",
             V311(1),
-            "protocol \"MQIsdp\" level 3, only \"MQTT\" levels 4 and 5 are served",
+            "protocol \"MQIsdp\" level 4, only \"MQTT\" levels 4 and 5 and \"MQIsdp\" level 3 are served",
         ),
         (
             b"\x10\x0d\x00\x04MQTT\x03\x02\x00\x00\x00\x01c",
@@ -97,7 +97,12 @@ fn connects_311() -> Vec<Case> {
         (
             b"\x10\x0c\x00\x04MQTT\x04\x00\x00\x00\x00\x00",
             V311(2),
-            "empty client identifier and without clean session",
+            "empty client identifier, which MQTT 3.1.1 allows with clean session only",
+        ),
+        (
+            b"\x10\x0e\x00\x06MQIsdp\x03\x02\x00\x00\x00\x00",
+            V311(2),
+            "and MQTT 3.1 never",
         ),
         (
             b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x00\x00\x01cx",
