@@ -63,10 +63,15 @@ fn number(value: &Value, pointer: &str) -> u64 {
     found.unwrap_or_else(|| panic!("no {pointer} in {value:#}"))
 }
 
+fn summary_of(ended: &Ended) -> Value {
+    let summary = serde_json::from_str(&ended.stdout);
+    summary.unwrap_or_else(|error| panic!("no summary ({error}): {}", ended.stderr))
+}
+
 /// The summary says that all went well and that everything was tried.
 fn check_passed(ended: &Ended) -> Value {
     assert_eq!(ended.code, ExitCode(0), "{}", ended.stderr);
-    let summary: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let summary = summary_of(ended);
     assert_eq!(summary["passed"], true, "{summary:#}");
     assert_eq!(number(&summary, "/faults/kills"), 2);
     assert!(number(&summary, "/faults/uplink_cuts") >= 4);
@@ -90,7 +95,7 @@ fn check_off(demo: &Demo, ended: &Ended) -> Value {
     let folder = folders[0].to_str().unwrap();
     assert!(ended.stderr.contains(folder), "{}", ended.stderr);
     assert!(folders[0].join("gateway.log").is_file());
-    let summary: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let summary = summary_of(ended);
     assert_eq!(summary["passed"], false);
     summary
 }
