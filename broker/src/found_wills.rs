@@ -114,7 +114,6 @@ mod tests {
     use storage::{JournalKey, LogOptions, StoreOptions};
 
     use super::*;
-
     use crate::place::Place;
     use crate::session::Lifetime;
     use crate::session_record::SessionRecord;

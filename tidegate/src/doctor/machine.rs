@@ -197,8 +197,14 @@ fn memory(machine: &Machine, demand: &Demand) -> Vec<Finding> {
         );
         findings.push(
             Finding::new("memory", Level::Note, seen)
-                .meaning("if all of them subscribed to the largest packets and none read, memory would not be enough")
-                .remedy("lower listener[].connections_max, limits.packet_bytes_max or limits.all_mailboxes_bytes_max"),
+                .meaning(
+                    "if all of them subscribed to the largest packets and none read, memory would \
+                     not be enough",
+                )
+                .remedy(
+                    "lower listener[].connections_max, limits.packet_bytes_max or \
+                     limits.all_mailboxes_bytes_max",
+                ),
         );
     }
     findings
