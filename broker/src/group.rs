@@ -1,5 +1,4 @@
-//! How far a group of shared subscribers has come in the log (MQTT 5, 4.8.2; `rules.md` 3.6), and
-//! which member is next.
+//! How far a group of shared subscribers has come in the log (MQTT 5, 4.8.2; `rules.md` 3.6).
 //!
 //! ```text
 //! log ──────────────────────────────────────────────────────┤
@@ -104,31 +103,6 @@ impl GroupProgress {
     }
 }
 
-/// Which member of those that have room gets the next message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sharing {
-    /// One after the other.
-    RoundRobin {
-        /// Whose turn it is.
-        turn: usize,
-    },
-}
-
-impl Sharing {
-    /// The first of so many members, from the one whose turn it is on, that takes it.
-    pub(crate) fn choose(
-        &mut self,
-        members: usize,
-        mut takes: impl FnMut(usize) -> bool,
-    ) -> Option<usize> {
-        let Self::RoundRobin { turn } = self;
-        let order = (*turn..members).chain(0..(*turn).min(members));
-        let chosen = order.into_iter().find(|index| takes(*index))?;
-        *turn = chosen + 1;
-        Some(chosen)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, VecDeque};
@@ -191,18 +165,6 @@ mod tests {
         assert!(progress.has_room_for(place(7)), "it is none more");
         progress.acknowledged(place(1));
         assert!(progress.has_room_for(place(max + 1)));
-    }
-
-    #[test]
-    fn members_take_turns_and_those_without_room_are_passed_over() {
-        let mut sharing = Sharing::RoundRobin { turn: 0 };
-        let all = |_| true;
-        let turns: Vec<_> = (0..4).filter_map(|_| sharing.choose(3, all)).collect();
-        assert_eq!(turns, [0, 1, 2, 0]);
-        assert_eq!(sharing.choose(3, |index| index != 1), Some(2));
-        assert_eq!(sharing.choose(1, all), Some(0), "others have gone");
-        assert_eq!(sharing.choose(2, |_| false), None);
-        assert_eq!(sharing.choose(0, all), None);
     }
 
     proptest! {

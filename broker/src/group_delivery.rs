@@ -1,7 +1,8 @@
 //! What is in the mailbox of a group goes to its members, each message to one (MQTT 5, 4.8.2).
 //!
-//! A member has room if its client's window has a place and nothing of its own waits; the members take
-//! turns. If none has room, messages wait in the group's mailbox, and when that is full, in the log.
+//! A member has room if its client's window has a place and nothing of its own waits; which one is next
+//! says the group's policy ([`sharing`](crate::sharing)). If that one has no room, messages wait in the
+//! group's mailbox, and when that is full, in the log.
 //!
 //! Invariants: a message is out with one member at a time; each member gets the group's messages in the
 //! order of the log, but for those that come a second time because a member was lost. Where a group
@@ -24,6 +25,7 @@ use crate::probe::DropCause;
 use crate::publication::remaining_seconds;
 use crate::router::Router;
 use crate::session::{Session, Subscribed};
+use crate::sharing::Taking;
 
 impl Router {
     /// Hands out what the members of this session's groups take now.
@@ -114,15 +116,18 @@ impl Router {
         drop(members);
         let must_be_written = group.is_kept();
         let mut members = group.members.borrow_mut();
-        let (count, mut sharing) = (members.online.len(), members.sharing);
+        let mut sharing = members.sharing;
         let mut handed = None;
-        let chosen = sharing.choose(count, |index| {
-            let member = members.online.get(index);
-            handed = member.filter(|member| may_receive(member)).and_then(|m| {
-                let item = item_for(m, group, &item)?;
-                self.hand(now, m, &item, must_be_written).then_some(item)
-            });
-            handed.is_some()
+        let chosen = sharing.choose(&members.online, topic, |member| {
+            let of_member = item_for(member, group, &item).filter(|_| may_receive(member));
+            let Some(item) = of_member else {
+                return Taking::NotForIt;
+            };
+            if !self.hand(now, member, &item, must_be_written) {
+                return Taking::NoRoom;
+            }
+            handed = Some(item);
+            Taking::Taken
         });
         members.sharing = sharing;
         let taker = members.online.get(chosen?).cloned();
@@ -203,17 +208,14 @@ impl Router {
         remaining: Option<u32>,
     ) {
         let members = group.members.borrow();
-        let (count, mut sharing) = (members.online.len(), members.sharing);
-        let chosen = sharing.choose(count, |index| {
-            let Some(member) = members.online.get(index) else {
-                return false;
-            };
+        let mut sharing = members.sharing;
+        let chosen = sharing.choose(&members.online, &message.topic, |member| {
             let Some(subscribed) = member.state.shared.borrow().get(&group.filter) else {
-                return false;
+                return Taking::NotForIt;
             };
             let authorizer = &self.authorizer;
             if !authorizer.may_receive(member.client(), &message.topic) {
-                return false;
+                return Taking::NotForIt;
             }
             let identifiers: Vec<_> = subscribed.identifier.into_iter().collect();
             let outgoing = Outgoing {
@@ -223,7 +225,10 @@ impl Router {
                 message_expiry_interval: remaining,
                 subscription_identifiers: &identifiers,
             };
-            self.try_send(now, &member.connection, outgoing)
+            match self.try_send(now, &member.connection, outgoing) {
+                true => Taking::Taken,
+                false => Taking::NoRoom,
+            }
         });
         drop(members);
         group.members.borrow_mut().sharing = sharing;

@@ -22,12 +22,13 @@ use mqtt::{ProtocolVersion, QoS, SubscriptionIdentifier, SubscriptionOptions, To
 use storage::CommitNumber;
 
 use crate::authorizer::Identity;
-use crate::group::{GroupId, GroupProgress, Sharing};
+use crate::group::{GroupId, GroupProgress};
 use crate::mailboxes::Waiting;
 use crate::outbound::Outbound;
 use crate::place::Place;
-use crate::router::Router;
+use crate::router::{Router, now};
 use crate::session::{Lifetime, Session, SessionState, Subscribed};
+use crate::sharing::Sharing;
 use crate::subscriptions::Entry;
 
 /// A group's mailbox has this part of the bytes that a client's has.
@@ -61,7 +62,7 @@ pub(crate) struct Group {
 pub(crate) struct Members {
     /// Sessions with its filter.
     pub(crate) subscribed: usize,
-    /// Those of them that have a connection.
+    /// Those of them that have a connection, in the order in which they came.
     pub(crate) online: Vec<Rc<Session>>,
     pub(crate) sharing: Sharing,
 }
@@ -146,6 +147,8 @@ impl Router {
         progress: GroupProgress,
     ) -> Option<Rc<Group>> {
         let inner: TopicFilter = filter.filter().parse().ok()?;
+        let policies = &self.options.share_policies;
+        let policy = policies.of(filter.share_name().unwrap_or_default());
         let lifetime = Lifetime::Connection;
         let unreleased = &self.unreleased_bytes;
         let state = SessionState::new(filter.as_str(), lifetime, outbound, unreleased);
@@ -163,7 +166,7 @@ impl Router {
             members: RefCell::new(Members {
                 subscribed: 0,
                 online: Vec::new(),
-                sharing: Sharing::RoundRobin { turn: 0 },
+                sharing: Sharing::new(policy),
             }),
             is_handing_out: Cell::new(false),
             is_written: Cell::new(false),
@@ -268,10 +271,7 @@ impl Router {
             return self.leave_groups(&session.state);
         }
         for group in &groups {
-            let is_closed = group.members.borrow().online.is_empty();
-            if is_closed {
-                self.close_group(group);
-            }
+            self.go_on_without_member(group);
         }
     }
 
@@ -279,6 +279,15 @@ impl Router {
         let mut members = group.members.borrow_mut();
         let id = session.connection.id;
         members.online.retain(|member| member.connection.id != id);
+    }
+
+    /// What waited for the member that is gone goes to another one, if there is one.
+    fn go_on_without_member(&self, group: &Rc<Group>) {
+        let is_closed = group.members.borrow().online.is_empty();
+        match is_closed {
+            true => self.close_group(group),
+            false => self.pump_group(now(), group),
+        }
     }
 
     fn give_back(&self, group: &Group, place: Place) {
@@ -308,11 +317,9 @@ impl Router {
         }
         let mut members = group.members.borrow_mut();
         members.subscribed = members.subscribed.saturating_sub(1);
-        let (is_over, is_closed) = (members.subscribed == 0, members.online.is_empty());
+        let is_over = members.subscribed == 0;
         drop(members);
-        if is_closed {
-            self.close_group(&group);
-        }
+        self.go_on_without_member(&group);
         if is_over {
             self.end_group(&group);
         }

@@ -83,6 +83,7 @@ mod scan;
 mod session;
 mod session_keeping;
 mod session_record;
+mod sharing;
 mod signal;
 mod subscribe;
 mod subscriptions;
@@ -103,3 +104,4 @@ pub use probe::{
     ListenerStatus, Probe, RefusalCause, RefusalCounters, Status,
 };
 pub use record_key::{KeyPart, KeyTemplate};
+pub use sharing::{SharePolicies, SharePolicy};

@@ -8,6 +8,7 @@ use mqtt::server::Options as MachineOptions;
 use mqtt::{QoS, TOPIC_LEVELS_MAX, codec};
 
 use crate::log_routing::LogRouting;
+use crate::sharing::SharePolicies;
 
 /// Longest client identifier in bytes; a longer one is refused. It goes into every record of the
 /// client, and the standard asks for no more than 23 bytes (3.1.3.1).
@@ -42,6 +43,8 @@ pub struct BrokerOptions {
     pub will_return_time: Duration,
     /// How often the `$SYS` topics are published; `None` for not at all. Default none.
     pub sys_interval: Option<Duration>,
+    /// How messages are spread over shared subscribers. Default: one after the other.
+    pub share_policies: SharePolicies,
 }
 
 impl BrokerOptions {
@@ -54,6 +57,7 @@ impl BrokerOptions {
             shutdown_timeout: Duration::from_secs(5),
             will_return_time: Duration::from_secs(60),
             sys_interval: None,
+            share_policies: SharePolicies::default(),
         }
     }
 }

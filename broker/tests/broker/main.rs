@@ -76,6 +76,8 @@ mod sessions;
 #[cfg(test)]
 mod shared;
 #[cfg(test)]
+mod shared_policies;
+#[cfg(test)]
 mod shared_qos;
 #[cfg(test)]
 mod shared_too_large;

@@ -29,12 +29,12 @@ fn staying(version: ProtocolVersion, client_id: &str) -> Connect {
     connect
 }
 
-fn come(broker: &TestBroker, version: ProtocolVersion, client_id: &str) -> TestClient {
+pub(crate) fn come(broker: &TestBroker, version: ProtocolVersion, client_id: &str) -> TestClient {
     TestClient::connect(broker.address(), staying(version, client_id))
 }
 
 /// Says good-bye, or breaks off, and waits until the broker knows.
-fn go(broker: &TestBroker, mut client: TestClient, with_good_bye: bool) {
+pub(crate) fn go(broker: &TestBroker, mut client: TestClient, with_good_bye: bool) {
     let before = broker.probe.status().connections;
     if with_good_bye {
         client.send(Packet::Disconnect(Disconnect::default()));
@@ -46,11 +46,11 @@ fn go(broker: &TestBroker, mut client: TestClient, with_good_bye: bool) {
     });
 }
 
-fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+pub(crate) fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|number| format!("{number:04}")).collect()
 }
 
-fn publish_all(broker: &TestBroker, topic: &str, payloads: &[String]) {
+pub(crate) fn publish_all(broker: &TestBroker, topic: &str, payloads: &[String]) {
     let mut publisher = broker.client(V5, "publisher");
     for payload in payloads {
         publisher.publish_acknowledged(topic, payload);
@@ -83,7 +83,7 @@ fn qos2() -> SubscriptionOptions {
 }
 
 /// What has come, without acknowledging it.
-fn came(client: &mut TestClient) -> Vec<Publish> {
+pub(crate) fn came(client: &mut TestClient) -> Vec<Publish> {
     let packets = client.ping().into_iter();
     packets
         .map(|packet| match packet {
@@ -94,7 +94,7 @@ fn came(client: &mut TestClient) -> Vec<Publish> {
 }
 
 /// Waits until so many messages have come, without acknowledging them.
-fn wait_came(client: &mut TestClient, count: usize) -> Vec<Publish> {
+pub(crate) fn wait_came(client: &mut TestClient, count: usize) -> Vec<Publish> {
     let mut all = Vec::new();
     wait_for("messages", || {
         all.extend(came(client));
@@ -104,11 +104,11 @@ fn wait_came(client: &mut TestClient, count: usize) -> Vec<Publish> {
     all
 }
 
-fn payloads(publishes: &[Publish]) -> Vec<String> {
+pub(crate) fn payloads(publishes: &[Publish]) -> Vec<String> {
     publishes.iter().map(|p| text(&p.payload)).collect()
 }
 
-fn acknowledge(client: &mut TestClient, publishes: &[Publish]) {
+pub(crate) fn acknowledge(client: &mut TestClient, publishes: &[Publish]) {
     for publish in publishes {
         let packet_id = publish.delivery.packet_id().unwrap();
         let puback = Acknowledgement::new(packet_id, ReasonCode::Success);
@@ -116,7 +116,7 @@ fn acknowledge(client: &mut TestClient, publishes: &[Publish]) {
     }
 }
 
-fn window_of(inflight_max: u16) -> Setup {
+pub(crate) fn window_of(inflight_max: u16) -> Setup {
     Setup::with_limits(Limits {
         inflight_max: NonZeroU16::new(inflight_max).unwrap(),
         mailbox_bytes_max: 65_536,

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use broker::{
     AllowAll, Authorizer, Broker, BrokerOptions, Durability, KeyPart, KeyTemplate, Limits,
-    ListenerOptions, LogRoute, LogRouting, LogTarget, Probe, RunError, StoredLog, Unmapped,
+    ListenerOptions, LogRoute, LogRouting, LogTarget, Probe, RunError, SharePolicies, StoredLog,
+    Unmapped,
 };
 use bytes::{Bytes, BytesMut};
 use mqtt::codec::{Limits as CodecLimits, decode};
@@ -96,6 +97,7 @@ pub(crate) struct Setup {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) will_return_time: Duration,
     pub(crate) sys_interval: Option<Duration>,
+    pub(crate) share_policies: SharePolicies,
     /// How often the `$SYS` topics were made.
     pub(crate) sys_made: Arc<AtomicU64>,
     pub(crate) store: StoreOptions,
@@ -119,6 +121,7 @@ impl Default for Setup {
             shutdown_timeout: PATIENCE,
             will_return_time: NEVER,
             sys_interval: None,
+            share_policies: SharePolicies::default(),
             sys_made: Arc::default(),
             store: StoreOptions {
                 segment_bytes: 1 << 20,
@@ -203,6 +206,7 @@ impl Setup {
         options.shutdown_timeout = self.shutdown_timeout;
         options.will_return_time = self.will_return_time;
         options.sys_interval = self.sys_interval;
+        options.share_policies = self.share_policies.clone();
         options
     }
 }
