@@ -16,9 +16,9 @@ use mqtt::server::{InflightEntry, InflightState};
 use mqtt::{Connect, PacketId, ProtocolVersion, ReasonCode};
 use storage::CommitNumber;
 
+use crate::causes::DropCause;
 use crate::client::SessionCount;
 use crate::outbound::Outbound;
-use crate::probe::DropCause;
 use crate::router::{Router, Stage, now};
 use crate::session::{Lifetime, Session, SessionState};
 use crate::session_keeping::{AfterCommit, RECORD_WITHIN};

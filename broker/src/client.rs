@@ -8,13 +8,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mqtt::server::{DisconnectCause, Event};
+use mqtt::server::{DisconnectCause, Event, Misbehaviour};
 use mqtt::{Disconnect, PacketId, ProtocolVersion, ReasonCode};
 
+use crate::causes::{DropCause, EndCause, Limit};
 use crate::connect::Authenticating;
 use crate::connection::Connection;
 use crate::held::HeldPublishes;
-use crate::probe::{Counters, DropCause, EndCause};
+use crate::probe::Counters;
 use crate::replay_subscribe::replay_from;
 use crate::router::{Router, Stage, now};
 use crate::session::Session;
@@ -126,6 +127,9 @@ impl Client {
         self.drop_held();
         self.counted_v31 = None;
         let ended = EndCause::of(cause);
+        if let Some(limit) = Limit::that_ended(cause) {
+            self.router.counters.limits.add(limit, 1);
+        }
         self.router.counters.ended.add(ended, 1);
         self.log_disconnected(now, cause, ended);
         let progress = std::mem::replace(&mut self.progress, Progress::Ended);
@@ -231,6 +235,24 @@ impl EndCause {
             DisconnectCause::Server(ReasonCode::ServerShuttingDown) => Self::Shutdown,
             DisconnectCause::Server(ReasonCode::SessionTakenOver) => Self::TakenOver,
             DisconnectCause::Server(_) => Self::RefusedPublish,
+        }
+    }
+}
+
+impl Limit {
+    /// The limit for which the client lost its connection.
+    fn that_ended(cause: &DisconnectCause) -> Option<Self> {
+        match cause {
+            DisconnectCause::ConnectTimeout => Some(Self::ConnectTimeout),
+            DisconnectCause::Invalid(error)
+                if error.reason_code() == ReasonCode::PacketTooLarge =>
+            {
+                Some(Self::PacketBytesMax)
+            }
+            DisconnectCause::Misbehaved(Misbehaviour::ReceiveMaximumExceeded { .. }) => {
+                Some(Self::ReceiveMaximum)
+            }
+            _ => None,
         }
     }
 }

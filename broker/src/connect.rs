@@ -20,6 +20,7 @@ use mqtt::{Connect, ProtocolVersion, ReasonCode, Utf8String, Will};
 
 use crate::attaching::Earlier;
 use crate::authorizer::{Authentication, ConnectAttempt, Identity};
+use crate::causes::Limit;
 use crate::client::{Client, CountedV31, Progress, SessionCount};
 use crate::options::CLIENT_ID_BYTES_MAX;
 use crate::session::{Lifetime, Session, SessionState};
@@ -130,6 +131,7 @@ impl Client {
         let lifetime = self.router.lifetime_of(&connect);
         // Who is refused leaves the earlier session, and its connection, as they are.
         if !self.router.has_room_for_session(client_id, lifetime) {
+            self.router.counters.limits.add(Limit::SessionsMax, 1);
             return self.refuse_for_room(connect.version, "too many sessions are kept");
         }
         if !self
@@ -212,6 +214,14 @@ impl Client {
         let server_keep_alive = keep_alive_max
             .map(std::num::NonZeroU16::get)
             .filter(|max| keep_alive == 0 || keep_alive > *max);
+        let hits = &self.router.counters.limits;
+        let is_told = connect.version == ProtocolVersion::V5;
+        if is_told && server_keep_alive.is_some() {
+            hits.add(Limit::KeepAliveMax, 1);
+        }
+        if is_told && granted < asked {
+            hits.add(Limit::SessionExpiryMax, 1);
+        }
         Accept {
             session_present: false,
             session_expiry_interval: (granted != asked).then_some(granted),

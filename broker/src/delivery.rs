@@ -13,10 +13,10 @@ use mqtt::server::{Connection as StateMachine, Outgoing, PublishOutcome, Reason}
 use mqtt::{Message, PacketId, ProtocolVersion, QoS, ReasonCode, Utf8String};
 use storage::CommitNumber;
 
+use crate::causes::{DropCause, Limit};
 use crate::connection::Connection;
 use crate::outbound::{Bound, Item, Offered, Outbound};
 use crate::place::Place;
-use crate::probe::DropCause;
 use crate::publication::{Expired, Publication, remaining_seconds, size_bytes};
 use crate::route::{Grant, Route};
 use crate::router::Router;
@@ -74,7 +74,14 @@ impl Router {
     /// read from the log.
     pub(crate) fn offer(&self, now: Instant, session: &Rc<Session>, item: Item) {
         let state = &session.state;
-        let offered = state.outbound.borrow_mut().offer_live(item);
+        let bytes = item.size_bytes();
+        let mut outbound = state.outbound.borrow_mut();
+        let offered = outbound.offer_live(item);
+        let is_own_bound = outbound.exceeds_its_own_bound(bytes);
+        drop(outbound);
+        if matches!(offered, Offered::FellBehind | Offered::NoRoom) {
+            self.count_full(is_own_bound);
+        }
         match offered {
             Offered::Taken => self.pump(now, session),
             Offered::NotWanted => {}
@@ -93,6 +100,15 @@ impl Router {
                 });
             }
         }
+    }
+
+    /// A mailbox is full, by its own bound or by that of all.
+    fn count_full(&self, is_own_bound: bool) {
+        let limit = match is_own_bound {
+            true => Limit::MailboxBytesMax,
+            false => Limit::AllMailboxesBytesMax,
+        };
+        self.counters.limits.add(limit, 1);
     }
 
     /// Hands messages from the mailbox to the connection, as many as its client takes now.
@@ -114,12 +130,16 @@ impl Router {
             machine: &mut machine,
             outbound: &mut outbound,
             has_sent: false,
+            waits_for_window: false,
         };
         pumping.send_bound(durable);
         pumping.send_mailbox();
         // What ends with its connection waits for nothing.
         pumping.send_bound(durable);
-        let has_sent = pumping.has_sent;
+        let (has_sent, waits_for_window) = (pumping.has_sent, pumping.waits_for_window);
+        if has_sent && waits_for_window {
+            self.counters.limits.add(Limit::InflightMax, 1);
+        }
         drop(machine);
         if has_sent {
             connection.weigh();
@@ -153,6 +173,7 @@ impl Router {
     ) -> bool {
         let has_room = self.try_send(now, connection, outgoing);
         if !has_room {
+            self.count_full(!self.mailboxes_are_tight());
             self.counters.dropped.add(DropCause::MailboxFull, 1);
         }
         has_room
@@ -210,6 +231,8 @@ struct Pumping<'p> {
     machine: &'p mut StateMachine,
     outbound: &'p mut Outbound,
     has_sent: bool,
+    /// More is there than the client's window has places for.
+    waits_for_window: bool,
 }
 
 impl Pumping<'_> {
@@ -253,7 +276,11 @@ impl Pumping<'_> {
                 None if item.qos == QoS::AtMostOnce => is_next,
                 None => self.machine.free_places() > 0,
             };
-            if !may_be_sent || !self.has_room(item) {
+            if !may_be_sent {
+                self.waits_for_window |= item.again.is_none() && self.machine.free_places() == 0;
+                return;
+            }
+            if !self.has_room(item) {
                 return;
             }
             let Some(item) = self.outbound.pop() else {

@@ -16,12 +16,12 @@ use mqtt::server::{Outgoing, PublishOutcome};
 use mqtt::{Message, PacketId, QoS};
 use storage::CommitNumber;
 
+use crate::causes::DropCause;
 use crate::delivery::{EXPIRED_SECONDS, packet_bytes};
 use crate::group::GroupId;
 use crate::groups::Group;
 use crate::outbound::Item;
 use crate::place::Place;
-use crate::probe::DropCause;
 use crate::publication::remaining_seconds;
 use crate::router::Router;
 use crate::session::{Session, Subscribed};

@@ -389,7 +389,7 @@ impl Router {
         }
         drop(outbound);
         let dropped = &self.counters.dropped;
-        dropped.add(crate::probe::DropCause::MailboxFull, lost as u64);
+        dropped.add(crate::causes::DropCause::MailboxFull, lost as u64);
         self.write_group(group);
     }
 

@@ -17,8 +17,8 @@ use std::time::Instant;
 use mqtt::server::PublishTicket;
 use mqtt::{Message, PacketId, ProtocolVersion, QoS, ReasonCode};
 
+use crate::causes::{Limit, RefusalCause};
 use crate::client::Client;
-use crate::probe::RefusalCause;
 use crate::publication::kept;
 use crate::publish::Outcome;
 
@@ -182,7 +182,11 @@ impl Client {
                 self.count_refused(RefusalCause::ConnectionEnded);
                 Verdict::Done
             }
-            Outcome::Later => Verdict::Pause,
+            Outcome::Later => {
+                let hits = &self.router.counters.limits;
+                hits.add(Limit::CommitQueueBytesMax, 1);
+                Verdict::Pause
+            }
             Outcome::Refused(cause) => self.refuse(now, ticket, message, cause),
             Outcome::Failed => {
                 self.count_refused(RefusalCause::StoreFailed);

@@ -28,12 +28,14 @@
 //!
 //! Not here: configuration files, command line, metrics' names. This version serves TCP.
 
+mod accept_rate;
 mod ahead;
 mod attaching;
 mod authorizer;
 mod broker;
 mod budget;
 mod catch_up;
+mod causes;
 mod client;
 mod commits;
 mod connect;
@@ -97,11 +99,12 @@ mod wishes;
 
 pub use authorizer::{AllowAll, Authentication, Authorizer, Client, ConnectAttempt, Identity};
 pub use broker::{Broker, RunError, StartError};
+pub use causes::{
+    DropCause, DropCounters, EndCause, EndCounters, Limit, LimitCounters, RefusalCause,
+    RefusalCounters,
+};
 pub use log_routing::{Durability, LogRoute, LogRouting, LogTarget, StoredLog, Unmapped};
 pub use options::{BrokerOptions, CLIENT_ID_BYTES_MAX, Limits, ListenerOptions};
-pub use probe::{
-    Counter, Counters, DropCause, DropCounters, EndCause, EndCounters, Gauge, ListenerCounters,
-    ListenerStatus, Probe, RefusalCause, RefusalCounters, Status,
-};
+pub use probe::{Counter, Counters, Gauge, ListenerCounters, ListenerStatus, Probe, Status};
 pub use record_key::{KeyPart, KeyTemplate};
 pub use sharing::{SharePolicies, SharePolicy};

@@ -11,7 +11,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument;
 
+use crate::accept_rate::AcceptRate;
 use crate::broker::StartError;
+use crate::causes::Limit;
 use crate::client::{Client, Origin};
 use crate::driver::Driver;
 use crate::options::ListenerOptions;
@@ -78,15 +80,26 @@ impl Listener {
         let Self { socket, door } = self;
         tracing::info!(address = %door.address, "Listening.");
         let mut connections = JoinSet::new();
+        let mut rate = AcceptRate::new(router.options.limits.accept_rate_max);
+        let mut waits_until = None;
         loop {
+            let pause = tokio::time::sleep_until(waits_until.unwrap_or_else(now).into());
             tokio::select! {
                 biased;
                 () = router.reached(Stage::Draining) => break,
                 Some(ended) = connections.join_next() => {
                     door.handle_ended(&router, &connections, &ended);
                 }
-                accepted = socket.accept() => match accepted {
-                    Ok((stream, peer)) => door.admit(&router, &mut connections, stream, peer),
+                () = pause, if waits_until.is_some() => waits_until = None,
+                accepted = socket.accept(), if waits_until.is_none() => match accepted {
+                    Ok((stream, peer)) => {
+                        door.admit(&router, &mut connections, stream, peer);
+                        rate.accepted(now());
+                        waits_until = rate.waits_until(now());
+                        if waits_until.is_some() {
+                            door.count_pause(&router);
+                        }
+                    }
                     Err(error) => door.handle_accept_error(&router, &error).await,
                 },
             }
@@ -111,6 +124,7 @@ impl Door {
         let connections_max = self.options.connections_max;
         if connections.len() >= connections_max {
             self.count(router, |counters| counters.refused.increment());
+            router.counters.limits.add(Limit::ConnectionsMax, 1);
             if let Some(left_out) = router.log_limits.too_many_connections.pass(now()) {
                 let address = self.address;
                 tracing::warn!(%address, %peer, connections_max, left_out, "Too many connections.");
@@ -169,6 +183,15 @@ impl Door {
         );
         if !is_of_one_client {
             tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+
+    /// What comes next waits.
+    fn count_pause(&self, router: &Router) {
+        router.counters.limits.add(Limit::AcceptRateMax, 1);
+        if let Some(left_out) = router.log_limits.accept_rate.pass(now()) {
+            let (address, accept_rate_max) = (self.address, router.options.limits.accept_rate_max);
+            tracing::warn!(%address, accept_rate_max, left_out, "New connections wait.");
         }
     }
 

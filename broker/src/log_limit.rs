@@ -40,6 +40,7 @@ impl LogLimit {
 #[derive(Debug, Default)]
 pub(crate) struct LogLimits {
     pub(crate) accept: LogLimit,
+    pub(crate) accept_rate: LogLimit,
     pub(crate) misbehaved: LogLimit,
     pub(crate) missing: LogLimit,
     pub(crate) not_read: LogLimit,

@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::budget::{Budget, Share};
+use crate::causes::Limit;
 use crate::outbound::Outbound;
 use crate::router::Router;
 use crate::session::SessionState;
@@ -85,6 +86,11 @@ impl Waiting {
     /// Whether there is room for so many bytes more. For one message there always is.
     pub(crate) fn fits(&self, bytes: usize) -> bool {
         self.bytes() == 0 || self.bytes().saturating_add(bytes) <= self.limit()
+    }
+
+    /// Whether so many bytes more would be too many if nothing waited for others.
+    pub(crate) fn exceeds_its_own_bound(&self, bytes: usize) -> bool {
+        self.bytes().saturating_add(bytes) > self.bytes_max
     }
 
     /// Whether there is room for what cannot be read again: its client is lost otherwise.
@@ -172,6 +178,11 @@ impl Router {
         Waiting::new(&self.mailboxes, self.options.limits.mailbox_bytes_max)
     }
 
+    /// Whether little is free for all of them.
+    pub(crate) fn mailboxes_are_tight(&self) -> bool {
+        is_tight(&self.mailboxes)
+    }
+
     /// If little is free, lets those that hold far more than their part give it back. No scan is under
     /// way.
     pub(crate) fn relieve_mailboxes(&self, now: Instant, relief: &mut Relief) {
@@ -207,7 +218,9 @@ impl Router {
             tracing::trace!(client_id = state.client_id(), "Mailbox is given back.");
             read_again(state);
         }
-        self.counters.mailboxes_given_back.add(states.len() as u64);
+        let count = states.len() as u64;
+        self.counters.mailboxes_given_back.add(count);
+        self.counters.limits.add(Limit::AllMailboxesBytesMax, count);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the broker is started with: listeners, where messages go, and every limit in one place.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use mqtt::server::Options as MachineOptions;
@@ -114,6 +114,8 @@ pub struct Limits {
     pub subscriptions_per_client_max: usize,
     /// Levels of a topic name or filter; above [`TOPIC_LEVELS_MAX`] that one counts. Default 32.
     pub topic_levels_max: usize,
+    /// Connections that one listener accepts in a second; further ones wait. Default 500.
+    pub accept_rate_max: NonZeroU32,
     /// Time from the connection to its CONNECT, and once more to the end of an authentication.
     /// Default 10 s.
     pub connect_timeout: Duration,
@@ -135,6 +137,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         const SIXTY_FOUR: NonZeroU16 = NonZeroU16::MIN.saturating_add(63);
+        const FIVE_HUNDRED: NonZeroU32 = NonZeroU32::MIN.saturating_add(499);
         Self {
             packet_bytes_max: 262_144,
             receive_maximum: SIXTY_FOUR,
@@ -146,6 +149,7 @@ impl Default for Limits {
             retained_count_max: 10_000,
             subscriptions_per_client_max: 1_000,
             topic_levels_max: 32,
+            accept_rate_max: FIVE_HUNDRED,
             connect_timeout: Duration::from_secs(10),
             keep_alive_seconds_max: None,
             session_expiry_max: Some(Duration::from_secs(7 * 86_400)),

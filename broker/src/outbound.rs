@@ -432,6 +432,11 @@ impl Outbound {
         self.waiting.fits(item.size_bytes())
     }
 
+    /// Whether so many bytes more would be too many if nothing waited for others.
+    pub(crate) fn exceeds_its_own_bound(&self, bytes: usize) -> bool {
+        self.waiting.exceeds_its_own_bound(bytes)
+    }
+
     fn push(&mut self, item: Item) {
         self.waiting.add(item.size_bytes());
         self.mailbox.push_back(item);

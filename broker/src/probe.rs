@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mqtt::ProtocolVersion;
 
+use crate::causes::{DropCounters, EndCounters, LimitCounters, RefusalCounters};
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -47,130 +49,6 @@ impl Gauge {
         let sum = self.get().saturating_sub(old as u64) + new as u64;
         self.0.store(sum, Ordering::Relaxed);
     }
-}
-
-/// Makes a closed set of causes and a counter for each.
-macro_rules! counted_causes {
-    (
-        $(#[$doc:meta])* $cause:ident,
-        $(#[$counters_doc:meta])* $counters:ident:
-        $($(#[$variant_doc:meta])* $variant:ident = $label:literal,)+
-    ) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $cause {
-            $($(#[$variant_doc])* $variant,)+
-        }
-
-        impl $cause {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// One word for it, for labels of metrics.
-            pub const fn label(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $label,)+
-                }
-            }
-        }
-
-        $(#[$counters_doc])*
-        #[derive(Debug, Default)]
-        pub struct $counters([Counter; $counters::COUNT]);
-
-        impl $counters {
-            const COUNT: usize = [$($cause::$variant),+].len();
-
-            /// How often this was the cause since the broker was started.
-            pub fn get(&self, cause: $cause) -> u64 {
-                self.0.get(cause as usize).map_or(0, Counter::get)
-            }
-
-            pub(crate) fn add(&self, cause: $cause, count: u64) {
-                if let Some(counter) = self.0.get(cause as usize) {
-                    counter.add(count);
-                }
-            }
-        }
-    };
-}
-
-counted_causes! {
-    /// Why a publish was refused: it was not logged, not delivered and not acknowledged.
-    RefusalCause,
-    /// Refused publishes by cause.
-    RefusalCounters:
-    /// Its connection ended before the store could take it.
-    ConnectionEnded = "connection_ended",
-    /// There is no store: the broker is degraded.
-    Degraded = "degraded",
-    /// The disk is full.
-    DiskFull = "disk_full",
-    /// Its log is full and may not forget anything.
-    LogFull = "log_full",
-    /// The client has no permission.
-    NotAuthorized = "not_authorized",
-    /// The budget for retained messages is spent.
-    RetainedFull = "retained_full",
-    /// The store has failed or is closed.
-    StoreFailed = "store_failed",
-    /// The client has left too many messages of QoS 2 without releasing them.
-    Unreleased = "unreleased",
-    /// No record can be so large, or the log is not there.
-    Unstorable = "unstorable",
-    /// The topic name is the broker's own, or has too many levels.
-    TopicName = "topic_name",
-}
-
-counted_causes! {
-    /// Why a message did not reach a subscriber, or a message of QoS 0 its log.
-    DropCause,
-    /// Dropped messages by cause.
-    DropCounters:
-    /// QoS 0: its log takes nothing because there is no store. Subscribers had it.
-    Degraded = "degraded",
-    /// QoS 0: its log takes nothing because the disk is full. Subscribers had it.
-    DiskFull = "disk_full",
-    /// QoS 0: its log is full and may not forget anything. Subscribers had it.
-    LogFull = "log_full",
-    /// It expired.
-    Expired = "expired",
-    /// The subscriber reads too slowly: QoS 0 that is skipped, or the QoS 1 for which it was
-    /// disconnected.
-    MailboxFull = "mailbox_full",
-    /// Larger than the subscriber's Maximum Packet Size.
-    PacketTooLarge = "packet_too_large",
-    /// Retention took it before it could be sent again.
-    Retention = "retention",
-}
-
-counted_causes! {
-    /// Why a connection ended.
-    EndCause,
-    /// Ended connections by cause.
-    EndCounters:
-    /// The client said good-bye.
-    Client = "client",
-    /// No CONNECT in time.
-    ConnectTimeout = "connect_timeout",
-    /// The transport ended without a good-bye.
-    EndOfStream = "end_of_stream",
-    /// The client sent what is no packet, or a packet that it may not send.
-    Invalid = "invalid",
-    /// Nothing came for one and a half times the keep alive.
-    KeepAliveTimeout = "keep_alive_timeout",
-    /// CONNECT was refused.
-    Refused = "refused",
-    /// A publish was refused that its client cannot be told about in another way.
-    RefusedPublish = "refused_publish",
-    /// The broker shuts down, or its store has failed.
-    Shutdown = "shutdown",
-    /// It was too slow a subscriber.
-    SlowSubscriber = "slow_subscriber",
-    /// Publishes were suspended for too long.
-    Suspended = "suspended",
-    /// Another connection came with its client identifier.
-    TakenOver = "taken_over",
 }
 
 /// Counters of one listener.
@@ -269,6 +147,8 @@ pub struct Counters {
     pub wills_kept_bytes: Gauge,
     /// Connections that ended.
     pub ended: EndCounters,
+    /// How often each limit counted.
+    pub limits: LimitCounters,
 }
 
 impl Counters {
@@ -319,6 +199,7 @@ impl Counters {
             wills_kept: Gauge::default(),
             wills_kept_bytes: Gauge::default(),
             ended: EndCounters::default(),
+            limits: LimitCounters::default(),
         }
     }
 

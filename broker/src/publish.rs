@@ -22,8 +22,8 @@ use storage::{AppendError, Appended, JournalKey, LogId, LogPartition, PartitionI
 
 use crate::ahead::Place;
 use crate::broker::RunError;
-use crate::log_routing::{Destination, Durability, StoredLog};
-use crate::probe::{DropCause, RefusalCause};
+use crate::causes::{DropCause, Limit, RefusalCause};
+use crate::log_routing::{Destination, Durability, StoredLog, TopicClass};
 use crate::publication::{Publication, record_of, size_bytes};
 use crate::received::{RECEIVED, received_key};
 use crate::route::Route;
@@ -116,6 +116,9 @@ impl Router {
         let (qos, retain) = (publish.message.qos, publish.message.retain);
         let destination = self.options.routing.destination(route.class, qos, retain);
         if let Destination::Refused = destination {
+            if let TopicClass::TooManyLevels = route.class {
+                self.counters.limits.add(Limit::TopicLevelsMax, 1);
+            }
             return Outcome::Refused(RefusalCause::TopicName);
         }
         let is_permitted = match permission {
@@ -234,6 +237,8 @@ impl Router {
             self.retained.borrow_mut().fits(*now, topic, cost)
         };
         if !fits(cost) {
+            let limit = self.retained.borrow().limit_for(cost);
+            self.counters.limits.add(limit, 1);
             return Outcome::Refused(RefusalCause::RetainedFull);
         }
         let appended = match self.append(publish, log) {

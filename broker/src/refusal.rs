@@ -12,7 +12,7 @@
 use mqtt::server::Reason;
 use mqtt::{ReasonCode, Utf8String};
 
-use crate::probe::RefusalCause;
+use crate::causes::RefusalCause;
 
 impl RefusalCause {
     /// Whether the same publish may be taken later.

@@ -24,6 +24,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use mqtt::TopicFilter;
 
+use crate::causes::Limit;
 use crate::publication::Publication;
 
 /// See the module's documentation.
@@ -86,6 +87,14 @@ impl RetainedMessages {
         cost == 0
             || self.fits_beside_the_others(topic, cost)
             || (self.drop_expired(now) && self.fits_beside_the_others(topic, cost))
+    }
+
+    /// Which limit a message does not fit.
+    pub(crate) fn limit_for(&self, cost: usize) -> Limit {
+        match self.bytes.saturating_add(cost) <= self.bytes_max {
+            true => Limit::RetainedCountMax,
+            false => Limit::RetainedBytesMax,
+        }
     }
 
     fn fits_beside_the_others(&self, topic: &[u8], cost: usize) -> bool {

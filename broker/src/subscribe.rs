@@ -17,6 +17,7 @@ use std::time::Instant;
 use mqtt::server::{SubscribeTicket, UnsubscribeTicket};
 use mqtt::{ReasonCode, RetainHandling, Subscription, SubscriptionIdentifier, TopicFilter};
 
+use crate::causes::Limit;
 use crate::client::Client;
 use crate::groups::GROUP_FILTER_BYTES_MAX;
 use crate::replay_subscribe::{AskedFrom, Refused, asked, is_reserved, named_by, reason};
@@ -89,7 +90,12 @@ impl Client {
         let limits = &self.router.options.limits;
         let text = filter.filter();
         let is_shared = filter.share_name().is_some();
-        if text.split('/').count() > limits.topic_levels() || (is_shared && is_reserved(filter)) {
+        let hits = &self.router.counters.limits;
+        if text.split('/').count() > limits.topic_levels() {
+            hits.add(Limit::TopicLevelsMax, 1);
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
+        if is_shared && is_reserved(filter) {
             return Err(ReasonCode::TopicFilterInvalid);
         }
         let client = session.client();
@@ -114,7 +120,10 @@ impl Client {
         };
         match fits {
             true => Ok(()),
-            false => Err(ReasonCode::QuotaExceeded),
+            false => {
+                hits.add(Limit::SubscriptionsPerClientMax, 1);
+                Err(ReasonCode::QuotaExceeded)
+            }
         }
     }
 

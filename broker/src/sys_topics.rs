@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use mqtt::{Message, MessageProperties, QoS, TopicFilter, TopicName};
 use storage::Store;
 
-use crate::probe::{Counters, DropCause};
+use crate::causes::DropCause;
+use crate::probe::Counters;
 use crate::publication::Publication;
 use crate::router::{Router, Stage, now};
 use crate::session::SessionState;

@@ -21,10 +21,10 @@ use bytes::Bytes;
 use mqtt::{Message, ProtocolVersion, QoS, Will};
 
 use crate::authorizer::Identity;
+use crate::causes::RefusalCause;
 use crate::kept_wills::{DueWill, WillNumber};
 use crate::mailboxes::Waiting;
 use crate::outbound::Outbound;
-use crate::probe::RefusalCause;
 use crate::publication::size_bytes;
 use crate::publish::Outcome;
 use crate::router::{Router, Stage};

@@ -22,6 +22,7 @@ use crate::problem::{LoadError, Located, Position, Problem, Problems};
 use crate::report::Report;
 use crate::schema::{ChoiceKey, Schema, TextKey};
 use crate::section::Section;
+use crate::share::{SHARE, SHARE_POLICY, ShareConfig, SharePolicy, read_shares};
 use crate::storage::{STORAGE, StorageConfig, StorageRead, read_storage};
 use crate::syntax;
 use crate::value::{GatewayId, LogName, Refusal, parse_duration};
@@ -41,6 +42,8 @@ pub struct Config {
     pub unmapped: Unmapped,
     /// How often the `$SYS` topics are published; `None` for not at all.
     pub sys_interval: Option<Duration>,
+    /// How messages are spread over shared subscribers, where `shares` does not say otherwise.
+    pub share_policy: SharePolicy,
     /// Where clients connect; at least one.
     pub listeners: Vec<ListenerConfig>,
     /// Where health, metrics and status are served.
@@ -49,6 +52,8 @@ pub struct Config {
     pub storage: StorageConfig,
     /// The logs in the order in which they are asked; one of them is named `default`.
     pub logs: Vec<LogConfig>,
+    /// Groups of shared subscribers with a policy of their own.
+    pub shares: Vec<ShareConfig>,
     /// What clients may take.
     pub limits: LimitsConfig,
     /// Where the logs are replicated to, if anywhere.
@@ -92,8 +97,14 @@ const SYS_INTERVAL_SHORTEST: Duration = Duration::from_secs(1);
 const SYS_INTERVAL_LONGEST: Duration = Duration::from_secs(86_400);
 
 pub(crate) static SCHEMA: Schema = Schema {
-    keys: &[&DATA_DIR, &GATEWAY_ID, &UNMAPPED, &SYS_INTERVAL],
-    tables: &[&LISTENER, &ADMIN, &STORAGE, &LOG, &LIMITS, &BRIDGE],
+    keys: &[
+        &DATA_DIR,
+        &GATEWAY_ID,
+        &UNMAPPED,
+        &SYS_INTERVAL,
+        &SHARE_POLICY,
+    ],
+    tables: &[&LISTENER, &ADMIN, &STORAGE, &LOG, &SHARE, &LIMITS, &BRIDGE],
     later: &[
         "acl",
         "auth",
@@ -115,10 +126,12 @@ impl Default for Config {
             gateway_id: None,
             unmapped: Unmapped::Default,
             sys_interval: Some(SYS_INTERVAL_DEFAULT),
+            share_policy: SharePolicy::default(),
             listeners: vec![ListenerConfig::default()],
             admin: AdminConfig::default(),
             storage: StorageConfig::default(),
             logs: vec![LogConfig::new(LogName::default_log(), vec!["#".to_owned()])],
+            shares: Vec::new(),
             limits: LimitsConfig::default(),
             bridge: None,
         }
@@ -222,6 +235,7 @@ fn read(file: &Section<'_>, checks: &Checks, report: &Report<'_>) -> Option<Conf
     let unmapped = file.choice(&UNMAPPED);
     let sys_interval = file.text(&SYS_INTERVAL, parse_sys_interval);
     let sys_interval = sys_interval.or(|| Located::nowhere(Some(SYS_INTERVAL_DEFAULT)));
+    let share_policy = file.choice(&SHARE_POLICY);
     let mut claims = Claims::default();
     let listeners = read_listeners(file, &mut claims);
     let admin = read_admin(file, &mut claims);
@@ -232,6 +246,7 @@ fn read(file: &Section<'_>, checks: &Checks, report: &Report<'_>) -> Option<Conf
     } = read_storage(file);
     let limits = read_limits(file, segment_bytes);
     let logs = read_logs(file, checks, segment_bytes);
+    let shares = read_shares(file);
     let surroundings = Surroundings {
         gateway_id: gateway_id.clone(),
         gateway_id_key: &GATEWAY_ID,
@@ -243,10 +258,12 @@ fn read(file: &Section<'_>, checks: &Checks, report: &Report<'_>) -> Option<Conf
         gateway_id: gateway_id?,
         unmapped: unmapped?,
         sys_interval: sys_interval?.value,
+        share_policy: share_policy?,
         listeners: listeners?,
         admin: admin?,
         storage: storage?,
         logs: logs.logs?,
+        shares: shares?,
         limits: limits?,
         bridge: bridge?,
     })

@@ -39,6 +39,7 @@ impl Config {
             "sys_interval = {}",
             quote(format_duration(sys_interval))
         )?;
+        writeln!(out, "share_policy = {}", quote(self.share_policy))?;
         for listener in &self.listeners {
             write_listener(out, listener)?;
         }
@@ -60,6 +61,11 @@ impl Config {
         }
         for log in &self.logs {
             write_log(out, log)?;
+        }
+        for share in &self.shares {
+            writeln!(out, "\n[[share]]")?;
+            writeln!(out, "group = {}", quote(&share.group))?;
+            writeln!(out, "policy = {}", quote(share.policy))?;
         }
         write_limits(out, &self.limits)?;
         match &self.bridge {
@@ -138,6 +144,7 @@ fn write_limits(out: &mut String, limits: &LimitsConfig) -> fmt::Result {
         "topic_alias_sent_max = {}",
         limits.topic_alias_sent_max
     )?;
+    writeln!(out, "accept_rate_max = {}", limits.accept_rate_max)?;
     writeln!(
         out,
         "connect_timeout = {}",

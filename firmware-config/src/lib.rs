@@ -40,6 +40,7 @@ mod problem;
 mod report;
 mod schema;
 mod section;
+mod share;
 mod storage;
 mod syntax;
 mod value;
@@ -53,8 +54,9 @@ pub use listener::{AdminConfig, ListenerConfig, ListenerKind};
 pub use log::{LogConfig, Retention};
 pub use problem::{LoadError, Located, Position, Problem, Problems};
 pub use schema::{Availability, Key, keys};
+pub use share::{ShareConfig, SharePolicy};
 pub use storage::StorageConfig;
 pub use value::{
     ByteCount, BytesPerDay, Durability, GatewayId, HostPort, KafkaClientId, KafkaTopic, KeyPart,
-    KeyTemplate, LogName, OnFull, Refusal, RouteName, format_duration, parse_duration,
+    KeyTemplate, LogName, OnFull, Refusal, RouteName, ShareName, format_duration, parse_duration,
 };

@@ -37,6 +37,8 @@ pub struct LimitsConfig {
     pub topic_levels_max: u16,
     /// Topic aliases that the broker sets for one client of MQTT 5 at most, 0 for none.
     pub topic_alias_sent_max: u16,
+    /// Connections that one listener accepts in a second; further ones wait their turn.
+    pub accept_rate_max: u32,
     /// Time from the connection to its CONNECT packet.
     pub connect_timeout: Duration,
     /// Longest keep alive, in whole seconds; MQTT 5's Server Keep Alive. Without it a client
@@ -62,6 +64,7 @@ impl Default for LimitsConfig {
             subscriptions_per_client_max: SUBSCRIPTIONS_PER_CLIENT_MAX.default,
             topic_levels_max: TOPIC_LEVELS_MAX.default,
             topic_alias_sent_max: TOPIC_ALIAS_SENT_MAX.default,
+            accept_rate_max: ACCEPT_RATE_MAX.default,
             connect_timeout: CONNECT_TIMEOUT.default,
             keep_alive_max: None,
             session_expiry_max: Some(SESSION_EXPIRY_DEFAULT),
@@ -140,6 +143,14 @@ static TOPIC_ALIAS_SENT_MAX: CountKey<u16> = CountKey {
     max: 256,
     default: 16,
 };
+// A thousand clients that come back after a power cut are in within two seconds, and whoever is
+// connected goes on being served meanwhile.
+static ACCEPT_RATE_MAX: CountKey<u32> = CountKey {
+    name: "accept_rate_max",
+    min: 1,
+    max: 100_000,
+    default: 500,
+};
 static CONNECT_TIMEOUT: DurationKey = DurationKey {
     name: "connect_timeout",
     min: Duration::from_millis(100),
@@ -183,13 +194,14 @@ pub(crate) static LIMITS: TableKey = TableKey {
             &SUBSCRIPTIONS_PER_CLIENT_MAX,
             &TOPIC_LEVELS_MAX,
             &TOPIC_ALIAS_SENT_MAX,
+            &ACCEPT_RATE_MAX,
             &CONNECT_TIMEOUT,
             &KEEP_ALIVE_MAX,
             &SESSION_EXPIRY_MAX,
             &SESSIONS_MAX,
         ],
         tables: &[],
-        later: &["accept_rate_max"],
+        later: &[],
     },
 };
 
@@ -242,6 +254,7 @@ pub(crate) fn read_limits(
     let subscriptions_per_client_max = section.count(&SUBSCRIPTIONS_PER_CLIENT_MAX);
     let topic_levels_max = section.count(&TOPIC_LEVELS_MAX);
     let topic_alias_sent_max = section.count(&TOPIC_ALIAS_SENT_MAX);
+    let accept_rate_max = section.count(&ACCEPT_RATE_MAX);
     let connect_timeout = section.duration(&CONNECT_TIMEOUT);
     let keep_alive_max = section.text(&KEEP_ALIVE_MAX, parse_keep_alive);
     let session_expiry_max = section.text(&SESSION_EXPIRY_MAX, parse_session_expiry);
@@ -269,6 +282,7 @@ pub(crate) fn read_limits(
         subscriptions_per_client_max: subscriptions_per_client_max?,
         topic_levels_max: topic_levels_max?,
         topic_alias_sent_max: topic_alias_sent_max?,
+        accept_rate_max: accept_rate_max?,
         connect_timeout: connect_timeout?,
         keep_alive_max: keep_alive_max.or(|| Located::nowhere(None))?.value,
         session_expiry_max: session_expiry_max

@@ -19,6 +19,7 @@ mod log_name;
 mod name;
 mod on_full;
 mod route_name;
+mod share_name;
 
 pub(crate) use bind::parse_bind;
 pub use byte_count::ByteCount;
@@ -33,6 +34,7 @@ pub use key_template::{KeyPart, KeyTemplate};
 pub use log_name::LogName;
 pub use on_full::OnFull;
 pub use route_name::RouteName;
+pub use share_name::ShareName;
 
 /// Why a value was refused, in words for the owner of the file. What would be allowed is not
 /// repeated here: the key that the value stands at says it.

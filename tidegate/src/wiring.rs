@@ -1,13 +1,13 @@
 //! Turns the configuration into the libraries' own options. The one place that knows both.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use bridge::BridgeProbe;
 use broker::{
     BrokerOptions, KeyPart, KeyTemplate, Limits, ListenerOptions, LogRoute, LogRouting, LogTarget,
-    StoredLog,
+    SharePolicies, SharePolicy, StoredLog,
 };
 use firmware_config as config;
 use firmware_config::{Config, Durability, LogConfig};
@@ -109,7 +109,22 @@ pub(crate) fn broker_options(
     let mut options = BrokerOptions::new(listeners.collect(), routing);
     options.limits = limits(config);
     options.sys_interval = config.sys_interval;
+    options.share_policies = share_policies(config);
     Ok(options)
+}
+
+fn share_policies(config: &Config) -> SharePolicies {
+    let policy = |policy| match policy {
+        config::SharePolicy::RoundRobin => SharePolicy::RoundRobin,
+        config::SharePolicy::LeastInflight => SharePolicy::LeastInflight,
+        config::SharePolicy::Sticky => SharePolicy::Sticky,
+        config::SharePolicy::HashTopic => SharePolicy::HashTopic,
+    };
+    let of_group = |share: &config::ShareConfig| (share.group.to_string(), policy(share.policy));
+    SharePolicies {
+        default: policy(config.share_policy),
+        groups: config.shares.iter().map(of_group).collect(),
+    }
 }
 
 /// What the `$SYS` topics tell of the bridge.
@@ -199,6 +214,7 @@ fn limits(config: &Config) -> Limits {
             .unwrap_or(usize::MAX),
         topic_levels_max: usize::from(limits.topic_levels_max),
         topic_alias_sent_max: limits.topic_alias_sent_max,
+        accept_rate_max: NonZeroU32::new(limits.accept_rate_max).unwrap_or(NonZeroU32::MIN),
         connect_timeout: limits.connect_timeout,
         keep_alive_seconds_max: keep_alive,
         session_expiry_max: limits.session_expiry_max,

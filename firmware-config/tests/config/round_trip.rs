@@ -7,9 +7,9 @@ use std::time::Duration;
 use firmware_config::{
     AdminConfig, BridgeConfig, ByteCount, Config, Durability, LimitsConfig, ListenerConfig,
     ListenerKind, Located, LogConfig, LogName, OnFull, Retention, RouteConfig, RouteStart,
-    StorageConfig, Unmapped,
+    ShareConfig, SharePolicy, StorageConfig, Unmapped,
 };
-use proptest::collection::btree_set;
+use proptest::collection::{btree_map, btree_set};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -130,6 +130,7 @@ fn limits() -> impl Strategy<Value = LimitsConfig> {
             1..=100_000u32,
             1..=256u16,
             0..=256u16,
+            1..=100_000u32,
         ),
         (
             seconds(1..=100),
@@ -151,6 +152,7 @@ fn limits() -> impl Strategy<Value = LimitsConfig> {
                 subscriptions_per_client_max: b.2,
                 topic_levels_max: b.3,
                 topic_alias_sent_max: b.4,
+                accept_rate_max: b.5,
                 connect_timeout,
                 keep_alive_max: keep_alive.map(Duration::from_secs),
                 session_expiry_max: expiry.map(Duration::from_secs),
@@ -190,12 +192,33 @@ fn bridge() -> impl Strategy<Value = BridgeConfig> {
         })
 }
 
+fn share_policy() -> impl Strategy<Value = SharePolicy> {
+    prop_oneof![
+        Just(SharePolicy::RoundRobin),
+        Just(SharePolicy::LeastInflight),
+        Just(SharePolicy::Sticky),
+        Just(SharePolicy::HashTopic),
+    ]
+}
+
+fn shares() -> impl Strategy<Value = Vec<ShareConfig>> {
+    let groups = btree_map("[^/+#\u{0}]{1,40}", share_policy(), 0..4);
+    groups.prop_map(|groups| {
+        let share = |(name, policy): (String, SharePolicy)| ShareConfig {
+            group: Located::nowhere(name.parse().unwrap()),
+            policy,
+        };
+        groups.into_iter().map(share).collect()
+    })
+}
+
 fn any_config() -> impl Strategy<Value = Config> {
     (
         "[^\u{0}]{1,40}",
         (
             prop_oneof![Just(Unmapped::Default), Just(Unmapped::LiveOnly)],
             option::of(seconds(1..=86_400)),
+            share_policy(),
         ),
         listeners(),
         admin(),
@@ -204,27 +227,31 @@ fn any_config() -> impl Strategy<Value = Config> {
             size(1024..=1 << 40),
             option::of(1..=1_000_u64),
         ),
-        logs(),
+        (logs(), shares()),
         limits(),
         option::of(bridge()),
     )
         .prop_map(
-            |(data_dir, unmapped, listeners, admin, sizes, logs, limits, bridge)| Config {
-                data_dir: PathBuf::from(data_dir),
-                gateway_id: bridge.as_ref().map(|bridge| bridge.gateway_id.clone()),
-                unmapped: unmapped.0,
-                sys_interval: unmapped.1,
-                listeners,
-                admin,
-                storage: StorageConfig {
-                    segment_bytes: sizes.0,
-                    free_space_reserve: sizes.1,
-                    flash_budget: sizes.2.map(|gib| format!("{gib}GiB/day").parse().unwrap()),
-                    card_endurance: sizes.2.map(|gib| ByteCount::new(gib << 31)),
-                },
-                logs,
-                limits,
-                bridge,
+            |(data_dir, unmapped, listeners, admin, sizes, (logs, shares), limits, bridge)| {
+                Config {
+                    data_dir: PathBuf::from(data_dir),
+                    gateway_id: bridge.as_ref().map(|bridge| bridge.gateway_id.clone()),
+                    unmapped: unmapped.0,
+                    sys_interval: unmapped.1,
+                    share_policy: unmapped.2,
+                    listeners,
+                    admin,
+                    storage: StorageConfig {
+                        segment_bytes: sizes.0,
+                        free_space_reserve: sizes.1,
+                        flash_budget: sizes.2.map(|gib| format!("{gib}GiB/day").parse().unwrap()),
+                        card_endurance: sizes.2.map(|gib| ByteCount::new(gib << 31)),
+                    },
+                    logs,
+                    shares,
+                    limits,
+                    bridge,
+                }
             },
         )
 }

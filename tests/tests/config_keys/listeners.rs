@@ -57,6 +57,18 @@ pub(crate) fn network_is_served_only_if_anonymous_clients_are_allowed() {
     Client::connect(([127, 0, 0, 1], port).into(), &connect).unwrap();
 }
 
+/// They wait, and nobody is refused.
+#[test]
+pub(crate) fn connections_beyond_accept_rate_max_wait() {
+    for (limits, waited) in [("accept_rate_max = 1", 3.0), ("", 0.0)] {
+        let gateway = Gateway::start(&format!("{LOOPBACK}\n[limits]\n{limits}\n")).unwrap();
+        let _clients = ["a", "b", "c"].map(|name| gateway.client(name).unwrap());
+        let labels = [("limit", "accept_rate_max")];
+        let hits = gateway.metric("tidegate_broker_limit_hits_total", &labels);
+        assert_eq!(hits.unwrap(), waited, "{limits}");
+    }
+}
+
 #[test]
 pub(crate) fn connections_beyond_connections_max_are_closed() {
     let gateway = Gateway::start(

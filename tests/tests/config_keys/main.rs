@@ -29,6 +29,18 @@ const TESTS: &[(&str, fn())] = &[
         "sys_interval",
         subscribers::sys_topics_come_as_often_as_sys_interval_says,
     ),
+    (
+        "share_policy",
+        subscribers::shared_messages_go_where_the_policy_says,
+    ),
+    (
+        "share[].group",
+        subscribers::shared_messages_go_where_the_policy_says,
+    ),
+    (
+        "share[].policy",
+        subscribers::shared_messages_go_where_the_policy_says,
+    ),
     ("listener[].kind", listeners::only_the_kind_mqtt_is_served),
     ("listener[].bind", listeners::listeners_are_where_bind_says),
     (
@@ -124,6 +136,10 @@ const TESTS: &[(&str, fn())] = &[
     (
         "limits.topic_alias_sent_max",
         subscribers::topics_have_no_more_aliases_than_topic_alias_sent_max,
+    ),
+    (
+        "limits.accept_rate_max",
+        listeners::connections_beyond_accept_rate_max_wait,
     ),
     (
         "limits.connect_timeout",

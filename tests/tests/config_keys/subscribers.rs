@@ -152,6 +152,29 @@ pub(crate) fn topics_have_no_more_aliases_than_topic_alias_sent_max() {
     }
 }
 
+#[test]
+pub(crate) fn shared_messages_go_where_the_policy_says() {
+    let named = |group: &str, policy: &str| {
+        format!("{LOOPBACK}\n[[share]]\ngroup = \"{group}\"\npolicy = \"{policy}\"\n")
+    };
+    for (configuration, expected) in [
+        (LOOPBACK.to_owned(), [3, 3]),
+        (format!("share_policy = \"sticky\"\n{LOOPBACK}"), [6, 0]),
+        (named("g", "sticky"), [6, 0]),
+        (named("other", "sticky"), [3, 3]),
+        (named("g", "round-robin"), [3, 3]),
+    ] {
+        let gateway = Gateway::start(&configuration).unwrap();
+        let mut members = ["one", "two"].map(|name| gateway.client(name).unwrap());
+        for member in &mut members {
+            assert_eq!(member.subscribe("$share/g/t").unwrap(), 1);
+        }
+        publish(&gateway, 6, 10);
+        let counts = members.map(|mut member| member.ping().unwrap().len());
+        assert_eq!(counts, expected, "{configuration}");
+    }
+}
+
 /// A client that subscribes gets them at once, and then again and again.
 #[test]
 pub(crate) fn sys_topics_come_as_often_as_sys_interval_says() {

@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use std::fs;
 
 use bridge::{PartitionStatus, RouteStatus, StreamActivity};
-use broker::{Counters, DropCause, EndCause, ListenerCounters, RefusalCause};
+use broker::{Counters, DropCause, EndCause, Limit, ListenerCounters, RefusalCause};
 use storage::{GapReason, Health, OldestSegment, RecoveryEvent, Store, StoreStatus, TimeQuality};
 
 use crate::admin::state::AdminState;
@@ -342,6 +342,12 @@ fn by_reason(out: &mut Exposition, counters: &Counters) -> fmt::Result {
     let mut metric = out.metric(name, Kind::Counter, "Connections that ended, by reason.")?;
     for cause in EndCause::ALL {
         metric.sample(&[("reason", cause.label())], counters.ended.get(*cause))?;
+    }
+    let name = "tidegate_broker_limit_hits_total";
+    let help = "How often each limit of the configuration counted, by its key.";
+    let mut metric = out.metric(name, Kind::Counter, help)?;
+    for limit in Limit::ALL {
+        metric.sample(&[("limit", limit.label())], counters.limits.get(*limit))?;
     }
     Ok(())
 }
