@@ -74,10 +74,9 @@ impl Router {
     /// read from the log.
     pub(crate) fn offer(&self, now: Instant, session: &Rc<Session>, item: Item) {
         let state = &session.state;
-        let bytes = item.size_bytes();
         let mut outbound = state.outbound.borrow_mut();
+        let is_own_bound = outbound.exceeds_its_own_bound(item.size_bytes());
         let offered = outbound.offer_live(item);
-        let is_own_bound = outbound.exceeds_its_own_bound(bytes);
         drop(outbound);
         if matches!(offered, Offered::FellBehind | Offered::NoRoom) {
             self.count_full(is_own_bound);

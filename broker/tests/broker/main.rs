@@ -34,6 +34,8 @@ mod in_flight_in_no_log;
 #[cfg(test)]
 mod level_3;
 #[cfg(test)]
+mod limits_counted;
+#[cfg(test)]
 mod lingering;
 #[cfg(test)]
 mod mailboxes;
