@@ -12,8 +12,8 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mqtt::server::{InflightEntry, InflightState};
-use mqtt::{Connect, PacketId, ProtocolVersion, ReasonCode};
+use mqtt::server::{DisconnectCause, InflightEntry, InflightState};
+use mqtt::{Connect, Disconnect, PacketId, ProtocolVersion, ReasonCode};
 use storage::CommitNumber;
 
 use crate::causes::DropCause;
@@ -231,14 +231,43 @@ impl Router {
             let older = older.connection.id;
             tracing::info!(client_id, %older, left_out, "Client connected again: taken over.");
         }
-        // It may have ended by itself, and even said good-bye; its task will see.
-        let is_open = !older.connection.machine.borrow().is_closed();
-        let will = older.will.borrow_mut().take_if(|_| is_open);
-        self.detach(now, older);
-        if let Some(will) = will {
-            self.publish_will_in_time(now, older, *will);
-        }
+        // It may have ended by itself, and even said good-bye, and its task have come no further than to
+        // what came before.
+        let unheard = {
+            let machine = older.connection.machine.borrow();
+            let unheard = machine.unheard_end();
+            unheard.map(|(cause, publish_will)| (cause.clone(), publish_will))
+        };
+        let taken_over = DisconnectCause::Server(ReasonCode::SessionTakenOver);
+        let (cause, publish_will) = unheard.unwrap_or((taken_over, true));
+        self.end_connection(now, older, &cause, publish_will);
         older.connection.disconnect(ReasonCode::SessionTakenOver);
+    }
+
+    /// The session loses its connection, with what its client has said about that. Once is enough.
+    pub(crate) fn end_connection(
+        &self,
+        now: Instant,
+        session: &Rc<Session>,
+        cause: &DisconnectCause,
+        publish_will: bool,
+    ) {
+        if let DisconnectCause::Client(Disconnect {
+            session_expiry_interval: Some(seconds),
+            ..
+        }) = cause
+            && !session.has_ended.get()
+        {
+            self.change_lifetime(session, *seconds);
+        }
+        let will = session.will.take();
+        if let Some(will) = will.as_ref().filter(|_| !publish_will) {
+            self.forget_will(session, will.number);
+        }
+        self.detach(now, session);
+        if let Some(will) = will.filter(|_| publish_will) {
+            self.publish_will_in_time(now, session, *will);
+        }
     }
 
     /// The session has lost its connection, and ends if it does not outlive it. Once is enough.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mqtt::server::{DisconnectCause, Event, Misbehaviour};
-use mqtt::{Disconnect, PacketId, ProtocolVersion, ReasonCode};
+use mqtt::{PacketId, ProtocolVersion, ReasonCode};
 
 use crate::causes::{DropCause, EndCause, Limit};
 use crate::connect::Authenticating;
@@ -134,23 +134,8 @@ impl Client {
         self.log_disconnected(now, cause, ended);
         let progress = std::mem::replace(&mut self.progress, Progress::Ended);
         if let Progress::Connected { session } = progress {
-            if let DisconnectCause::Client(Disconnect {
-                session_expiry_interval: Some(seconds),
-                ..
-            }) = cause
-                && !session.has_ended.get()
-            {
-                self.router.change_lifetime(&session, *seconds);
-            }
-            // Of one that was taken over it is published already.
-            let will = session.will.take();
-            if let Some(will) = will.as_ref().filter(|_| !publish_will) {
-                self.router.forget_will(&session, will.number);
-            }
-            self.router.detach(now, &session);
-            if let Some(will) = will.filter(|_| publish_will) {
-                self.router.publish_will_in_time(now, &session, *will);
-            }
+            self.router
+                .end_connection(now, &session, cause, publish_will);
         }
     }
 

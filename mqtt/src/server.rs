@@ -248,6 +248,18 @@ impl Connection {
         self.events.pop_front()
     }
 
+    /// How the connection ended and whether its will is to be published, while the event that says so waits
+    /// behind others.
+    pub fn unheard_end(&self) -> Option<(&DisconnectCause, bool)> {
+        match self.events.back()? {
+            Event::Disconnected {
+                cause,
+                publish_will,
+            } => Some((cause, *publish_will)),
+            _ => None,
+        }
+    }
+
     /// The next chunk to write, for drivers that want to own it. What was taken counts as written.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
         self.transmit.pop_chunk()

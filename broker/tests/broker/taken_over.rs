@@ -6,7 +6,9 @@ use std::path::Path;
 use broker::DropCause;
 use bytes::BytesMut;
 use mqtt::ProtocolVersion::V5;
-use mqtt::{Acknowledgement, Connect, Delivery, Packet, PacketId, Publish, QoS, ReasonCode};
+use mqtt::{
+    Acknowledgement, Connect, Delivery, Disconnect, Packet, PacketId, Publish, QoS, ReasonCode,
+};
 
 use crate::support::{
     Setup, TestBroker, TestClient, connect, connect_with_will, go, id, publish, qos1, retained,
@@ -176,5 +178,30 @@ fn will_of_a_connection_that_is_taken_over_comes_before_what_is_sent_with_connec
         let mut second = TestClient::open(broker.address(), V5);
         second.send_bytes(&bytes);
         assert_eq!(watcher.receive_payloads(2), ["gone", "back"], "{is_kept}");
+    }
+}
+
+/// It stands behind publishes that wait, so nobody has heard it when the client is back.
+#[test]
+fn good_bye_that_nobody_has_heard_yet_counts_when_the_client_comes_again() {
+    for expires_at_once in [false, true] {
+        let broker = TestBroker::start(with_little_room());
+        let mut watcher = broker.client(V5, "status watcher");
+        watcher.subscribe("status");
+        let of_client = Connect {
+            will: connect_with_will(V5, "client", "status", "gone").will,
+            ..staying(V5, "client")
+        };
+        let mut client = TestClient::connect(broker.address(), of_client);
+        let good_bye = Disconnect {
+            session_expiry_interval: expires_at_once.then_some(0),
+            ..Disconnect::default()
+        };
+        say_unheard(&broker, &mut client, vec![Packet::Disconnect(good_bye)]);
+        let (_client, connack) = TestClient::try_connect(broker.address(), staying(V5, "client"));
+        assert_eq!(connack.session_present, !expires_at_once);
+        broker.commit();
+        watcher.expect_nothing();
+        assert_eq!(broker.probe.counters().wills.get(), 0);
     }
 }
