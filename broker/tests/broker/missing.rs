@@ -94,11 +94,13 @@ fn session_is_told_once_what_retention_took_before_it_came_back() {
         }
         assert_eq!(told(&client.receive_publish()), [] as [&str; 0]);
         assert_eq!(broker.probe.counters().missing_reports.get(), before + 1);
+        // Retention may take more of what it has not read yet.
+        go(&broker, client);
+        let before = broker.probe.counters().missing_reports.get();
         // Nothing of its log was taken.
         let mut other = come(&broker, version, &names[1]);
         assert_eq!(told(&other.receive_publish()), [] as [&str; 0]);
-        assert_eq!(broker.probe.counters().missing_reports.get(), before + 1);
-        go(&broker, client);
+        assert_eq!(broker.probe.counters().missing_reports.get(), before);
         go(&broker, other);
     }
 }
