@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU16;
 
-use broker::Limits;
+use broker::{Limit, Limits};
 use mqtt::ProtocolVersion::V5;
 use mqtt::{Acknowledgement, Packet, QoS, ReasonCode, SubscriptionOptions};
 
@@ -108,6 +108,10 @@ fn who_holds_far_more_than_others_could_gives_it_back_and_misses_nothing() {
     let mut last = subscribers(&broker, "u", QoS::AtLeastOnce, 200);
     publish_many(&broker, "u", MESSAGES);
     wait_for("mailboxes to be given back", || given_back() > 0);
+    let limits = &broker.probe.counters().limits;
+    wait_for("their count", || {
+        limits.get(Limit::AllMailboxesBytesMax) >= given_back()
+    });
     take_all(&mut last, MESSAGES);
     take_all(&mut first, MESSAGES);
 }

@@ -133,20 +133,32 @@ fn metrics_are_those_of_the_document() {
     }
 }
 
+/// All values of this label.
+fn label_values<'t>(text: &'t str, label: &str) -> BTreeSet<&'t str> {
+    let begin = format!("{label}=\"");
+    let after = text.lines().filter_map(|line| line.split_once(&begin));
+    after
+        .filter_map(|(_, rest)| rest.split('"').next())
+        .collect()
+}
+
+/// What stands between backticks.
+fn quoted(prose: &str) -> BTreeSet<&str> {
+    prose.split('`').skip(1).step_by(2).collect()
+}
+
 #[test]
-fn reasons_are_those_of_the_document() {
+fn reasons_and_limits_are_those_of_the_document() {
     let text = text(&Gateway::start(LOOPBACK).unwrap());
     let (_, prose) = DOCUMENT
         .split_once("Reasons for ended connections")
         .unwrap();
-    let documented: BTreeSet<&str> = prose.split('`').skip(1).step_by(2).collect();
-    let after = |part: &'static str| part.split_once("reason=\"").map(|(_, rest)| rest);
-    let text: &'static str = text.leak();
-    let values = text
-        .lines()
-        .filter_map(after)
-        .filter_map(|rest| rest.split('"').next());
-    assert_eq!(values.collect::<BTreeSet<_>>(), documented);
+    let (reasons, limits) = prose.split_once("## Limits").unwrap();
+    assert_eq!(label_values(&text, "reason"), quoted(reasons));
+    let rows = limits.lines().filter(|line| line.starts_with("| `"));
+    let first_cells = rows.filter_map(|row| row.split('|').nth(1));
+    let limits: BTreeSet<&str> = first_cells.flat_map(quoted).collect();
+    assert_eq!(label_values(&text, "limit"), limits);
 }
 
 /// Values of several metrics at one time.
