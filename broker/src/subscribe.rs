@@ -6,6 +6,7 @@
 //! | `$share/…` that asks for a replay | 0x9E | 0x80 |
 //! | `$share/…` of more than 1,024 bytes, or one group more than there may be | 0x97 | 0x80 |
 //! | too many levels | 0x8F | 0x80 |
+//! | `$share/…` that is no shared subscription | the packet is malformed | 0x80 |
 //! | no permission | 0x87 | 0x80 |
 //! | one more than the client may have, or more bytes of filters | 0x97 | 0x80 |
 //!
@@ -89,7 +90,8 @@ impl Client {
         let limits = &self.router.options.limits;
         let text = filter.filter();
         let is_shared = filter.share_name().is_some();
-        if text.split('/').count() > limits.topic_levels() || (is_shared && is_reserved(filter)) {
+        let is_served = filter.is_served() && text.split('/').count() <= limits.topic_levels();
+        if !is_served || (is_shared && is_reserved(filter)) {
             return Err(ReasonCode::TopicFilterInvalid);
         }
         let client = session.client();

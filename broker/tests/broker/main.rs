@@ -22,6 +22,8 @@ mod ending;
 #[cfg(test)]
 mod exactly_once;
 #[cfg(test)]
+mod filters_refused;
+#[cfg(test)]
 mod forwarding;
 #[cfg(test)]
 mod gathering;
