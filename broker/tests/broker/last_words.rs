@@ -127,95 +127,99 @@ fn what_can_be_said_is_said_before_a_connection_ends_whatever_the_cause() {
     }
 }
 
-/// One of each kind of violation, over a socket; all of them are in mqtt/tests/protocol/packets.
+/// What it is, the bytes, and the code that is told.
+type Violation = (&'static str, &'static [u8], u8);
+
+/// One of each kind; all of them are in mqtt/tests/protocol/packets.
+const VIOLATIONS: [Violation; 24] = [
+    ("reserved flags", b"\xc8\x00", 0x81),
+    ("a length of five bytes", b"\x30\x80\x80\x80\x80\x01", 0x81),
+    ("a byte too many", b"\xc0\x01\x00", 0x81),
+    ("a field that is cut off", b"\x30\x03\x00\x05a", 0x81),
+    (
+        "a property that PUBLISH has not",
+        b"\x30\x09\x00\x01a\x05\x11\0\0\0\x01",
+        0x81,
+    ),
+    (
+        "a property that does not exist",
+        b"\x30\x06\x00\x01a\x02\x7f\x00",
+        0x81,
+    ),
+    (
+        "a property twice",
+        b"\x30\x08\x00\x01a\x04\x01\x00\x01\x00",
+        0x82,
+    ),
+    (
+        "a value out of range",
+        b"\x30\x06\x00\x01a\x02\x01\x02",
+        0x82,
+    ),
+    (
+        "the identifier of a subscription",
+        b"\x30\x06\x00\x01a\x02\x0b\x01",
+        0x82,
+    ),
+    ("topic alias 0", b"\x30\x07\x00\x01a\x03\x23\x00\x00", 0x94),
+    ("topic alias 17", b"\x30\x07\x00\x01a\x03\x23\x00\x11", 0x94),
+    (
+        "text that is none",
+        b"\x30\x07\x00\x01a\x02\x01\x01\xff",
+        0x99,
+    ),
+    (
+        "packet identifier 0",
+        b"\x32\x06\x00\x01a\x00\x00\x00",
+        0x82,
+    ),
+    ("no filter", b"\x82\x03\x00\x01\x00", 0x82),
+    (
+        "QoS 3 of a subscription",
+        b"\x82\x07\x00\x01\x00\x00\x01a\x03",
+        0x82,
+    ),
+    (
+        "reserved options",
+        b"\x82\x07\x00\x01\x00\x00\x01a\x40",
+        0x81,
+    ),
+    (
+        "retain handling 3",
+        b"\x82\x07\x00\x01\x00\x00\x01a\x30",
+        0x82,
+    ),
+    ("a code that PUBACK has not", b"\x40\x03\x00\x01\x8e", 0x82),
+    ("CONNACK", b"\x20\x03\x00\x00\x00", 0x82),
+    ("SUBACK", b"\x90\x04\x00\x01\x00\x00", 0x82),
+    ("UNSUBACK", b"\xb0\x04\x00\x01\x00\x00", 0x82),
+    ("PINGRESP", b"\xd0\x00", 0x82),
+    ("AUTH", b"\xf0\x00", 0x82),
+    (
+        "a longer session than none",
+        b"\xe0\x07\x00\x05\x11\0\0\0\x01",
+        0x82,
+    ),
+];
+
+/// The same with the properties of a CONNECT.
+const OF_CONNECT: [Violation; 4] = [
+    ("a property that CONNECT has not", b"\x03\x23\x00\x01", 0x81),
+    ("a property twice", b"\x06\x21\x00\x01\x21\x00\x01", 0x82),
+    ("a value out of range", b"\x03\x21\x00\x00", 0x82),
+    ("data without method", b"\x03\x16\x00\x00", 0x82),
+];
+
 #[test]
 fn every_kind_of_violation_is_told_with_its_code() {
     let broker = TestBroker::start(Setup::default());
-    for (what, bytes, code) in [
-        ("reserved flags", &b"\xc8\x00"[..], 0x81),
-        ("a length of five bytes", b"\x30\x80\x80\x80\x80\x01", 0x81),
-        ("a byte too many", b"\xc0\x01\x00", 0x81),
-        ("a field that is cut off", b"\x30\x03\x00\x05a", 0x81),
-        (
-            "a property that PUBLISH has not",
-            b"\x30\x09\x00\x01a\x05\x11\0\0\0\x01",
-            0x81,
-        ),
-        (
-            "a property that does not exist",
-            b"\x30\x06\x00\x01a\x02\x7f\x00",
-            0x81,
-        ),
-        (
-            "a property twice",
-            b"\x30\x08\x00\x01a\x04\x01\x00\x01\x00",
-            0x82,
-        ),
-        (
-            "a value out of range",
-            b"\x30\x06\x00\x01a\x02\x01\x02",
-            0x82,
-        ),
-        (
-            "the identifier of a subscription",
-            b"\x30\x06\x00\x01a\x02\x0b\x01",
-            0x82,
-        ),
-        ("topic alias 0", b"\x30\x07\x00\x01a\x03\x23\x00\x00", 0x94),
-        ("topic alias 17", b"\x30\x07\x00\x01a\x03\x23\x00\x11", 0x94),
-        (
-            "text that is none",
-            b"\x30\x07\x00\x01a\x02\x01\x01\xff",
-            0x99,
-        ),
-        (
-            "packet identifier 0",
-            b"\x32\x06\x00\x01a\x00\x00\x00",
-            0x82,
-        ),
-        ("no filter", b"\x82\x03\x00\x01\x00", 0x82),
-        (
-            "QoS 3 of a subscription",
-            b"\x82\x07\x00\x01\x00\x00\x01a\x03",
-            0x82,
-        ),
-        (
-            "reserved options",
-            b"\x82\x07\x00\x01\x00\x00\x01a\x40",
-            0x81,
-        ),
-        (
-            "retain handling 3",
-            b"\x82\x07\x00\x01\x00\x00\x01a\x30",
-            0x82,
-        ),
-        ("a code that PUBACK has not", b"\x40\x03\x00\x01\x8e", 0x82),
-        ("CONNACK", b"\x20\x03\x00\x00\x00", 0x82),
-        ("SUBACK", b"\x90\x04\x00\x01\x00\x00", 0x82),
-        ("UNSUBACK", b"\xb0\x04\x00\x01\x00\x00", 0x82),
-        ("PINGRESP", b"\xd0\x00", 0x82),
-        ("AUTH", b"\xf0\x00", 0x82),
-        (
-            "a longer session than none",
-            b"\xe0\x07\x00\x05\x11\0\0\0\x01",
-            0x82,
-        ),
-    ] {
+    for (what, bytes, code) in VIOLATIONS {
         let mut client = broker.client(V5, "client");
         client.send_bytes(bytes);
         let told = client.receive_end().map(|code| code as u8);
         assert_eq!(told, Some(code), "{what}");
     }
-    for (what, properties, code) in [
-        (
-            "a property that CONNECT has not",
-            &b"\x03\x23\x00\x01"[..],
-            0x81,
-        ),
-        ("a property twice", b"\x06\x21\x00\x01\x21\x00\x01", 0x82),
-        ("a value out of range", b"\x03\x21\x00\x00", 0x82),
-        ("data without method", b"\x03\x16\x00\x00", 0x82),
-    ] {
+    for (what, properties, code) in OF_CONNECT {
         let body = [b"\0\x04MQTT\x05\x02\0\0", properties, b"\0\x01c"].concat();
         let length = u8::try_from(body.len()).unwrap();
         let mut client = TestClient::open(broker.address(), V5);

@@ -18,75 +18,67 @@ const NO_STRINGS: [&[u8]; 5] = [
     b"\0\x01\0",
 ];
 
+/// Packet, identifier, values that are taken, and values with what is said to them.
+type Values = (
+    char,
+    u8,
+    &'static [&'static [u8]],
+    &'static [(&'static [u8], Answer)],
+);
+
+/// Of a byte that is 0 or 1.
+const BEYOND_1: &[(&[u8], Answer)] = &[(&[2], Says(0x82)), (&[255], Says(0x82))];
+
+const VALUES: [Values; 18] = [
+    ('P', 0x01, &[&[0], &[1]], BEYOND_1),
+    ('W', 0x01, &[&[0], &[1]], BEYOND_1),
+    ('P', 0x02, &[&[0; 4], &[255; 4]], &[]),
+    ('W', 0x02, &[&[0; 4], &[255; 4]], &[]),
+    (
+        'S',
+        0x0b,
+        &[&[1], &[0x80, 1], &[0xff, 0xff, 0xff, 0x7f]],
+        &[
+            (&[0], Says(0x82)),
+            (&[0x81, 0], Says(0x81)),
+            (&[0x80, 0x80, 0x80, 0x80, 1], Says(0x81)),
+        ],
+    ),
+    ('C', 0x11, &[&[0; 4], &[255; 4]], &[]),
+    ('C', 0x17, &[&[0], &[1]], BEYOND_1),
+    ('W', 0x18, &[&[0; 4], &[255; 4]], &[]),
+    ('C', 0x19, &[&[0], &[1]], BEYOND_1),
+    ('C', 0x21, &[&[0, 1], &[255; 2]], &[(&[0, 0], Says(0x82))]),
+    ('C', 0x22, &[&[0, 0], &[255; 2]], &[]),
+    (
+        'P',
+        0x23,
+        &[&[0, 1], &[0, 10]],
+        &[(&[0, 0], Says(0x94)), (&[0, 11], Says(0x94))],
+    ),
+    (
+        'C',
+        0x27,
+        &[&[0, 0, 0, 1], &[255; 4]],
+        &[(&[0; 4], Says(0x82))],
+    ),
+    // Bytes of any kind, none as well.
+    ('P', 0x09, &[b"\0\0", b"\0\x02\0\xff"], &[]),
+    ('W', 0x09, &[b"\0\0", b"\0\x02\0\xff"], &[]),
+    ('C', 0x16, &[b"\0\0", b"\0\x02\0\xff"], &[]),
+    // Names and values of nothing.
+    ('P', 0x26, &[b"\0\0\0\0"], &[]),
+    ('C', 0x26, &[b"\0\0\0\0"], &[]),
+];
+
 #[test]
 fn numbers() {
-    let rows: [(char, u8, &[&[u8]], &[(&[u8], Answer)]); 18] = [
-        (
-            'P',
-            0x01,
-            &[&[0], &[1]],
-            &[(&[2], Says(0x82)), (&[255], Says(0x82))],
-        ),
-        (
-            'W',
-            0x01,
-            &[&[0], &[1]],
-            &[(&[2], Says(0x82)), (&[255], Says(0x82))],
-        ),
-        ('P', 0x02, &[&[0; 4], &[255; 4]], &[]),
-        ('W', 0x02, &[&[0; 4], &[255; 4]], &[]),
-        (
-            'S',
-            0x0b,
-            &[&[1], &[0x80, 1], &[0xff, 0xff, 0xff, 0x7f]],
-            &[
-                (&[0], Says(0x82)),
-                (&[0x81, 0], Says(0x81)),
-                (&[0x80, 0x80, 0x80, 0x80, 1], Says(0x81)),
-            ],
-        ),
-        ('C', 0x11, &[&[0; 4], &[255; 4]], &[]),
-        (
-            'C',
-            0x17,
-            &[&[0], &[1]],
-            &[(&[2], Says(0x82)), (&[255], Says(0x82))],
-        ),
-        ('W', 0x18, &[&[0; 4], &[255; 4]], &[]),
-        (
-            'C',
-            0x19,
-            &[&[0], &[1]],
-            &[(&[2], Says(0x82)), (&[255], Says(0x82))],
-        ),
-        ('C', 0x21, &[&[0, 1], &[255; 2]], &[(&[0, 0], Says(0x82))]),
-        ('C', 0x22, &[&[0, 0], &[255; 2]], &[]),
-        (
-            'P',
-            0x23,
-            &[&[0, 1], &[0, 10]],
-            &[(&[0, 0], Says(0x94)), (&[0, 11], Says(0x94))],
-        ),
-        (
-            'C',
-            0x27,
-            &[&[0, 0, 0, 1], &[255; 4]],
-            &[(&[0; 4], Says(0x82))],
-        ),
-        // Bytes of any kind, none as well.
-        ('P', 0x09, &[b"\0\0", b"\0\x02\0\xff"], &[]),
-        ('W', 0x09, &[b"\0\0", b"\0\x02\0\xff"], &[]),
-        ('C', 0x16, &[b"\0\0", b"\0\x02\0\xff"], &[]),
-        // Names and values of nothing.
-        ('P', 0x26, &[b"\0\0\0\0"], &[]),
-        ('C', 0x26, &[b"\0\0\0\0"], &[]),
-    ];
     let row = |letter, id: u8, value: &[u8], answer| {
         let bytes = section(&[companion(letter, id), &[id], value]);
         let what = format!("0x{id:02x} with {value:02x?} in {letter}");
         bearing(letter, what, &bytes, answer)
     };
-    check(rows.into_iter().flat_map(|(letter, id, taken, refused)| {
+    check(VALUES.into_iter().flat_map(|(letter, id, taken, refused)| {
         let taken = taken.iter().map(move |value| row(letter, id, value, Taken));
         let refused = refused
             .iter()
