@@ -6,6 +6,7 @@
 //! | `$share/…` that asks for a replay | 0x9E | 0x80 |
 //! | `$share/…` of more than 1,024 bytes, or one group more than there may be | 0x97 | 0x80 |
 //! | too many levels | 0x8F | 0x80 |
+//! | `$share/…` that is no shared subscription | the packet is malformed | 0x80 |
 //! | no permission | 0x87 | 0x80 |
 //! | one more than the client may have, or more bytes of filters | 0x97 | 0x80 |
 //!
@@ -95,7 +96,7 @@ impl Client {
             hits.add(Limit::TopicLevelsMax, 1);
             return Err(ReasonCode::TopicFilterInvalid);
         }
-        if is_shared && is_reserved(filter) {
+        if !filter.is_served() || (is_shared && is_reserved(filter)) {
             return Err(ReasonCode::TopicFilterInvalid);
         }
         let client = session.client();

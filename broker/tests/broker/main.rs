@@ -22,6 +22,10 @@ mod ending;
 #[cfg(test)]
 mod exactly_once;
 #[cfg(test)]
+mod expiry_across_restarts;
+#[cfg(test)]
+mod filters_refused;
+#[cfg(test)]
 mod forwarding;
 #[cfg(test)]
 mod gathering;
@@ -31,6 +35,8 @@ mod good_byes;
 mod in_flight_expiry;
 #[cfg(test)]
 mod in_flight_in_no_log;
+#[cfg(test)]
+mod last_words;
 #[cfg(test)]
 mod level_3;
 #[cfg(test)]

@@ -74,6 +74,12 @@ pub enum InvalidPacket {
         /// What it must be.
         expected: u8,
     },
+    /// Maximum QoS 3 (MQTT 5, 3.8.3.1).
+    #[error("subscription options 0x{options:02x} have the reserved QoS 3")]
+    MaximumQos {
+        /// The byte.
+        options: u8,
+    },
     /// Packet identifiers are not zero (2.2.1).
     #[error("packet identifier 0")]
     PacketIdZero,
@@ -138,7 +144,7 @@ pub enum InvalidPacket {
         /// The level as it was sent.
         level: u8,
     },
-    /// QoS 3.
+    /// QoS 3 of a PUBLISH or a will (3.3.1.2).
     #[error("{field} has the reserved QoS 3")]
     Qos {
         /// Where it stands.
@@ -238,6 +244,7 @@ impl InvalidPacket {
             | Self::AuthenticationMethodMissing
             | Self::ConnectExpected
             | Self::Empty { .. }
+            | Self::MaximumQos { .. }
             | Self::PacketIdZero
             | Self::PropertyDuplicate { .. }
             | Self::ReasonCodeNotAllowed { .. }
@@ -257,9 +264,6 @@ impl InvalidPacket {
             }
             Self::TooManyFilters { .. } | Self::TooManyUserProperties { .. } => {
                 ReasonCode::QuotaExceeded
-            }
-            Self::TopicFilter(TopicFilterError::TooManyLevels { .. }) => {
-                ReasonCode::TopicFilterInvalid
             }
             Self::TopicName {
                 error: TopicNameError::TooManyLevels { .. },

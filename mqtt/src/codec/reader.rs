@@ -99,9 +99,12 @@ impl<'l> Reader<'l> {
         TopicName::new(text).map_err(|error| InvalidPacket::TopicName { field, error })
     }
 
-    pub(crate) fn topic_filter(&mut self) -> Result<TopicFilter, InvalidPacket> {
+    pub(crate) fn topic_filter(
+        &mut self,
+        version: ProtocolVersion,
+    ) -> Result<TopicFilter, InvalidPacket> {
         let text = self.string("topic filter")?;
-        TopicFilter::new(text).map_err(InvalidPacket::TopicFilter)
+        TopicFilter::of_client(text, version).map_err(InvalidPacket::TopicFilter)
     }
 
     pub(crate) fn packet_id(&mut self) -> Result<PacketId, InvalidPacket> {

@@ -139,7 +139,7 @@ impl Subscribe {
 
 impl Subscription {
     fn read(reader: &mut Reader<'_>, version: ProtocolVersion) -> Result<Self, InvalidPacket> {
-        let filter = reader.topic_filter()?;
+        let filter = reader.topic_filter(version)?;
         let options = SubscriptionOptions::from_bits(reader.u8("subscription options")?, version)?;
         if options.no_local && filter.share_name().is_some() {
             return Err(InvalidPacket::SharedNoLocal);
@@ -157,9 +157,7 @@ impl SubscriptionOptions {
         if bits & reserved != 0 {
             return Err(InvalidPacket::SubscriptionOptions { options: bits });
         }
-        let qos = QoS::from_bits(bits & QOS).ok_or(InvalidPacket::Qos {
-            field: "subscription options",
-        })?;
+        let qos = QoS::from_bits(bits & QOS).ok_or(InvalidPacket::MaximumQos { options: bits })?;
         let retain_handling = match bits >> RETAIN_HANDLING_SHIFT {
             0 => RetainHandling::Send,
             1 => RetainHandling::SendIfNew,

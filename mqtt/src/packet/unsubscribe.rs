@@ -46,7 +46,7 @@ impl Unsubscribe {
             if filters.len() == usize::from(max) {
                 return Err(InvalidPacket::TooManyFilters { max });
             }
-            filters.push(reader.topic_filter()?);
+            filters.push(reader.topic_filter(version)?);
         }
         if filters.is_empty() {
             return Err(InvalidPacket::Empty {

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 
 use super::client::Client;
 use super::{Connection, DisconnectCause, Event, Misbehaviour, Phase, PublishTicket};
-use crate::codec;
+use crate::codec::{self, DecodeError, InvalidPacket};
 use crate::message::Message;
 use crate::packet::{
     Acknowledgement, Delivery, Disconnect, Packet, PacketId, PacketType, ProtocolVersion, Publish,
@@ -37,6 +37,9 @@ impl Connection {
                 }
                 Err(error) if matches!(self.phase, Phase::AwaitingConnect) => {
                     self.handle_invalid_connect(error);
+                }
+                Err(error) if names_a_version(&error) => {
+                    self.close(DisconnectCause::Misbehaved(Misbehaviour::SecondConnect));
                 }
                 Err(error) => self.close(DisconnectCause::Invalid(error)),
             }
@@ -195,6 +198,15 @@ impl Connection {
         self.end(DisconnectCause::Client(disconnect));
         Ok(())
     }
+}
+
+/// Whether it is a CONNECT of a version that is not served. Behind another CONNECT that is not what is
+/// wrong with it, and DISCONNECT has no code for it.
+fn names_a_version(error: &DecodeError) -> bool {
+    matches!(
+        error.rule,
+        InvalidPacket::ProtocolName | InvalidPacket::ProtocolVersion { .. }
+    )
 }
 
 /// MQTT 3.1 has DUP on a PUBREL, SUBSCRIBE or UNSUBSCRIBE that is sent again (2.1 there), where later

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::{TOPIC_LEVELS_MAX, TopicName, level_count};
+use crate::packet::ProtocolVersion;
 use crate::utf8_string::{Utf8String, Utf8StringError};
 
 /// What a shared subscription's filter begins with (MQTT 5, 4.8.2).
@@ -30,18 +31,44 @@ impl TopicFilter {
     /// # Errors
     /// Says what keeps the string from being a topic filter.
     pub fn new(text: Utf8String) -> Result<Self, TopicFilterError> {
-        let bytes = text.as_bytes();
-        if bytes.is_empty() {
-            return Err(TopicFilterError::Empty);
-        }
-        let start = filter_start(bytes)?;
-        let filter = bytes.get(start..).unwrap_or_default();
-        let levels = level_count(filter);
+        let start = filter_start(text.as_bytes())?;
+        let filter = Self::with_start(text, start)?;
+        let levels = level_count(filter.filter_bytes());
         if levels > TOPIC_LEVELS_MAX {
             return Err(TopicFilterError::TooManyLevels { levels });
         }
-        check_wildcards(filter, start)?;
-        Ok(Self { text, start })
+        Ok(filter)
+    }
+
+    /// Checks a string that a client sent, for what the standard forbids and no more: one that is
+    /// [not served](Self::is_served) is refused for itself, not with the packet that it stands in. MQTT
+    /// 3.1.1 gives `$share/` no meaning, so that what is ill-formed behind it is a filter like others.
+    pub(crate) fn of_client(
+        text: Utf8String,
+        version: ProtocolVersion,
+    ) -> Result<Self, TopicFilterError> {
+        let start = match (filter_start(text.as_bytes()), version) {
+            (Err(_), ProtocolVersion::V311) => 0,
+            (start, _) => start?,
+        };
+        Self::with_start(text, start)
+    }
+
+    fn with_start(text: Utf8String, start: usize) -> Result<Self, TopicFilterError> {
+        if text.as_bytes().is_empty() {
+            return Err(TopicFilterError::Empty);
+        }
+        let filter = Self { text, start };
+        check_wildcards(filter.filter_bytes(), start)?;
+        Ok(filter)
+    }
+
+    /// Whether a server may take a subscription with this filter. A decoded filter may have more than
+    /// [`TOPIC_LEVELS_MAX`] levels, and one of an MQTT 3.1.1 client may begin with `$share/` and be no
+    /// shared subscription's.
+    pub fn is_served(&self) -> bool {
+        let is_split = self.start > 0 || !self.text.as_bytes().starts_with(SHARE_PREFIX);
+        is_split && level_count(self.filter_bytes()) <= TOPIC_LEVELS_MAX
     }
 
     /// The filter as it was subscribed, with `$share/group/` where it has that.

@@ -21,15 +21,13 @@ mod mqtt_3_1;
 #[cfg(test)]
 mod mutation;
 #[cfg(test)]
-mod properties;
+mod packets;
 #[cfg(test)]
 mod publish;
 #[cfg(test)]
 mod raw;
 #[cfg(test)]
 mod reason_codes;
-#[cfg(test)]
-mod reserved_bits;
 #[cfg(test)]
 mod round_trip;
 #[cfg(test)]

@@ -108,11 +108,9 @@ fn forbidden_options_are_refused() {
             let bytes = subscribe(version, &[("a", options)]);
             assert_refused(version, &bytes, rule, ReasonCode::MalformedPacket);
         }
-        let rule = InvalidPacket::Qos {
-            field: "subscription options",
-        };
+        let rule = InvalidPacket::MaximumQos { options: 3 };
         let bytes = subscribe(version, &[("a", 3)]);
-        assert_refused(version, &bytes, rule, ReasonCode::MalformedPacket);
+        assert_refused(version, &bytes, rule, ReasonCode::ProtocolError);
     }
     let rule = InvalidPacket::RetainHandling {
         options: 0b0011_0000,
@@ -156,29 +154,42 @@ fn a_list_of_filters_has_at_least_one_and_at_most_the_limit() {
 #[test]
 fn filters_are_checked() {
     for version in VERSIONS {
-        for (filter, error, reason_code) in [
-            ("", TopicFilterError::Empty, ReasonCode::MalformedPacket),
-            (
-                "a/#/b",
-                TopicFilterError::MultiLevelNotLast { position: 2 },
-                ReasonCode::MalformedPacket,
-            ),
-            (
-                "$share/g",
-                TopicFilterError::ShareWithoutFilter,
-                ReasonCode::MalformedPacket,
-            ),
-            (
-                &"/".repeat(128),
-                TopicFilterError::TooManyLevels { levels: 129 },
-                ReasonCode::TopicFilterInvalid,
-            ),
+        for (filter, error) in [
+            ("", TopicFilterError::Empty),
+            ("a/#/b", TopicFilterError::MultiLevelNotLast { position: 2 }),
         ] {
             let rule = InvalidPacket::TopicFilter(error);
+            let code = ReasonCode::MalformedPacket;
             let bytes = subscribe(version, &[("ok", 0), (filter, 0)]);
-            assert_refused(version, &bytes, rule.clone(), reason_code);
-            assert_refused(version, &unsubscribe(version, &[filter]), rule, reason_code);
+            assert_refused(version, &bytes, rule.clone(), code);
+            assert_refused(version, &unsubscribe(version, &[filter]), rule, code);
         }
+    }
+    let rule = InvalidPacket::TopicFilter(TopicFilterError::ShareWithoutFilter);
+    let bytes = subscribe(V5, &[("$share/g", 0)]);
+    assert_refused(V5, &bytes, rule, ReasonCode::MalformedPacket);
+}
+
+#[test]
+fn filters_that_no_rule_forbids_are_read_and_not_served() {
+    let deep = "/".repeat(128);
+    for (version, filter, is_served) in [
+        (V5, "a", true),
+        (V5, "$share/g/a", true),
+        (V5, &deep, false),
+        (V311, &deep, false),
+        (V311, "$share/g/a", true),
+        (V311, "$share/g", false),
+        (V311, "$share/", false),
+        (V311, "$shared/g", true),
+    ] {
+        let Packet::Subscribe(read) = decoded(version, &subscribe(version, &[(filter, 0)])) else {
+            panic!()
+        };
+        let read = &read.subscriptions[0].filter;
+        assert_eq!(read.as_str(), filter);
+        assert_eq!(read.is_served(), is_served, "{version}: {filter}");
+        assert_eq!(read.detach().is_served(), is_served);
     }
 }
 

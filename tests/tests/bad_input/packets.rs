@@ -103,6 +103,11 @@ const IN_BOTH: &[Case] = &[
         PROTOCOL_ERROR,
         "second CONNECT",
     ),
+    (
+        b"\x10\x0e\x00\x04MQTT\x06\x02\x00\x00\x00\x00\x01c",
+        PROTOCOL_ERROR,
+        "second CONNECT",
+    ),
     (b"\xd0\x00", PROTOCOL_ERROR, "PINGRESP from a client"),
 ];
 
@@ -165,8 +170,8 @@ const IN_5: &[Case] = &[
     ),
     (
         b"\x82\x07\x00\x01\x00\x00\x01a\x03",
-        MALFORMED,
-        "SUBSCRIBE: ",
+        PROTOCOL_ERROR,
+        "subscription options 0x03 have the reserved QoS 3",
     ),
     (
         b"\x82\x07\x00\x01\x00\x00\x01a\x40",
