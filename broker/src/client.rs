@@ -126,7 +126,10 @@ impl Client {
     fn handle_disconnected(&mut self, now: Instant, cause: &DisconnectCause, publish_will: bool) {
         self.drop_held();
         self.counted_v31 = None;
-        let ended = EndCause::of(cause);
+        let ended = match self.connection.is_refused() {
+            true => EndCause::RefusedPublish,
+            false => EndCause::of(cause),
+        };
         if let Some(limit) = Limit::that_ended(cause) {
             self.router.counters.limits.add(limit, 1);
         }

@@ -34,6 +34,8 @@ pub(crate) struct Connection {
     pub(crate) awaits_commit: Cell<bool>,
     /// The broker ended it: what the client sent last is not waited for.
     is_cut: Cell<bool>,
+    /// Because a publish was refused that its client cannot be told about in another way.
+    is_refused: Cell<bool>,
 }
 
 impl Connection {
@@ -46,6 +48,7 @@ impl Connection {
             transmitting: RefCell::new(Transmitting::new(mailboxes)),
             awaits_commit: Cell::new(false),
             is_cut: Cell::new(false),
+            is_refused: Cell::new(false),
         }
     }
 
@@ -66,6 +69,18 @@ impl Connection {
         self.is_cut.set(true);
         self.machine.borrow_mut().disconnect(reason);
         self.signal.notify();
+    }
+
+    /// Ends it because a publish is refused.
+    pub(crate) fn refuse(&self, reason: impl Into<Reason>) {
+        let is_open = !self.machine.borrow().is_closed();
+        self.is_refused.set(is_open);
+        self.disconnect(reason);
+    }
+
+    /// Whether [`refuse`](Self::refuse) ended it.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_refused.get()
     }
 
     /// Whether [`disconnect`](Self::disconnect) was called.

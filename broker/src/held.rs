@@ -215,7 +215,7 @@ impl Client {
         match ticket {
             Some(_) if can_be_told => self.complete(now, ticket, cause.reason()),
             None if !cause.ends_connection() => {}
-            _ => self.connection.disconnect(cause.reason()),
+            _ => self.connection.refuse(cause.reason()),
         }
         Verdict::Done
     }

@@ -133,7 +133,7 @@ static SUBSCRIPTIONS_PER_CLIENT_MAX: CountKey<u32> = CountKey {
 static TOPIC_LEVELS_MAX: CountKey<u16> = CountKey {
     name: "topic_levels_max",
     min: 1,
-    max: 256,
+    max: 128,
     default: 32,
 };
 // They are searched one by one for each message.

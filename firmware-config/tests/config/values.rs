@@ -65,7 +65,7 @@ retained_count_max = 99999999999999999999
             "t.toml:2:19: limits.receive_maximum: found 65536; allowed: an integer from 1 to \
              65535",
             "t.toml:3:16: limits.inflight_max: found 0; allowed: an integer from 1 to 65535",
-            "t.toml:4:20: limits.topic_levels_max: found -1; allowed: an integer from 1 to 256",
+            "t.toml:4:20: limits.topic_levels_max: found -1; allowed: an integer from 1 to 128",
             "t.toml:5:22: limits.retained_count_max: found 99999999999999999999; allowed: an \
              integer from 1 to 1000000",
         ],
