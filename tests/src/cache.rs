@@ -15,6 +15,9 @@ pub const KAFKA_CHECKSUMS: &str = include_str!("../kafka/jars.sha256");
 /// Pinned Python packages with their hashes.
 pub const PYTHON_REQUIREMENTS: &str = include_str!("../python/requirements.txt");
 
+/// npm's lock file: exact versions of Node packages with their hashes.
+pub const NODE_LOCK: &str = include_str!("../node/package-lock.json");
+
 /// The cache folder.
 #[derive(Debug, Clone)]
 pub struct Cache {
@@ -62,6 +65,12 @@ impl Cache {
     pub fn python_venv(&self) -> PathBuf {
         self.root
             .join(format!("python-{}", key(PYTHON_REQUIREMENTS)))
+    }
+
+    /// The folder with `package.json` and `node_modules`.
+    #[must_use]
+    pub fn node_packages(&self) -> PathBuf {
+        self.root.join(format!("node-{}", key(NODE_LOCK)))
     }
 
     /// A command line tool that cargo builds, by name and exact version.

@@ -22,6 +22,7 @@ pub mod kafka;
 pub mod kill_loop;
 pub mod mosquitto;
 pub mod mqtt;
+pub mod node;
 pub mod paho;
 pub mod ports;
 pub mod program;

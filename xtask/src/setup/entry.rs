@@ -17,7 +17,7 @@ const USED: &str = ".used";
 const UNUSED_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
 
 /// Beginnings of the names of entries that [`remove_unused`] may remove.
-const REMOVABLE: &[&str] = &["kafka-", "python-", "cargo-deny-"];
+const REMOVABLE: &[&str] = &["kafka-", "python-", "node-", "cargo-deny-"];
 
 /// Held while the cache folder is looked at and filled.
 pub(crate) fn lock(cache: &Cache) -> Result<File> {

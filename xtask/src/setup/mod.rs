@@ -8,6 +8,7 @@ pub(crate) mod cargo_deny;
 mod debian;
 mod entry;
 pub(crate) mod kafka_jars;
+mod node_packages;
 mod python_venv;
 
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ pub(crate) fn complete() -> Result<bool> {
     note("Debian packages", debian::ensure());
     note("Kafka's jars", kafka_jars::ensure(&cache));
     note("Python packages", python_venv::ensure(&cache));
+    note("Node packages", node_packages::ensure(&cache));
     note("cargo-deny", cargo_deny::ensure(&cache));
     entry::remove_unused(&cache).context("clean the cache folder")?;
     if !complete && !workspace::is_ci() {

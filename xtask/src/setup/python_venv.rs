@@ -28,7 +28,7 @@ pub(crate) fn interpreter() -> Option<PathBuf> {
 
 /// The interpreter of the environment is a link: an upgrade of the system's Python can break it.
 fn check(venv: &Path) -> Result<()> {
-    let import = "import confluent_kafka, paho.mqtt.client";
+    let import = "import confluent_kafka, gmqtt, paho.mqtt.client";
     let mut python = Command::new(venv.join("bin/python"));
     command::quiet(python.args(["-c", import])).context("import the Python packages")
 }
