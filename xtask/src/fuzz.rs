@@ -63,6 +63,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let run = fuzz(target, arguments.minutes)?;
         findings += usize::from(run.is_finding());
         summary += &format!("{}: {run}\n", target.name());
+        if let Some(artifact) = &run.artifact {
+            let name = target.name();
+            summary += &format!("again: cargo run -p mqtt-fuzz -- run {name} {artifact}\n");
+        }
     }
     print!("\n{summary}");
     Ok(match findings {
