@@ -1,7 +1,7 @@
 //! Any bytes as a stream of packets: decoding does not panic, means the same in any chunks, keeps
 //! its limits, and what it accepts is encoded to what decodes to the same.
 //!
-//! Input: one byte (bits 0 and 1 the [`Beginning`], the others the chunk size less one), then the
+//! Input: one byte (bits 0 and 1 a place in [`BEGINNINGS`], the others the chunk size less one), then the
 //! stream.
 
 use bytes::BytesMut;
@@ -54,7 +54,7 @@ pub fn run(input: &[u8], seen: &mut Seen) {
     check_rest(&whole, stream);
     for (packet, version, bytes) in &whole.packets {
         seen.note("packet", (packet.packet_type(), *version));
-        check_limits(packet, *bytes, &limits);
+        check_limits(packet, *bytes, &limits, seen);
         check_encoding(packet, *version, *bytes, &limits);
     }
     check_filters(whole.packets.iter().map(|(packet, _, _)| packet), seen);
@@ -171,7 +171,7 @@ fn own_version(packet: &Packet, version: Option<ProtocolVersion>) -> ProtocolVer
 }
 
 /// What a packet holds is bounded by its bytes and by the limits.
-fn check_limits(packet: &Packet, bytes: usize, limits: &Limits) {
+fn check_limits(packet: &Packet, bytes: usize, limits: &Limits, seen: &mut Seen) {
     assert!(
         bytes <= limits.packet_bytes_max as usize,
         "{} of {bytes} bytes",
@@ -190,6 +190,8 @@ fn check_limits(packet: &Packet, bytes: usize, limits: &Limits) {
         Packet::Publish(it) => (0, it.properties.user_properties.len()),
         _ => (0, 0),
     };
+    let counts = (filters.min(4), user_properties.min(4));
+    seen.note("counts", (packet.packet_type(), counts, limits.filters_max));
     assert!(
         filters <= usize::from(limits.filters_max),
         "{filters} filters"

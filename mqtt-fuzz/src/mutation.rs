@@ -69,10 +69,11 @@ fn mutate_stream(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     }
     let mut stream = input.split_off(1);
     let other = other.get(1..).unwrap_or_default();
-    match random.below(4) {
+    match random.below(5) {
         0 => mutate_bytes(&mut stream, other, random),
         1 => mutate_packets(&mut stream, other, random),
         2 => insert_property(&mut stream, random),
+        3 => mutate_strings(&mut stream, random),
         _ => mutate_inside(&mut stream, other, random),
     }
     input.append(&mut stream);
@@ -143,32 +144,54 @@ fn mutate_packets(stream: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     *stream = packets.concat();
 }
 
-/// Damage inside of one packet, whose remaining length is right afterwards.
+/// Damage inside of one packet.
 fn mutate_inside(stream: &mut Vec<u8>, other: &[u8], random: &mut Random) {
-    let mut packets = packets(stream);
-    let at = random.below(packets.len());
-    if let Some(packet) = packets.get_mut(at) {
-        let mut body = packet.split_off(header_bytes(packet).min(packet.len()));
-        mutate_bytes(&mut body, other, random);
-        packet.truncate(1);
-        packet.extend(remaining_length(body.len()));
-        packet.append(&mut body);
-    }
-    *stream = packets.concat();
+    change_body(stream, random, |body, random| {
+        mutate_bytes(body, other, random)
+    });
 }
 
 /// A property where a section may begin, with both lengths right afterwards if it does.
 fn insert_property(stream: &mut Vec<u8>, random: &mut Random) {
-    let mut packets = packets(stream);
-    let at = random.below(packets.len());
-    if let Some(packet) = packets.get_mut(at) {
-        let mut body = packet.split_off(header_bytes(packet).min(packet.len()));
+    change_body(stream, random, |body, random| {
         let section = random.below(body.len());
         let property = random.pick(PROPERTIES).copied().unwrap_or_default();
         if let Some(length) = body.get_mut(section) {
             *length = length.wrapping_add(u8::try_from(property.len()).unwrap_or_default());
             body.splice(section + 1..section + 1, property.iter().copied());
         }
+    });
+}
+
+/// What looks like a string with its length, and maybe a byte behind it, comes again or is left out.
+fn mutate_strings(stream: &mut Vec<u8>, random: &mut Random) {
+    change_body(stream, random, |body, random| {
+        let at = random.below(body.len());
+        let Some([high, low]) = body.get(at..).and_then(<[u8]>::first_chunk).copied() else {
+            return;
+        };
+        let end = at + 2 + usize::from(u16::from_be_bytes([high, low])) + random.below(2);
+        let Some(string) = body.get(at..end).map(<[u8]>::to_vec) else {
+            return;
+        };
+        match random.is_one_in(2) {
+            true => drop(body.drain(at..end)),
+            false => drop(body.splice(at..at, string)),
+        }
+    });
+}
+
+/// Changes the body of one packet, whose remaining length is right afterwards.
+fn change_body(
+    stream: &mut Vec<u8>,
+    random: &mut Random,
+    change: impl Fn(&mut Vec<u8>, &mut Random),
+) {
+    let mut packets = packets(stream);
+    let at = random.below(packets.len());
+    if let Some(packet) = packets.get_mut(at) {
+        let mut body = packet.split_off(header_bytes(packet).min(packet.len()));
+        change(&mut body, random);
         packet.truncate(1);
         packet.extend(remaining_length(body.len()));
         packet.append(&mut body);
@@ -193,9 +216,13 @@ fn packets(stream: &[u8]) -> Vec<Vec<u8>> {
 fn mutate_operations(input: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
     let (mut options, mut operations) = operation::split(input);
     let (_, others) = operation::split(other);
-    let at = random.below(operations.len() + 1);
+    // What goes on from where an input has come to leads further than what changes its way.
+    let at = match random.is_one_in(2) {
+        true => operations.len(),
+        false => random.below(operations.len() + 1),
+    };
     let mut damaged = Vec::new();
-    match random.below(10) {
+    match random.below(12) {
         0 => options = random.byte() & 0xf,
         1 => {
             let until = (at + 1 + random.below(3)).min(operations.len());

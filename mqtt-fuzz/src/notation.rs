@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! = name of the seed              what it holds; a new seed begins here
-//! begin 5                         how its stream begins: connect, 3.1.1, 5, or narrow limits
-//! chunk 7                         in chunks of so many bytes, 1 to 64; 8 when it is left out
+//! begin 5                         connect, 3.1.1 or 5 come first, or narrow limits
+//! chunk 7                         chunks of so many bytes, 1 to 64; left out: 8
 //! refused PacketIdZero            the rule that it breaks; else it is decoded to its end
 //! 10 [ ("MQTT") 05 02 000a [ 11 0000003c ] ("c") ]
 //! ```

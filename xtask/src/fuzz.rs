@@ -109,7 +109,10 @@ fn fuzz(target: Target, minutes: u64) -> Result<Run> {
             "-rss_limit_mb=2048",
             "-malloc_limit_mb=8",
         ])
-        .arg(format!("-max_len={}", target.input_bytes_max()));
+        .args([
+            "-dict=fuzz/mqtt.dict",
+            &format!("-max_len={}", target.input_bytes_max()),
+        ]);
     println!("{name}: {minutes} minutes");
     let mut run = Run::default();
     let mut last = begun;

@@ -21,7 +21,7 @@ impl Harness<'_> {
         self.check_timers();
     }
 
-    fn check_counts(&self) {
+    fn check_counts(&mut self) {
         let (connection, model) = (&self.connection, &self.model);
         let is_ended = model.phase == Phase::Ended;
         assert_eq!(connection.is_closed(), is_ended, "{:?}", model.ending);
@@ -34,6 +34,19 @@ impl Harness<'_> {
         assert_eq!(connection.pending_publishes(), publications);
         assert_eq!(connection.pending_releases(), model.inbound.releases());
         assert_eq!(connection.is_suspended(), model.inbound.is_suspended());
+        self.note_counts();
+    }
+
+    /// What is full or nearly so is worth going on from.
+    fn note_counts(&mut self) {
+        let (model, seen) = (&self.model, &mut self.seen);
+        let version = model.version();
+        seen.note("in use", (model.inbound.in_use(), version));
+        seen.note("answers", (model.inbound.publications().len(), version));
+        seen.note("releases", model.inbound.releases());
+        let free = model.deliveries.free_places();
+        seen.note("deliveries", (model.deliveries.len(), free));
+        seen.note("queued", model.deliveries.queued());
     }
 
     fn check_bounds(&mut self) {

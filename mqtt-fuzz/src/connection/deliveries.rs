@@ -301,6 +301,8 @@ impl Deliveries {
         }
         let first = self.queue.pop_front();
         assert_eq!(first, Some(number), "a message that does not wait was sent");
+        let left = self.seconds_left(number, now);
+        assert_ne!(left, Some(0), "message {number} has expired and was sent");
         let Delivery::AtLeastOnce {
             packet_id,
             dup: false,

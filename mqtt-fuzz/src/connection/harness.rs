@@ -36,8 +36,6 @@ pub(super) struct Harness<'s> {
     observed: usize,
     pub(super) is_paused: bool,
     ends: usize,
-    /// The last operation.
-    last: Kind,
 }
 
 /// Small bounds, so that all of them are met.
@@ -89,7 +87,6 @@ impl<'s> Harness<'s> {
             observed: 0,
             is_paused: false,
             ends: 0,
-            last: Kind::Turn,
         }
     }
 
@@ -99,8 +96,6 @@ impl<'s> Harness<'s> {
             argument,
             bytes,
         } = operation;
-        let before = std::mem::replace(&mut self.last, kind);
-        self.seen.note("operations", (before, kind));
         self.seen.note("operation", (kind, self.model.phase));
         match kind {
             Kind::Raw => {

@@ -235,6 +235,11 @@ impl Inbound {
         &self.publications
     }
 
+    /// Identifiers that count against Receive Maximum, and how many more it allows.
+    pub(super) fn in_use(&self) -> (usize, usize) {
+        (self.uses.len(), self.credit)
+    }
+
     pub(super) fn releases(&self) -> usize {
         self.releases.len()
     }

@@ -1,5 +1,5 @@
 //! Any operations on the server's state machine: it does not panic, keeps its bounds, and does what
-//! a [model](model::Model) of the standard says: the same events, the same answers in the same
+//! a model of the standard says: the same events, the same answers in the same
 //! order, and the same end.
 //!
 //! How an input is read: [`operation`].

@@ -283,13 +283,13 @@ impl Model {
                 .unwrap_or_else(|error| panic!("sent what is no packet: {error}: {bytes:02x?}"))
                 .unwrap_or_else(|| panic!("sent half a packet: {bytes:02x?}"));
             let end = bytes.len() - src.len();
-            self.check_size(&packet, end - start, waiting + start);
+            self.check_size(&packet, end - start, waiting + start, seen);
             let own = bytes.get(start..end).unwrap_or_default();
             self.check_packet(packet, own, version, now, seen);
         }
     }
 
-    fn check_size(&self, packet: &Packet, bytes: usize, waiting: usize) {
+    fn check_size(&self, packet: &Packet, bytes: usize, waiting: usize, seen: &mut Seen) {
         let terms = self.terms.as_ref();
         let max = terms.map_or(usize::MAX, |terms| terms.packet_bytes_max);
         let packet_type = packet.packet_type();
@@ -297,6 +297,7 @@ impl Model {
             bytes <= max,
             "{packet_type} of {bytes} bytes, the client takes {max}"
         );
+        seen.note("room", (packet_type, (max - bytes).min(8)));
         if packet_type == PacketType::Publish {
             let max = self.options.transmit_bytes_max;
             assert!(

@@ -18,11 +18,11 @@ pub struct Operation<'i> {
 }
 
 macro_rules! kinds {
-    ($($name:ident, $text:literal, $doc:literal;)+) => {
+    ($($(#[$doc:meta])+ $name:ident, $text:literal;)+) => {
         /// The operations: first what the client does, then the broker, then time and transport.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Kind {
-            $(#[doc = $doc] $name,)+
+            $($(#[$doc])+ $name,)+
         }
 
         impl Kind {
@@ -40,47 +40,93 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Raw, "raw", "The client sends these bytes.";
-    Connect, "connect", "CONNECT; bits 0 and 1: version 5, 5, 3.1.1, 3.1; 2 small Receive Maximum; 3 small Maximum Packet Size; 4 Topic Alias Maximum 5 (before 5: no client identifier); 5 will, Topic Alias Maximum 1; 6 no problem information, session expiry; 7 keep alive.";
-    ClientPublish0, "client-publish-0", "PUBLISH of QoS 0; bits 0 to 2 identifier less one, 3 DUP, 4 and 5 alias, 6 without a name, 7 retain.";
-    ClientPublish1, "client-publish-1", "The same with QoS 1.";
-    ClientPublish2, "client-publish-2", "The same with QoS 2.";
-    ClientPuback, "client-puback", "PUBACK; bits 0 to 4 which delivery, 5 or any identifier, 6 another code, 7 a failure.";
-    ClientPubrec, "client-pubrec", "PUBREC, as PUBACK.";
-    ClientPubrel, "client-pubrel", "PUBREL; bits 0 to 2 identifier less one, 7 a failure.";
-    ClientPubcomp, "client-pubcomp", "PUBCOMP, as PUBACK.";
-    ClientSubscribe, "client-subscribe", "SUBSCRIBE; bits 0 to 2 identifier less one, 3 and 4 filters less one.";
-    ClientUnsubscribe, "client-unsubscribe", "UNSUBSCRIBE, as SUBSCRIBE.";
-    ClientPing, "client-ping", "PINGREQ.";
-    ClientDisconnect, "client-disconnect", "DISCONNECT; bit 0 with will, 1 with session expiry.";
-    Cut, "cut", "So many bytes of what the client sends next come later.";
-    Deliver, "deliver", "What the client has sent and was not read.";
-    Accept, "accept", "Accepts; bit 0 session present, 1 server keep alive, 2 assigned identifier, 3 session expiry, 4 reason string, 5 response information.";
-    AcceptLeft, "accept-left", "Accepts with six deliveries of an earlier connection: a state for every two bits.";
-    Refuse, "refuse", "Refuses with this reason code.";
-    Poll, "poll", "Takes so many events; 0 takes all.";
-    Turn, "turn", "The run loop: reads and takes events until nothing comes.";
-    CompletePublish, "complete-publish", "Success for this ticket; bit 7 with a reason string.";
-    FailPublish, "fail-publish", "This reason code for the oldest open ticket.";
-    Suspend, "suspend", "Suspends this ticket.";
-    CompleteRelease, "complete-release", "Success for this ticket, 0x92 with bit 7.";
-    CompleteSubscribe, "complete-subscribe", "Answers the ticket; bits 4 and 5: granted, failure first, too few codes, a wrong code.";
-    CompleteUnsubscribe, "complete-unsubscribe", "The same.";
-    Publish0, "publish-0", "A message of QoS 0 to the client; bits 0 and 1 topic, 2 to 4 size, 5 expiry, 6 retain, 7 subscription identifiers.";
-    Publish1, "publish-1", "The same with QoS 1.";
-    Reserve, "reserve", "An identifier for QoS 2, with bit 0 for QoS 1.";
-    PublishReserved, "publish-reserved", "A message under this reserved identifier; with bit 7 under any.";
-    Cancel, "cancel", "Gives a reserved identifier back.";
-    Release, "release", "Allows the PUBREL of this delivery; with bit 7 of any.";
-    Resend, "resend", "Resends this delivery of an earlier connection.";
-    Forget, "forget", "Gives it up.";
-    Disconnect, "disconnect", "The broker ends the connection with this reason code.";
-    Wait, "wait", "So many tenths of a second pass, and the timers are looked at.";
-    Pass, "pass", "So many tenths of a second pass unnoticed.";
-    Transmit, "transmit", "Sixteen times so many bytes are written.";
-    TransmitChunk, "transmit-chunk", "The next chunk is taken.";
-    Pause, "pause", "No more input; with bit 0 again.";
-    EndOfStream, "end-of-stream", "The transport ends.";
+    /// The client sends these bytes.
+    Raw, "raw";
+    /// CONNECT; bits 0 and 1: version 5, 5, 3.1.1, 3.1; 2 small Receive Maximum; 3 small Maximum
+    /// Packet Size; 4 Topic Alias Maximum 5 (before 5: no client identifier); 5 will, Topic Alias
+    /// Maximum 1; 6 no problem information, session expiry; 7 keep alive.
+    Connect, "connect";
+    /// PUBLISH of QoS 0; bits 0 to 2 identifier less one, 3 DUP, 4 and 5 alias, 6 without a name, 7
+    /// retain.
+    ClientPublish0, "client-publish-0";
+    /// The same with QoS 1.
+    ClientPublish1, "client-publish-1";
+    /// The same with QoS 2.
+    ClientPublish2, "client-publish-2";
+    /// PUBACK; bits 0 to 4 which delivery, 5 or any identifier, 6 another code, 7 a failure.
+    ClientPuback, "client-puback";
+    /// PUBREC, as PUBACK.
+    ClientPubrec, "client-pubrec";
+    /// PUBREL; bits 0 to 2 identifier less one, 7 a failure.
+    ClientPubrel, "client-pubrel";
+    /// PUBCOMP, as PUBACK.
+    ClientPubcomp, "client-pubcomp";
+    /// SUBSCRIBE; bits 0 to 2 identifier less one, 3 and 4 filters less one.
+    ClientSubscribe, "client-subscribe";
+    /// UNSUBSCRIBE, as SUBSCRIBE.
+    ClientUnsubscribe, "client-unsubscribe";
+    /// PINGREQ.
+    ClientPing, "client-ping";
+    /// DISCONNECT; bit 0 with will, 1 with session expiry.
+    ClientDisconnect, "client-disconnect";
+    /// So many bytes of what the client sends next come later.
+    Cut, "cut";
+    /// What the client has sent and was not read.
+    Deliver, "deliver";
+    /// Accepts; bit 0 session present, 1 server keep alive, 2 assigned identifier, 3 session
+    /// expiry, 4 reason string, 5 response information.
+    Accept, "accept";
+    /// Accepts with six deliveries of an earlier connection: a state for every two bits.
+    AcceptLeft, "accept-left";
+    /// Refuses with this reason code.
+    Refuse, "refuse";
+    /// Takes so many events; 0 takes all.
+    Poll, "poll";
+    /// The run loop: reads and takes events until nothing comes.
+    Turn, "turn";
+    /// Success for this ticket; bit 7 with a reason string.
+    CompletePublish, "complete-publish";
+    /// This reason code for the oldest open ticket.
+    FailPublish, "fail-publish";
+    /// Suspends this ticket.
+    Suspend, "suspend";
+    /// Success for this ticket; with bit 7 0x92, with bit 6 a code that PUBCOMP does not carry.
+    CompleteRelease, "complete-release";
+    /// Answers the ticket; bits 4 and 5: granted, failure first, too few codes, a wrong code.
+    CompleteSubscribe, "complete-subscribe";
+    /// The same.
+    CompleteUnsubscribe, "complete-unsubscribe";
+    /// A message of QoS 0 to the client; bits 0 and 1 topic, 2 to 4 size, 5 expiry, 6 retain, 7
+    /// subscription identifiers.
+    Publish0, "publish-0";
+    /// The same with QoS 1.
+    Publish1, "publish-1";
+    /// An identifier for QoS 2, with bit 0 for QoS 1.
+    Reserve, "reserve";
+    /// A message under this reserved identifier; with bit 7 under any.
+    PublishReserved, "publish-reserved";
+    /// Gives a reserved identifier back.
+    Cancel, "cancel";
+    /// Allows the PUBREL of this delivery; with bit 7 of any.
+    Release, "release";
+    /// Resends this delivery of an earlier connection.
+    Resend, "resend";
+    /// Gives it up.
+    Forget, "forget";
+    /// The broker ends the connection with this reason code.
+    Disconnect, "disconnect";
+    /// So many tenths of a second pass, and the timers are looked at.
+    Wait, "wait";
+    /// So many tenths of a second pass unnoticed.
+    Pass, "pass";
+    /// Sixteen times so many bytes are written.
+    Transmit, "transmit";
+    /// The next chunk is taken.
+    TransmitChunk, "transmit-chunk";
+    /// No more input; with bit 0 again.
+    Pause, "pause";
+    /// The transport ends.
+    EndOfStream, "end-of-stream";
 }
 
 impl Kind {
