@@ -13,6 +13,7 @@ mod cargo_test;
 mod chaos;
 mod ci;
 mod command;
+mod fuzz;
 mod kafka;
 mod kill_loop;
 mod newcomer;
@@ -61,6 +62,8 @@ enum Task {
     Sessions(sessions::Arguments),
     /// Recover the store from simulated power cuts and look for what it had acknowledged
     PowerCut(power_cut::Arguments),
+    /// Fuzz the MQTT codec and the server's state machine with libFuzzer (needs the nightly compiler)
+    Fuzz(fuzz::Arguments),
     /// Long measurements of the log: `turnover`, `scan`, `rare`, `plot` (see docs/bench.md)
     Soak {
         /// Arguments for `storage-bench`
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Task::KillLoop(arguments) => kill_loop::run(&arguments),
         Task::Sessions(arguments) => sessions::run(&arguments),
         Task::PowerCut(arguments) => power_cut::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Soak { arguments } => soak::run(&arguments),
         Task::Statements(arguments) => statements::run(&arguments),
         Task::Paho(arguments) => paho::run(&arguments),
