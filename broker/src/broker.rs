@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,6 +102,23 @@ impl Broker {
         store: impl Into<Option<Store>>,
         authorizer: Rc<dyn Authorizer>,
     ) -> Result<Self, StartError> {
+        Self::start_on(Vec::new(), options, store, authorizer)
+    }
+
+    /// As [`Self::start`], with sockets that listen already: a listener takes the one with its address, if
+    /// there is one, and binds none. The others are closed.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start_on(
+        mut bound: Vec<TcpListener>,
+        options: BrokerOptions,
+        store: impl Into<Option<Store>>,
+        authorizer: Rc<dyn Authorizer>,
+    ) -> Result<Self, StartError> {
         let store = store.into();
         if let Some(store) = &store {
             let logs = store.logs();
@@ -113,7 +130,7 @@ impl Broker {
         let client_id_base = getrandom::u64().map_err(StartError::Random)?;
         let listeners = options.listeners.iter().enumerate();
         let listeners = listeners
-            .map(|(index, listener)| Listener::bind(index, *listener))
+            .map(|(index, listener)| Listener::bind(index, *listener, &mut bound))
             .collect::<Result<Vec<_>, _>>()?;
         let addresses: Vec<_> = listeners.iter().map(Listener::address).collect();
         let counters = Arc::new(Counters::new(&addresses));

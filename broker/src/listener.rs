@@ -44,21 +44,26 @@ struct Door {
 }
 
 impl Listener {
-    /// Binds the socket.
-    pub(crate) fn bind(index: usize, options: ListenerOptions) -> Result<Self, StartError> {
+    /// Binds the socket, or takes one of `bound` that has the address.
+    pub(crate) fn bind(
+        index: usize,
+        options: ListenerOptions,
+        bound: &mut Vec<std::net::TcpListener>,
+    ) -> Result<Self, StartError> {
         let bind = options.bind;
         if !bind.ip().to_canonical().is_loopback() && !options.allow_anonymous {
             return Err(StartError::Anonymous { bind });
         }
+        let has_address = |socket: &std::net::TcpListener| {
+            socket.local_addr().is_ok_and(|address| address == bind)
+        };
+        let position = bound.iter().position(has_address);
+        let bound = position.map(|position| bound.swap_remove(position));
         let listening = || -> io::Result<_> {
-            let socket = match bind {
-                SocketAddr::V4(_) => TcpSocket::new_v4()?,
-                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            let socket = match bound {
+                Some(bound) => take_up(bound)?,
+                None => listen_at(bind)?,
             };
-            // A restart must not wait for connections of the last run to be forgotten.
-            socket.set_reuseaddr(true)?;
-            socket.bind(bind)?;
-            let socket = socket.listen(BACKLOG)?;
             let address = socket.local_addr()?;
             Ok((socket, address))
         };
@@ -104,12 +109,29 @@ impl Listener {
                 },
             }
         }
-        // From now on connections are refused by the system.
+        // From now on connections are refused by the system, or wait where somebody else holds the socket.
         drop(socket);
         while let Some(ended) = connections.join_next().await {
             door.handle_ended(&router, &connections, &ended);
         }
     }
+}
+
+fn listen_at(bind: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match bind {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart must not wait for connections of the last run to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(bind)?;
+    socket.listen(BACKLOG)
+}
+
+/// How many it holds until they are accepted is up to whoever opened it.
+fn take_up(bound: std::net::TcpListener) -> io::Result<TcpListener> {
+    bound.set_nonblocking(true)?;
+    TcpListener::from_std(bound)
 }
 
 impl Door {

@@ -110,8 +110,9 @@ pub use salvage::{QuarantineError, Salvaged};
 pub use segment::ScanError;
 pub use store::{
     AppendError, Appended, Health, JOURNAL_ENTRIES_BYTES_MAX, KeptBy, LogInSegment, OldestSegment,
-    OpenError, Pin, PinLag, RecoveredRetained, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Stage, Store,
-    StoreCounters, StoreOptions, StoreStatus, StoreThreads, SyncProblem,
+    OpenError, OpeningProgress, Pin, PinLag, RecoveredRetained, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN, Stage, Store, StoreCounters, StoreOptions, StoreStatus, StoreThreads,
+    SyncProblem,
 };
 pub use topics::TopicMatch;
 pub use verify::{Finding, FindingKind, Severity, Verified, VerifyProgress};

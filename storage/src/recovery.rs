@@ -29,6 +29,7 @@ use crate::journal::{JournalError, JournalState};
 use crate::mark::Mark;
 use crate::metadata::{Metadata, MetadataError, RetainedRecord, SegmentRecord};
 use crate::segment_name::SegmentName;
+use crate::store::OpeningProgress;
 
 pub use events::RecoveryEvent;
 use inventory::Found;
@@ -98,8 +99,13 @@ pub enum RecoveryError {
     },
 }
 
-/// Opens the metadata and reads all that was not sealed. `room`: what copies of damaged segments leave.
-pub(crate) fn recover(folder: &Folder, room: Room) -> Result<Recovered, RecoveryError> {
+/// Opens the metadata and reads all that was not sealed. `room`: what copies of damaged segments leave;
+/// `progress` is told how far it has come.
+pub(crate) fn recover(
+    folder: &Folder,
+    room: Room,
+    progress: &OpeningProgress,
+) -> Result<Recovered, RecoveryError> {
     let mut events = Vec::new();
     let quarantine = folder.quarantine();
     guard::remove_unfinished(&quarantine).map_err(io_error("clear", &quarantine))?;
@@ -109,6 +115,7 @@ pub(crate) fn recover(folder: &Folder, room: Room) -> Result<Recovered, Recovery
     let (mark, mark_is_whole) = open_mark(folder)?;
     let (metadata, retained) = open_metadata(folder, &mut events)?;
     tracing::debug!(target: "start", step = "metadata", "Start goes on.");
+    progress.step();
     let mut recovered = Recovered {
         metadata,
         mark,
@@ -131,8 +138,9 @@ pub(crate) fn recover(folder: &Folder, room: Room) -> Result<Recovered, Recovery
     let found = recovered.find_segments(folder)?;
     tracing::debug!(target: "start", step = "index", "Start goes on.");
     recovered.next_segment = next_after(&found);
-    recovered.read_all(folder, found)?;
+    recovered.read_all(folder, found, progress)?;
     recovered.catch_up_journal(folder)?;
+    progress.end_segments();
     tracing::debug!(target: "start", step = "segments", "Start goes on.");
     recovered.compare_with_mark(mark_is_whole);
     recovered.settle_losses();
@@ -202,9 +210,12 @@ impl Recovered {
         &mut self,
         folder: &Folder,
         found: BTreeMap<SegmentId, Found>,
+        progress: &OpeningProgress,
     ) -> Result<(), RecoveryError> {
         let mut in_doubt = false;
+        progress.begin_segments(found.len());
         for (id, found) in found {
+            progress.next_segment();
             match found {
                 Found::Missing(record) => self.note_missing(folder, id, &record)?,
                 Found::Sealed(record) if self.lost_ends == 0 && !in_doubt => {

@@ -15,6 +15,7 @@ mod keeper;
 mod oldest_segment;
 mod open_commit;
 mod opening;
+mod opening_progress;
 mod pins;
 mod retaining;
 mod shared;
@@ -26,7 +27,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clock::{ClockSource, CorrectedTime, Era, SystemClock};
 use crate::gap::Gap;
@@ -42,6 +43,7 @@ use crate::topics::TopicMatch;
 pub use counters::StoreCounters;
 pub use oldest_segment::{KeptBy, LogInSegment, OldestSegment, PinLag, Stage};
 pub use opening::OpenError;
+pub use opening_progress::OpeningProgress;
 pub use pins::Pin;
 pub(crate) use shared::Shared;
 pub use shared::StoreStatus;
@@ -77,6 +79,8 @@ pub struct StoreOptions {
     pub free_space: fn(&Path) -> io::Result<u64>,
     /// What tells this machine from others; a folder that moves to another begins a new incarnation.
     pub fingerprint: Option<Fingerprint>,
+    /// Told how far opening has come, if somebody watches.
+    pub progress: Option<Arc<OpeningProgress>>,
 }
 
 impl Default for StoreOptions {
@@ -92,6 +96,7 @@ impl Default for StoreOptions {
             clock: SystemClock::new(),
             free_space: free_space_of,
             fingerprint: Fingerprint::of_machine(),
+            progress: None,
         }
     }
 }
@@ -312,6 +317,13 @@ impl Store {
     /// Whether it takes records.
     pub fn health(&self) -> Health {
         self.shared.state().health.clone()
+    }
+
+    /// Since when the committer writes a commit, or has left one lying that is due; `None` while there is
+    /// nothing for it to do. For a watchdog: with [`Self::durable`] it says whether commits still come to
+    /// an end.
+    pub fn commit_waits_since(&self) -> Option<Instant> {
+        self.shared.state().waits_since(Instant::now())
     }
 
     /// Waits until `commit` is durable. Blocks: not for an I/O thread.

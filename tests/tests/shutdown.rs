@@ -11,20 +11,17 @@ mod model;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::net::UnixDatagram;
-use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tests::command_line::{self, tidegate};
+use tests::command_line::tidegate;
 use tests::deadline::{PATIENCE, retry, wait_for};
 use tests::gateway::{Around, Gateway, LOOPBACK};
 use tests::mqtt::{Client, Connect, Packet, Publish, SUCCESS, Version};
 use tests::ports;
+use tests::skip;
 use tests::supervised::ExitCode;
-use tests::{program, skip};
 
 /// "Server shutting down" of MQTT 5.
 const SERVER_SHUTTING_DOWN: u8 = 0x8b;
@@ -313,32 +310,6 @@ fn it_ends_when_a_subscriber_reads_nothing() {
 }
 
 #[test]
-fn ready_and_stopping_are_told_to_systemd() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let heard = || {
-        let mut bytes = [0; 256];
-        let len = socket.recv(&mut bytes).unwrap();
-        String::from_utf8(bytes[..len].to_vec()).unwrap()
-    };
-    let environment = vec![(
-        "NOTIFY_SOCKET".to_owned(),
-        path.to_str().unwrap().to_owned(),
-    )];
-    let around = Around {
-        environment,
-        ..Around::default()
-    };
-    let mut gateway = Gateway::spawn(around, &configuration(0)).unwrap();
-    assert_eq!(heard().trim(), "READY=1");
-    gateway.process().unwrap().signal(Signal::TERM).unwrap();
-    assert_eq!(heard().trim(), "STOPPING=1");
-    assert_eq!(gateway.wait_end().unwrap(), ExitCode(0));
-}
-
-#[test]
 fn it_serves_and_ends_well_when_its_log_lines_cannot_be_written() {
     // A full disk under the log file; likewise a pipe that nobody reads any more.
     let wrapper = ["sh", "-c", "exec \"$@\" 2>/dev/full", "sh"].map(Into::into);
@@ -383,31 +354,4 @@ fn it_serves_when_the_file_of_its_addresses_cannot_be_written() {
         "{log}"
     );
     assert_eq!(second.end(Signal::TERM).unwrap(), ExitCode(0));
-}
-
-#[test]
-fn systemd_finds_nothing_wrong_with_the_unit() {
-    let Some(analyze) = skip::unless(program::require("systemd-analyze", "systemd")) else {
-        return;
-    };
-    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/tidegate.service");
-    let text = std::fs::read_to_string(unit).unwrap();
-    // The program is not installed here: another one that is stands in.
-    let text = text.replace("/usr/bin/tidegate", "/bin/true");
-    let folder = tempfile::tempdir().unwrap();
-    let unit = folder.path().join("tidegate.service");
-    std::fs::write(&unit, text).unwrap();
-    let mut command = Command::new(analyze);
-    command.args(["verify", "--recursive-errors=no"]).arg(&unit);
-    let ended = command_line::run(&command).unwrap();
-    let about_it: Vec<_> = ended
-        .stderr
-        .lines()
-        .filter(|line| line.contains("tidegate.service"))
-        .collect();
-    assert!(
-        ended.code == ExitCode(0) && about_it.is_empty(),
-        "{about_it:?}: {}",
-        ended.stderr
-    );
 }

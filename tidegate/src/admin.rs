@@ -24,5 +24,5 @@ pub(crate) use log_pages::{
     LogSummary, PartitionSummary, Reading, RecordView, read_records, summarise,
 };
 pub(crate) use server::Admin;
-pub(crate) use state::{AdminState, Degraded, Kept, Serving};
+pub(crate) use state::{AdminState, Degraded, Kept, Serving, describe};
 pub(crate) use verify_pages::{FindingView, VerifiedView, VerifyLine, check_log};

@@ -2,15 +2,23 @@
 
 mod binding;
 mod opening;
+mod passed_sockets;
 mod past_failure;
 mod room_warning;
 mod serving;
 mod signals;
+mod starting;
+mod status_text;
+mod sys;
+mod telling;
+mod watchdog;
 
 use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use firmware_config::{Config, LoadError};
+use storage::OpeningProgress;
 use tokio::task::LocalSet;
 use tracing_subscriber::EnvFilter;
 
@@ -19,6 +27,8 @@ use crate::exit::{Failure, Status};
 use crate::wiring;
 
 pub(crate) use opening::explain_open;
+use passed_sockets::PassedSockets;
+use starting::Starting;
 
 /// Which log lines are printed: the names of `tracing-subscriber`'s filter.
 const LOG_FILTER_VARIABLE: &str = "TIDEGATE_LOG";
@@ -26,6 +36,8 @@ const LOG_FILTER_VARIABLE: &str = "TIDEGATE_LOG";
 /// Runs until SIGTERM or SIGINT, or until the store fails for the first time. Why it ends is told once:
 /// by whoever prints the failure.
 pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
+    // First: their numbers must not be taken for those of files that we open.
+    let sockets = PassedSockets::take()?;
     start_logging(options.log_format)?;
     tracing::debug!(target: "start", step = "process", "Start goes on.");
     let config = load(options)?;
@@ -46,9 +58,15 @@ pub(crate) fn run(options: &RunOptions) -> Result<(), Failure> {
         let _within = runtime.enter();
         signals::survive_file_size_limit()?;
     }
-    let opened = opening::open_store(&config);
+    let binds: Vec<_> = config.listeners.iter().map(|each| *each.bind).collect();
+    sockets.check(&binds)?;
+    let progress = Arc::<OpeningProgress>::default();
+    let starting = Starting::watch(Arc::clone(&progress));
+    let opened = opening::open_store(&config, Some(progress));
+    drop(starting);
     room_warning::warn_if_too_little(&config);
-    let result = LocalSet::new().block_on(&runtime, serving::serve(&config, opened));
+    let serving = serving::serve(&config, opened, sockets);
+    let result = LocalSet::new().block_on(&runtime, serving);
     // A thread that still waits for the uplink must not hold up the end.
     runtime.shutdown_background();
     if result.is_ok() {

@@ -1,6 +1,6 @@
 //! `tidegate status`: what a running gateway is doing, for people or as JSON.
 
-mod oldest_segment;
+pub(crate) mod oldest_segment;
 
 use std::fmt::Write as _;
 

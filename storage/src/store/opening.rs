@@ -104,7 +104,8 @@ impl Store {
             reserve_bytes: options.free_space_reserve_bytes,
             free_space: options.free_space,
         };
-        let mut recovered = recovery::recover(&folder, room)?;
+        let progress = options.progress.clone().unwrap_or_default();
+        let mut recovered = recovery::recover(&folder, room, &progress)?;
         for event in &recovered.events {
             tracing::warn!("Recovery: {event}.");
         }

@@ -39,7 +39,9 @@ pub(crate) struct State {
     /// Full commits, oldest first, and the one that still grows.
     closed: VecDeque<OpenCommit>,
     open: OpenCommit,
-    /// Bytes of both.
+    /// When the committer took the commit that it writes.
+    writing_since: Option<Instant>,
+    /// Bytes of both, and of that.
     queued_bytes: usize,
     /// Offset of the next record of each partition that has had one.
     next_offsets: BTreeMap<LogPartition, Offset>,
@@ -125,6 +127,7 @@ impl State {
             eras,
             closed: VecDeque::new(),
             open: OpenCommit::new(last_commit.next(), era),
+            writing_since: None,
             queued_bytes: 0,
             topics: TopicDictionary::default(),
             linger: Duration::ZERO,
@@ -171,7 +174,7 @@ impl State {
             return Err(AppendError::QueueFull);
         }
         if !self.open.is_empty() && self.open.bytes() + size > self.limits.commit_bytes {
-            self.close_open();
+            self.close_open(now);
         }
         let next = self.next_offset(partition);
         let before = self.open.bytes();
@@ -221,7 +224,7 @@ impl State {
     ) -> Result<CommitNumber, AppendError> {
         let size = size_of_entries(&entries)?;
         if !self.open.is_empty() && self.open.bytes() + size > self.limits.commit_bytes {
-            self.close_open();
+            self.close_open(now);
         }
         let before = self.open.bytes();
         self.put_in_open(entries, now);
@@ -351,7 +354,9 @@ impl State {
         }
     }
 
-    fn close_open(&mut self) {
+    fn close_open(&mut self, now: Instant) {
+        // What is full goes next, whatever it waited for.
+        self.open.hurry(now);
         let next = self.open.number().next();
         let era = self.eras.keys().next_back().copied().unwrap_or_default();
         let full = std::mem::replace(&mut self.open, OpenCommit::new(next, era));
@@ -370,14 +375,31 @@ impl State {
             if !is_due {
                 return Err(due);
             }
-            self.close_open();
+            self.close_open(now);
         }
-        self.closed.pop_front().ok_or(None)
+        let taken = self.closed.pop_front().ok_or(None)?;
+        self.writing_since = Some(now);
+        Ok(taken)
     }
 
     /// A commit is on flash.
     pub(crate) fn committed(&mut self, bytes: usize) {
         self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
+        self.writing_since = None;
+    }
+
+    /// Since when the committer writes a commit, or has left one lying that is due; `None`: it has nothing
+    /// to do. After a failure nobody waits for it.
+    pub(crate) fn waits_since(&self, now: Instant) -> Option<Instant> {
+        if matches!(self.health, Health::Poisoned(_)) {
+            return None;
+        }
+        let left_lying = || match self.closed.front() {
+            Some(closed) => closed.due(),
+            None => self.open.due().filter(|_| !self.open.is_empty()),
+        };
+        let since = self.writing_since.or_else(left_lying);
+        since.filter(|since| *since <= now)
     }
 
     /// Bytes that wait for the committer.
@@ -430,7 +452,7 @@ impl State {
             if self.open.is_empty() {
                 self.open = OpenCommit::new(self.open.number(), id);
             } else {
-                self.close_open();
+                self.close_open(now);
             }
         }
         self.put(era_key(id), Some(era.to_stored()), now, within)

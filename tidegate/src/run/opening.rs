@@ -3,9 +3,13 @@
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 
 use firmware_config::Config;
-use storage::{DatabaseError, FolderError, OpenError, RecoveryError, Store, StoreThreads, fence};
+use storage::{
+    DatabaseError, FolderError, OpenError, OpeningProgress, RecoveryError, Store, StoreOptions,
+    StoreThreads, fence,
+};
 
 use crate::exit::{Failure, Status};
 use crate::wiring;
@@ -34,9 +38,15 @@ impl Unopened {
     }
 }
 
-/// Opens the store that `config` describes. Blocks, also for long.
-pub(super) fn open_store(config: &Config) -> Result<Opened, Unopened> {
-    let options = wiring::store_options(config);
+/// Opens the store that `config` describes. Blocks, also for long; `progress` is told how far it is.
+pub(super) fn open_store(
+    config: &Config,
+    progress: Option<Arc<OpeningProgress>>,
+) -> Result<Opened, Unopened> {
+    let options = StoreOptions {
+        progress,
+        ..wiring::store_options(config)
+    };
     let logs = wiring::log_options(config);
     // sled panics on some damage. Whatever it is, it would be there at the next start, too.
     let opened = panic::catch_unwind(AssertUnwindSafe(|| {

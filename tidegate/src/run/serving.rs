@@ -30,10 +30,11 @@ use crate::addresses::AddressesFile;
 use crate::admin::{Admin, AdminState, Degraded, Kept, Serving};
 use crate::exit::{Failure, Status};
 use crate::run::binding::{explain_bind, explain_start};
-use crate::run::notify_systemd;
 use crate::run::opening::{Opened, Unopened, open_store};
+use crate::run::passed_sockets::PassedSockets;
 use crate::run::past_failure::{PROBATION, PastFailure};
 use crate::run::signals::{EndSignals, RetrySignal, listen};
+use crate::run::telling::Telling;
 use crate::wiring;
 
 /// How long an end waits for the uplink's answers. With what the broker may take before, it is less
@@ -67,8 +68,12 @@ struct Gateway<'c> {
     pause: Duration,
     /// With the ports that the system chose at first.
     listeners: Vec<std::net::SocketAddr>,
+    /// Those of the service manager, for each broker anew.
+    sockets: PassedSockets,
     state: Option<Rc<AdminState>>,
     admin: Option<(std::net::SocketAddr, JoinHandle<()>)>,
+    /// Tells the service manager how it goes.
+    telling: Telling,
     addresses: Option<AddressesFile>,
 }
 
@@ -76,6 +81,7 @@ struct Gateway<'c> {
 pub(super) async fn serve(
     config: &Config,
     opened: Result<Opened, Unopened>,
+    sockets: PassedSockets,
 ) -> Result<(), Failure> {
     // Before anybody is told that we run, who may then tell us to end.
     let (end, retry) = listen()?;
@@ -86,8 +92,10 @@ pub(super) async fn serve(
         past: PastFailure::look(&config.data_dir),
         pause: ATTEMPT_FIRST,
         listeners: Vec::new(),
+        sockets,
         state: None,
         admin: None,
+        telling: Telling::default(),
         addresses: None,
     };
     let mut mode = match opened {
@@ -132,7 +140,7 @@ impl Gateway<'_> {
         };
         state.set_ready(true);
         tracing::debug!(target: "start", step = "listeners", "Start goes on.");
-        notify_systemd(&[sd_notify::NotifyState::Ready]);
+        self.telling.ready(&state);
         let asked = Cell::new(false);
         let shutdown = async {
             self.end.next().await;
@@ -158,7 +166,7 @@ impl Gateway<'_> {
             });
             return Ok(End::StoreFailed(problem.to_string()));
         }
-        notify_systemd(&[sd_notify::NotifyState::Stopping]);
+        self.telling.stopping();
         if let Some(bridge) = bridge {
             stop(bridge, &mut self.end).await?;
         }
@@ -204,7 +212,7 @@ impl Gateway<'_> {
         }
         match self.past.note(&problem) {
             Ok(()) => {
-                notify_systemd(&[sd_notify::NotifyState::Stopping]);
+                self.telling.stopping();
                 Err(store_failed(&problem))
             }
             Err(error) => {
@@ -222,16 +230,12 @@ impl Gateway<'_> {
         let options = wiring::broker_options(self.config, None)?;
         let broker = self.start_broker(options, None)?;
         let degraded = Rc::new(Degraded::new(reason));
-        self.show(Serving {
+        let state = self.show(Serving {
             broker: broker.probe(),
             bridge: None,
             store: Kept::Nowhere(Rc::clone(&degraded)),
         })?;
-        let text = format!("degraded, only QoS 0 is served: {}", degraded.reason());
-        notify_systemd(&[
-            sd_notify::NotifyState::Ready,
-            sd_notify::NotifyState::Status(&text),
-        ]);
+        self.telling.ready(&state);
         let (finish, finished) = oneshot::channel::<()>();
         let mut running = tokio::task::spawn_local(broker.run(async { drop(finished.await) }));
         let (retry, pause, past) = (&mut self.retry, &mut self.pause, &mut self.past);
@@ -246,14 +250,13 @@ impl Gateway<'_> {
         drop(finish);
         let is_opened = matches!(result, Ok(Some(_)));
         if !is_opened {
-            notify_systemd(&[sd_notify::NotifyState::Stopping]);
+            self.telling.stopping();
         }
         if !running.is_finished() {
             running.await.context("serve without a store")??;
         }
         if is_opened {
             tracing::info!("No longer degraded: the store is open.");
-            notify_systemd(&[sd_notify::NotifyState::Status("")]);
         } else {
             self.close_admin();
         }
@@ -269,7 +272,12 @@ impl Gateway<'_> {
         for (listener, address) in options.listeners.iter_mut().zip(&self.listeners) {
             listener.bind = *address;
         }
-        let broker = Broker::start(options, store, Rc::new(AllowAll)).map_err(explain_start)?;
+        let bound = self
+            .sockets
+            .listening()
+            .context("take up a passed socket")?;
+        let broker = Broker::start_on(bound, options, store, Rc::new(AllowAll));
+        let broker = broker.map_err(explain_start)?;
         self.listeners = broker.addresses();
         Ok(broker)
     }
@@ -377,7 +385,7 @@ fn attempt(config: Config) -> impl Future<Output = Result<Opened, Unopened>> {
     let thread = thread::Builder::new()
         .name("opening".to_owned())
         .spawn(move || {
-            let opened = open_store(&config);
+            let opened = open_store(&config, None);
             if let Err(Ok((_, threads))) = tell.send(opened) {
                 // Nobody waits any more: the process ends.
                 threads.close();

@@ -80,7 +80,7 @@ fn reason(log: &LogInSegmentPage) -> String {
 }
 
 /// Time for people, in the largest unit that it has two of.
-fn duration(seconds: u64) -> String {
+pub(crate) fn duration(seconds: u64) -> String {
     let units = [("days", 86_400), ("h", 3600), ("min", 60)];
     match units.iter().find(|(_, unit)| seconds >= 2 * unit) {
         Some((name, unit)) => format!("{} {name}", seconds / unit),

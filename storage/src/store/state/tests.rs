@@ -142,3 +142,35 @@ fn hurry_does_not_send_what_only_rides_along() {
     state.hurry_records(now);
     assert_eq!(due_in(&mut state, now), Some(hour));
 }
+
+#[test]
+fn committer_is_waited_for_while_it_writes_or_leaves_lying_what_is_due() {
+    let (mut state, now) = (state(), Instant::now());
+    let later = now + Duration::from_millis(5);
+    assert_eq!(state.waits_since(now), None, "nothing is there");
+    append(&mut state, 3, 5, now).unwrap();
+    assert_eq!(state.waits_since(later), None, "nothing is due");
+    let due = now + Duration::from_millis(7);
+    assert_eq!(state.waits_since(due), Some(due));
+
+    let taken = state.take_due(due, false).unwrap();
+    append(&mut state, 1, 5, later).unwrap();
+    assert_eq!(state.waits_since(due + LINGER), Some(due), "it writes");
+    state.committed(taken.bytes());
+    assert_eq!(
+        state.waits_since(due + LINGER),
+        Some(later),
+        "the next lies"
+    );
+    // Full commits count from when they were full.
+    for _ in 0..3 {
+        append(&mut state, 3, 700, due).unwrap();
+    }
+    assert_eq!(state.waits_since(due + LINGER), Some(later));
+    let _ = state.take_due(due, false).unwrap();
+    state.committed(0);
+    assert_eq!(state.waits_since(due + LINGER), Some(due));
+
+    state.health = Health::Poisoned(crate::store::SyncProblem::new("EIO"));
+    assert_eq!(state.waits_since(due + LINGER), None, "it has failed");
+}
