@@ -1,14 +1,10 @@
 """Publishes with paho-mqtt and prints one JSON object per acknowledged message.
 
-    mqtt_publish.py PORT --protocol 3|4|5 --topic T --qos 0|1|2 --count N [--client-id ID]
-                    [--payload-bytes N | --payload P] [--retain] [--window N]
-                    [--content-type T] [--response-topic T] [--correlation-data D]
-                    [--payload-format 0|1] [--message-expiry SECONDS]
-                    [--user-property NAME VALUE]...
+    mqtt_publish.py PORT --protocol 3|4|5 --topic T --qos 0|1|2 --count N
+                    [--payload-bytes N] [--retain] [--window N]
 
-The options from --content-type on are properties of MQTT 5. Without --payload the payload starts
-with the message's number, so that a reader can check order. An object is {"number": n} after
-PUBACK or PUBCOMP (for QoS 0: after the write).
+The payload starts with the message's number, so that a reader can check order. An object is
+{"number": n} after PUBACK or PUBCOMP (for QoS 0: after the write).
 """
 
 import argparse
@@ -18,8 +14,6 @@ import sys
 import threading
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 
 def parse_arguments():
@@ -30,45 +24,14 @@ def parse_arguments():
     parser.add_argument("--qos", type=int, default=1, choices=(0, 1, 2))
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--payload-bytes", type=int, default=0)
-    parser.add_argument("--payload")
-    parser.add_argument("--client-id", default="")
     parser.add_argument("--retain", action="store_true")
     parser.add_argument("--window", type=int, default=20)
-    parser.add_argument("--content-type")
-    parser.add_argument("--response-topic")
-    parser.add_argument("--correlation-data")
-    parser.add_argument("--payload-format", type=int)
-    parser.add_argument("--message-expiry", type=int)
-    parser.add_argument("--user-property", nargs=2, action="append", default=[])
     return parser.parse_args()
-
-
-def publish_properties(arguments):
-    if arguments.protocol != mqtt.MQTTv5:
-        return None
-    properties = Properties(PacketTypes.PUBLISH)
-    if arguments.content_type is not None:
-        properties.ContentType = arguments.content_type
-    if arguments.response_topic is not None:
-        properties.ResponseTopic = arguments.response_topic
-    if arguments.correlation_data is not None:
-        properties.CorrelationData = arguments.correlation_data.encode()
-    if arguments.payload_format is not None:
-        properties.PayloadFormatIndicator = arguments.payload_format
-    if arguments.message_expiry is not None:
-        properties.MessageExpiryInterval = arguments.message_expiry
-    if arguments.user_property:
-        properties.UserProperty = [tuple(pair) for pair in arguments.user_property]
-    return properties
 
 
 def main():
     arguments = parse_arguments()
-    client = mqtt.Client(
-        mqtt.CallbackAPIVersion.VERSION2,
-        client_id=arguments.client_id,
-        protocol=arguments.protocol,
-    )
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=arguments.protocol)
     client.max_inflight_messages_set(arguments.window)
     connected = threading.Event()
     refusal = []
@@ -94,15 +57,12 @@ def main():
     sent, numbers = 0, {}
     while sent < arguments.count or numbers:
         if sent < arguments.count and len(numbers) < arguments.window:
-            payload = arguments.payload
-            if payload is None:
-                payload = f"{sent} ".ljust(arguments.payload_bytes, "x")
+            payload = f"{sent} ".ljust(arguments.payload_bytes, "x")
             info = client.publish(
                 arguments.topic,
                 payload,
                 qos=arguments.qos,
                 retain=arguments.retain,
-                properties=publish_properties(arguments),
             )
             numbers[info.mid] = sent
             sent += 1

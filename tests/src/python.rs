@@ -34,6 +34,25 @@ pub fn available() -> Result<PathBuf, String> {
     }
 }
 
+/// A command that runs `tests/python/<script>`.
+///
+/// # Errors
+/// The reason for a skip, as [`available`].
+pub fn command(script: &str) -> Result<Command, String> {
+    Ok(command_with(&available()?, script))
+}
+
+fn command_with(interpreter: &Path, script: &str) -> Command {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
+    let mut command = Command::new(interpreter);
+    // Unbuffered, so that what it has printed can be read while it runs.
+    command
+        .arg("-u")
+        .arg(folder.join(script))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
 /// Runs a script to its end and returns the objects that it printed.
 ///
 /// # Errors
@@ -71,16 +90,8 @@ impl Script {
             .tempdir();
         let scratch = scratch.context("create a temporary folder")?;
         let (stdout, stderr) = (scratch.path().join("stdout"), scratch.path().join("stderr"));
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("python")
-            .join(script);
-        let mut command = Command::new(interpreter);
-        // Unbuffered, so that what it has printed can be read while it runs.
-        command
-            .arg("-u")
-            .arg(path)
-            .args(arguments)
-            .env("PYTHONDONTWRITEBYTECODE", "1");
+        let mut command = command_with(interpreter, script);
+        command.args(arguments);
         let files = Files {
             stdout: &stdout,
             stderr: &stderr,

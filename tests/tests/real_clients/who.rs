@@ -1,108 +1,140 @@
-//! Which client, which version, which QoS: and how each is made to publish.
+//! Which client program in which version of the protocol.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::fmt;
 
-use tests::deadline::PATIENCE;
-use tests::mqtt::Version;
-use tests::{mosquitto, python};
+use tests::{mosquitto, node, python};
 
-use crate::rumqttc_client;
+/// A version of the protocol, with MQTT 3.1, which is older than the library's `Version` knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    V31,
+    V311,
+    V5,
+}
 
-/// Messages of each client.
-pub(crate) const COUNT: usize = 20;
+impl Level {
+    /// The protocol level in CONNECT.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::V31 => 3,
+            Self::V311 => 4,
+            Self::V5 => 5,
+        }
+    }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    /// As people call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V31 => "3.1",
+            Self::V311 => "3.1.1",
+            Self::V5 => "5",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
+    Gmqtt,
     Mosquitto,
+    MqttJs,
     Paho,
     Rumqttc,
 }
 
 impl Program {
-    pub(crate) const ALL: [Self; 3] = [Self::Mosquitto, Self::Paho, Self::Rumqttc];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Gmqtt,
+        Self::Mosquitto,
+        Self::MqttJs,
+        Self::Paho,
+        Self::Rumqttc,
+    ];
+
+    /// As its makers write it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Gmqtt => "gmqtt",
+            Self::Mosquitto => "mosquitto",
+            Self::MqttJs => "mqtt.js",
+            Self::Paho => "paho-mqtt",
+            Self::Rumqttc => "rumqttc",
+        }
+    }
+
+    /// What it speaks.
+    pub(crate) fn levels(self) -> &'static [Level] {
+        match self {
+            Self::Gmqtt | Self::Rumqttc => &[Level::V311, Level::V5],
+            Self::Mosquitto | Self::MqttJs | Self::Paho => &[Level::V31, Level::V311, Level::V5],
+        }
+    }
+
+    /// The next one in the ring of all.
+    pub(crate) fn next(self) -> Self {
+        match self {
+            Self::Gmqtt => Self::Mosquitto,
+            Self::Mosquitto => Self::MqttJs,
+            Self::MqttJs => Self::Paho,
+            Self::Paho => Self::Rumqttc,
+            Self::Rumqttc => Self::Gmqtt,
+        }
+    }
+
+    /// Or the reason for a skip.
+    pub(crate) fn available(self) -> Result<(), String> {
+        match self {
+            Self::Gmqtt | Self::Paho => python::available().map(drop),
+            Self::Mosquitto => mosquitto::clients().map(drop),
+            Self::MqttJs => node::available().map(drop),
+            Self::Rumqttc => Ok(()),
+        }
+    }
+}
+
+/// All five, or the reason for a skip.
+pub(crate) fn all_available() -> Result<(), String> {
+    Program::ALL.into_iter().try_for_each(Program::available)
 }
 
 /// A client as this suite lets it run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Who {
     pub(crate) program: Program,
-    pub(crate) version: Version,
-    pub(crate) qos: u8,
+    pub(crate) level: Level,
 }
 
 impl Who {
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        Program::ALL.into_iter().flat_map(|program| {
-            Version::BOTH.into_iter().flat_map(move |version| {
-                [0, 1].map(|qos| Self {
-                    program,
-                    version,
-                    qos,
-                })
-            })
-        })
+        Program::ALL.into_iter().flat_map(Self::all_of)
     }
 
-    pub(crate) fn client_id(self) -> String {
-        let level = self.version.level();
-        format!("{:?}-v{level}-q{}", self.program, self.qos).to_lowercase()
+    pub(crate) fn all_of(program: Program) -> impl Iterator<Item = Self> {
+        let levels = program.levels().iter();
+        levels.map(move |&level| Self { program, level })
     }
 
-    /// Publishes the numbers from 0 on one connection, and waits for its acknowledgements.
-    pub(crate) fn publish_numbers(self, port: u16, topic: &str) {
-        match self.program {
-            Program::Mosquitto => {
-                let lines: String = (0..COUNT).map(|number| format!("{number}\n")).collect();
-                self.mosquitto_pub(port, topic, &["-l"], &lines);
-            }
-            Program::Paho => {
-                let (port, level) = (port.to_string(), self.version.level().to_string());
-                let (qos, count, client_id) =
-                    (self.qos.to_string(), COUNT.to_string(), self.client_id());
-                let arguments = [&port, "--topic", topic, "--protocol", &level, "--qos", &qos];
-                let more = ["--count", &count, "--client-id", &client_id];
-                let arguments = [&arguments[..], &more[..]].concat();
-                let acknowledged = python::run("mqtt_publish.py", &arguments, PATIENCE).unwrap();
-                assert_eq!(acknowledged.len(), COUNT, "{self:?}");
-            }
-            Program::Rumqttc => {
-                let payloads: Vec<String> = (0..COUNT).map(|number| number.to_string()).collect();
-                let publish = rumqttc_client::Publish {
-                    client_id: &self.client_id(),
-                    topic,
-                    qos: self.qos,
-                    retain: false,
-                    payloads: &payloads,
-                };
-                rumqttc_client::publish(port, self.version, &publish);
-            }
-        }
+    /// The next program in the ring, in the same version; where it does not speak MQTT 3.1, in 3.1.1.
+    pub(crate) fn neighbour(self) -> Self {
+        let program = self.program.next();
+        let speaks = program.levels().contains(&self.level);
+        let level = if speaks { self.level } else { Level::V311 };
+        Self { program, level }
     }
 
-    pub(crate) fn mosquitto_pub(self, port: u16, topic: &str, arguments: &[&str], input: &str) {
-        let (mosquitto_pub, _) = mosquitto::clients().unwrap();
-        let mut child = Command::new(mosquitto_pub)
-            .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", topic])
-            .args(["-V", mosquitto_version(self.version)])
-            .args(["-q", &self.qos.to_string(), "-i", &self.client_id()])
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(input.as_bytes())
-            .unwrap();
-        assert!(child.wait().unwrap().success(), "{self:?}");
+    /// Whether messages can have properties, and subscriptions options.
+    pub(crate) fn is_5(self) -> bool {
+        self.level == Level::V5
+    }
+
+    /// A client id, within the 23 characters of MQTT 3.1, and a level of topics.
+    pub(crate) fn id(self, role: &str) -> String {
+        let program = self.program.name().replace('.', "");
+        format!("{program}-{}-{role}", self.level.number())
     }
 }
 
-pub(crate) fn mosquitto_version(version: Version) -> &'static str {
-    match version {
-        Version::V311 => "mqttv311",
-        Version::V5 => "mqttv5",
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in MQTT {}", self.program.name(), self.level.name())
     }
 }
