@@ -10,13 +10,13 @@ mod signals;
 use std::io::{self, IsTerminal as _};
 
 use anyhow::Context as _;
-use firmware_config::{Config, LoadError};
+use firmware_config::{Config, LoadError, Machine};
 use tokio::task::LocalSet;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{LogFormat, RunOptions};
 use crate::exit::{Failure, Status};
-use crate::wiring;
+use crate::{machine, wiring};
 
 pub(crate) use opening::explain_open;
 
@@ -89,8 +89,8 @@ fn log_filter() -> Result<EnvFilter, Failure> {
 
 fn load(options: &RunOptions) -> Result<Config, Failure> {
     let mut config = match &options.config {
-        Some(path) => load_config(path)?,
-        None => Config::default(),
+        Some(path) => load_config(path, &machine::detect())?,
+        None => Config::without_file(&machine::detect()),
     };
     if let Some(data) = &options.data {
         config.data_dir.clone_from(data);
@@ -98,9 +98,9 @@ fn load(options: &RunOptions) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// Reads a configuration file; what is wrong with it ends the process for good.
-pub(crate) fn load_config(path: &std::path::Path) -> Result<Config, Failure> {
-    Config::from_file(path, &wiring::checks()).map_err(|error| match error {
+/// Reads a configuration file for a machine; what is wrong with it ends the process for good.
+pub(crate) fn load_config(path: &std::path::Path, machine: &Machine) -> Result<Config, Failure> {
+    Config::from_file(path, &wiring::checks(), machine).map_err(|error| match error {
         LoadError::Invalid(problems) => Failure::with(
             Status::Configuration,
             anyhow::anyhow!("the configuration has problems:\n{problems}"),
