@@ -18,6 +18,10 @@ use crate::listener::{
     ADMIN, AdminConfig, Claims, LISTENER, ListenerConfig, read_admin, read_listeners,
 };
 use crate::log::{LOG, LogConfig, read_logs};
+use crate::machine::{
+    BOARD, MEMORY_BUDGET, Machine, MachineRead, MemoryBudget, TakenBoard, read_machine,
+    without_file,
+};
 use crate::problem::{LoadError, Located, Position, Problem, Problems};
 use crate::report::Report;
 use crate::schema::{ChoiceKey, Schema, TextKey};
@@ -44,6 +48,10 @@ pub struct Config {
     pub sys_interval: Option<Duration>,
     /// How messages are spread over shared subscribers, where `shares` does not say otherwise.
     pub share_policy: SharePolicy,
+    /// The board whose defaults hold.
+    pub board: TakenBoard,
+    /// Memory that the process may take; `None` if the file says nothing and nothing is known.
+    pub memory_budget: Option<MemoryBudget>,
     /// Where clients connect; at least one.
     pub listeners: Vec<ListenerConfig>,
     /// Where health, metrics and status are served.
@@ -103,36 +111,42 @@ pub(crate) static SCHEMA: Schema = Schema {
         &UNMAPPED,
         &SYS_INTERVAL,
         &SHARE_POLICY,
+        &BOARD,
+        &MEMORY_BUDGET,
     ],
     tables: &[&LISTENER, &ADMIN, &STORAGE, &LOG, &SHARE, &LIMITS, &BRIDGE],
     later: &[
-        "acl",
-        "auth",
-        "board",
-        "bundle",
-        "device",
-        "kafka",
-        "memory_budget",
-        "quota",
-        "tenant",
+        "acl", "auth", "bundle", "device", "kafka", "quota", "tenant",
     ],
 };
 
 impl Default for Config {
-    /// What runs without a file: everything on this machine only, one log for all topics.
+    /// What runs without a file on a machine of which nothing is known.
     fn default() -> Self {
+        Self::without_file(&Machine::default())
+    }
+}
+
+impl Config {
+    /// What runs without a file: everything on this machine only, one log for all topics.
+    #[must_use]
+    pub fn without_file(machine: &Machine) -> Self {
+        let (board, memory_budget) = without_file(machine);
+        let defaults = board.board.profile().defaults;
         Self {
             data_dir: default_data_dir(),
             gateway_id: None,
             unmapped: Unmapped::Default,
             sys_interval: Some(SYS_INTERVAL_DEFAULT),
             share_policy: SharePolicy::default(),
-            listeners: vec![ListenerConfig::default()],
+            board,
+            memory_budget,
+            listeners: vec![ListenerConfig::of(&defaults)],
             admin: AdminConfig::default(),
-            storage: StorageConfig::default(),
+            storage: StorageConfig::of(&defaults),
             logs: vec![LogConfig::new(LogName::default_log(), vec!["#".to_owned()])],
             shares: Vec::new(),
-            limits: LimitsConfig::default(),
+            limits: LimitsConfig::of(&defaults),
             bridge: None,
         }
     }
@@ -143,28 +157,33 @@ fn default_data_dir() -> PathBuf {
 }
 
 impl Config {
-    /// Reads a file.
+    /// Reads a file. `machine` is what it is for.
     ///
     /// # Errors
     /// When the file cannot be read, or with everything that is wrong in it.
-    pub fn from_file(path: &Path, checks: &Checks) -> Result<Self, LoadError> {
+    pub fn from_file(path: &Path, checks: &Checks, machine: &Machine) -> Result<Self, LoadError> {
         let name = path.display().to_string();
         let bytes = read_file(path).map_err(|source| LoadError::Read {
             path: path.to_owned(),
             source,
         })?;
         match std::str::from_utf8(&bytes) {
-            Ok(text) => Ok(Self::from_toml(text, &name, checks)?),
+            Ok(text) => Ok(Self::from_toml(text, &name, checks, machine)?),
             Err(_) if bytes.len() > FILE_BYTES_MAX => Err(too_large(&name).into()),
             Err(error) => Err(not_text(&name, &bytes, error.valid_up_to()).into()),
         }
     }
 
-    /// Reads a text; `name` is what its problems call it.
+    /// Reads a text; `name` is what its problems call it, `machine` what it is for.
     ///
     /// # Errors
     /// With everything that is wrong in it.
-    pub fn from_toml(text: &str, name: &str, checks: &Checks) -> Result<Self, Problems> {
+    pub fn from_toml(
+        text: &str,
+        name: &str,
+        checks: &Checks,
+        machine: &Machine,
+    ) -> Result<Self, Problems> {
         if text.len() > FILE_BYTES_MAX {
             return Err(too_large(name));
         }
@@ -174,6 +193,7 @@ impl Config {
             Ok(table) => read(
                 &Section::root(&report, table.get_ref(), &SCHEMA),
                 checks,
+                machine,
                 &report,
             ),
             Err(error) => {
@@ -227,7 +247,17 @@ fn not_text(name: &str, bytes: &[u8], valid_up_to: usize) -> Problems {
 }
 
 /// Reads all tables. The order is that of the rules: what is compared with comes first.
-fn read(file: &Section<'_>, checks: &Checks, report: &Report<'_>) -> Option<Config> {
+fn read(
+    file: &Section<'_>,
+    checks: &Checks,
+    machine: &Machine,
+    report: &Report<'_>,
+) -> Option<Config> {
+    let MachineRead {
+        board,
+        budget,
+        defaults,
+    } = read_machine(file, machine);
     let data_dir = file.text(&DATA_DIR, parse_data_dir);
     let data_dir = data_dir.or(|| Located::nowhere(default_data_dir()));
     let gateway_id = file.text(&GATEWAY_ID, str::parse::<GatewayId>).optional();
@@ -237,14 +267,14 @@ fn read(file: &Section<'_>, checks: &Checks, report: &Report<'_>) -> Option<Conf
     let sys_interval = sys_interval.or(|| Located::nowhere(Some(SYS_INTERVAL_DEFAULT)));
     let share_policy = file.choice(&SHARE_POLICY);
     let mut claims = Claims::default();
-    let listeners = read_listeners(file, &mut claims);
+    let listeners = read_listeners(file, &mut claims, &defaults);
     let admin = read_admin(file, &mut claims);
     claims.check(report);
     let StorageRead {
         storage,
         segment_bytes,
-    } = read_storage(file);
-    let limits = read_limits(file, segment_bytes);
+    } = read_storage(file, &defaults);
+    let limits = read_limits(file, segment_bytes, &defaults);
     let logs = read_logs(file, checks, segment_bytes);
     let shares = read_shares(file);
     let surroundings = Surroundings {
@@ -259,6 +289,8 @@ fn read(file: &Section<'_>, checks: &Checks, report: &Report<'_>) -> Option<Conf
         unmapped: unmapped?,
         sys_interval: sys_interval?.value,
         share_policy: share_policy?,
+        board: board?,
+        memory_budget: budget?,
         listeners: listeners?,
         admin: admin?,
         storage: storage?,

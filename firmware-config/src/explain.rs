@@ -11,6 +11,7 @@ use crate::config::{Config, Unmapped};
 use crate::limits::{LimitsConfig, format_keep_alive};
 use crate::listener::{ListenerConfig, ListenerKind};
 use crate::log::LogConfig;
+use crate::machine::TakenBoard;
 use crate::value::{Durability, format_duration};
 
 impl Config {
@@ -40,6 +41,7 @@ impl Config {
             quote(format_duration(sys_interval))
         )?;
         writeln!(out, "share_policy = {}", quote(self.share_policy))?;
+        self.write_board(out)?;
         for listener in &self.listeners {
             write_listener(out, listener)?;
         }
@@ -70,6 +72,30 @@ impl Config {
         write_limits(out, &self.limits)?;
         match &self.bridge {
             Some(bridge) => write_bridge(out, bridge),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Config {
+    /// With why it is that board, and what it decides besides what is written out.
+    fn write_board(&self, out: &mut String) -> fmt::Result {
+        let TakenBoard { board, why } = &self.board;
+        // A comment ends with its line.
+        let why = why.replace(char::is_control, " ");
+        writeln!(out, "board = {} # {why}", quote(board))?;
+        let defaults = &board.profile().defaults;
+        writeln!(
+            out,
+            "# of the board, without keys: newest commits in memory for readers {}, batches on their \
+             way to Kafka {}",
+            defaults.ring_bytes, defaults.link_bytes
+        )?;
+        match &self.memory_budget {
+            Some(budget) => {
+                let source = budget.source.words();
+                writeln!(out, "memory_budget = {} # {source}", quote(budget.bytes))
+            }
             None => Ok(()),
         }
     }

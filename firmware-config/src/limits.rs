@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::board::{BoardDefaults, GENERIC};
 use crate::found::Found;
 use crate::problem::Located;
 use crate::schema::{BytesKey, CountKey, Describe, DurationKey, Schema, Shape, TableKey, TextKey};
@@ -50,26 +51,33 @@ pub struct LimitsConfig {
     pub sessions_max: u32,
 }
 
-impl Default for LimitsConfig {
-    fn default() -> Self {
+impl LimitsConfig {
+    /// What holds on a board without a word in the file.
+    pub(crate) fn of(board: &BoardDefaults) -> Self {
         Self {
             packet_bytes_max: PACKET_BYTES_MAX.default,
             receive_maximum: RECEIVE_MAXIMUM.default,
             inflight_max: INFLIGHT_MAX.default,
-            mailbox_bytes_max: MAILBOX_BYTES_MAX.default,
-            all_mailboxes_bytes_max: ALL_MAILBOXES_BYTES_MAX.default,
-            commit_queue_bytes_max: COMMIT_QUEUE_BYTES_MAX.default,
-            retained_bytes_max: RETAINED_BYTES_MAX.default,
-            retained_count_max: RETAINED_COUNT_MAX.default,
+            mailbox_bytes_max: board.mailbox_bytes_max,
+            all_mailboxes_bytes_max: board.all_mailboxes_bytes_max,
+            commit_queue_bytes_max: board.commit_queue_bytes_max,
+            retained_bytes_max: board.retained_bytes_max,
+            retained_count_max: board.retained_count_max,
             subscriptions_per_client_max: SUBSCRIPTIONS_PER_CLIENT_MAX.default,
             topic_levels_max: TOPIC_LEVELS_MAX.default,
             topic_alias_sent_max: TOPIC_ALIAS_SENT_MAX.default,
-            accept_rate_max: ACCEPT_RATE_MAX.default,
+            accept_rate_max: board.accept_rate_max,
             connect_timeout: CONNECT_TIMEOUT.default,
             keep_alive_max: None,
             session_expiry_max: Some(SESSION_EXPIRY_DEFAULT),
-            sessions_max: SESSIONS_MAX.default,
+            sessions_max: board.sessions_max,
         }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self::of(&GENERIC)
     }
 }
 
@@ -98,31 +106,31 @@ static MAILBOX_BYTES_MAX: BytesKey = BytesKey {
     name: "mailbox_bytes_max",
     min: ByteCount::kib(4),
     max: ByteCount::mib(64),
-    default: ByteCount::mib(1),
+    default: GENERIC.mailbox_bytes_max,
 };
 static ALL_MAILBOXES_BYTES_MAX: BytesKey = BytesKey {
     name: "all_mailboxes_bytes_max",
     min: ByteCount::kib(64),
     max: ByteCount::gib(4),
-    default: ByteCount::mib(32),
+    default: GENERIC.all_mailboxes_bytes_max,
 };
 static COMMIT_QUEUE_BYTES_MAX: BytesKey = BytesKey {
     name: "commit_queue_bytes_max",
     min: ByteCount::kib(64),
     max: ByteCount::mib(256),
-    default: ByteCount::mib(8),
+    default: GENERIC.commit_queue_bytes_max,
 };
 static RETAINED_BYTES_MAX: BytesKey = BytesKey {
     name: "retained_bytes_max",
     min: ByteCount::kib(1),
     max: ByteCount::gib(1),
-    default: ByteCount::mib(16),
+    default: GENERIC.retained_bytes_max,
 };
 static RETAINED_COUNT_MAX: CountKey<u32> = CountKey {
     name: "retained_count_max",
     min: 1,
     max: 1_000_000,
-    default: 10_000,
+    default: GENERIC.retained_count_max,
 };
 static SUBSCRIPTIONS_PER_CLIENT_MAX: CountKey<u32> = CountKey {
     name: "subscriptions_per_client_max",
@@ -149,7 +157,7 @@ static ACCEPT_RATE_MAX: CountKey<u32> = CountKey {
     name: "accept_rate_max",
     min: 1,
     max: 100_000,
-    default: 500,
+    default: GENERIC.accept_rate_max,
 };
 static CONNECT_TIMEOUT: DurationKey = DurationKey {
     name: "connect_timeout",
@@ -175,7 +183,7 @@ static SESSIONS_MAX: CountKey<u32> = CountKey {
     name: "sessions_max",
     min: 1,
     max: 1_000_000,
-    default: 10_000,
+    default: GENERIC.sessions_max,
 };
 
 pub(crate) static LIMITS: TableKey = TableKey {
@@ -232,33 +240,42 @@ pub(crate) fn format_keep_alive(keep_alive: Option<Duration>) -> String {
     format_duration(keep_alive.unwrap_or_default())
 }
 
+/// What the file says of the largest packet, if anything that can be used: the defaults of a board
+/// give way to it.
+pub(crate) fn written_packet_bytes_max(file: &Section<'_>) -> Option<ByteCount> {
+    file.peek_bytes(&LIMITS, &PACKET_BYTES_MAX)
+}
+
 /// Reads `[limits]`. `segment_bytes` is what the largest packet must fit into twice, if known.
 pub(crate) fn read_limits(
     file: &Section<'_>,
     segment_bytes: Option<ByteCount>,
+    board: &BoardDefaults,
 ) -> Option<LimitsConfig> {
     let section = match file.table(&LIMITS) {
         // The smallest segment is twice the default packet; nothing to compare.
-        Found::Absent => return Some(LimitsConfig::default()),
+        Found::Absent => return Some(LimitsConfig::of(board)),
         Found::Refused => return None,
         Found::Value(section) => section,
     };
     let packet_bytes_max = section.bytes(&PACKET_BYTES_MAX);
     let receive_maximum = section.count(&RECEIVE_MAXIMUM);
     let inflight_max = section.count(&INFLIGHT_MAX);
-    let mailbox_bytes_max = section.bytes(&MAILBOX_BYTES_MAX);
-    let all_mailboxes_bytes_max = section.bytes(&ALL_MAILBOXES_BYTES_MAX);
-    let commit_queue_bytes_max = section.bytes(&COMMIT_QUEUE_BYTES_MAX);
-    let retained_bytes_max = section.bytes(&RETAINED_BYTES_MAX);
-    let retained_count_max = section.count(&RETAINED_COUNT_MAX);
+    let mailbox_bytes_max = section.bytes_or(&MAILBOX_BYTES_MAX, board.mailbox_bytes_max);
+    let all_mailboxes_bytes_max =
+        section.bytes_or(&ALL_MAILBOXES_BYTES_MAX, board.all_mailboxes_bytes_max);
+    let commit_queue_bytes_max =
+        section.bytes_or(&COMMIT_QUEUE_BYTES_MAX, board.commit_queue_bytes_max);
+    let retained_bytes_max = section.bytes_or(&RETAINED_BYTES_MAX, board.retained_bytes_max);
+    let retained_count_max = section.count_or(&RETAINED_COUNT_MAX, board.retained_count_max);
     let subscriptions_per_client_max = section.count(&SUBSCRIPTIONS_PER_CLIENT_MAX);
     let topic_levels_max = section.count(&TOPIC_LEVELS_MAX);
     let topic_alias_sent_max = section.count(&TOPIC_ALIAS_SENT_MAX);
-    let accept_rate_max = section.count(&ACCEPT_RATE_MAX);
+    let accept_rate_max = section.count_or(&ACCEPT_RATE_MAX, board.accept_rate_max);
     let connect_timeout = section.duration(&CONNECT_TIMEOUT);
     let keep_alive_max = section.text(&KEEP_ALIVE_MAX, parse_keep_alive);
     let session_expiry_max = section.text(&SESSION_EXPIRY_MAX, parse_session_expiry);
-    let sessions_max = section.count(&SESSIONS_MAX);
+    let sessions_max = section.count_or(&SESSIONS_MAX, board.sessions_max);
     let packet_bytes_max = packet_bytes_max?;
     for (key, room) in [
         (&MAILBOX_BYTES_MAX, mailbox_bytes_max),

@@ -7,6 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::board::{BoardDefaults, GENERIC};
 use crate::found::Found;
 use crate::problem::Located;
 use crate::report::Report;
@@ -40,15 +41,21 @@ impl ListenerConfig {
     }
 }
 
-impl Default for ListenerConfig {
+impl ListenerConfig {
     /// The listener of a gateway without any: this machine only, MQTT's registered port.
-    fn default() -> Self {
+    pub(crate) fn of(board: &BoardDefaults) -> Self {
         Self {
             kind: ListenerKind::Mqtt,
             bind: Located::nowhere(LISTENER_BIND_DEFAULT),
             allow_anonymous: true,
-            connections_max: CONNECTIONS_MAX.default,
+            connections_max: board.connections_max,
         }
+    }
+}
+
+impl Default for ListenerConfig {
+    fn default() -> Self {
+        Self::of(&GENERIC)
     }
 }
 
@@ -98,7 +105,7 @@ static CONNECTIONS_MAX: CountKey<u32> = CountKey {
     name: "connections_max",
     min: 1,
     max: 100_000,
-    default: 1_000,
+    default: GENERIC.connections_max,
 };
 
 pub(crate) static LISTENER: TableKey = TableKey {
@@ -175,10 +182,11 @@ fn is_loopback(bind: SocketAddr) -> bool {
 pub(crate) fn read_listeners(
     file: &Section<'_>,
     claims: &mut Claims,
+    board: &BoardDefaults,
 ) -> Option<Vec<ListenerConfig>> {
     match file.tables(&LISTENER, LISTENERS_MAX) {
         Found::Absent => {
-            let listener = ListenerConfig::default();
+            let listener = ListenerConfig::of(board);
             claims
                 .0
                 .push(("listener[0].bind".to_owned(), listener.bind));
@@ -188,20 +196,24 @@ pub(crate) fn read_listeners(
         Found::Value(sections) => {
             let listeners: Vec<_> = sections
                 .iter()
-                .map(|section| read_listener(section, claims))
+                .map(|section| read_listener(section, claims, board))
                 .collect();
             listeners.into_iter().collect()
         }
     }
 }
 
-fn read_listener(section: &Section<'_>, claims: &mut Claims) -> Option<ListenerConfig> {
+fn read_listener(
+    section: &Section<'_>,
+    claims: &mut Claims,
+    board: &BoardDefaults,
+) -> Option<ListenerConfig> {
     let kind = section.choice(&KIND);
     let bind = section
         .text(&LISTENER_BIND, parse_bind)
         .or(|| Located::nowhere(LISTENER_BIND_DEFAULT));
     let allow_anonymous = section.flag(&ALLOW_ANONYMOUS);
-    let connections_max = section.count(&CONNECTIONS_MAX);
+    let connections_max = section.count_or(&CONNECTIONS_MAX, board.connections_max);
     let bind = bind?;
     claims.0.push((section.path_of(LISTENER_BIND.name), bind));
     let allow_anonymous = allow_anonymous?;

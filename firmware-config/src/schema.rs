@@ -149,12 +149,39 @@ impl Describe for BytesKey {
     }
 
     fn allowed(&self) -> String {
-        format!(r#"a size from "{}" to "{}""#, self.min, self.max)
+        allowed_sizes(self.min, self.max)
     }
 
     fn default(&self) -> String {
         format!(r#""{}""#, self.default)
     }
+}
+
+/// A size in bytes without which something else holds than another size.
+pub(crate) struct OptionalBytesKey {
+    pub(crate) name: &'static str,
+    pub(crate) min: ByteCount,
+    pub(crate) max: ByteCount,
+    /// As in the reference: words.
+    pub(crate) default: &'static str,
+}
+
+impl Describe for OptionalBytesKey {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn allowed(&self) -> String {
+        allowed_sizes(self.min, self.max)
+    }
+
+    fn default(&self) -> String {
+        self.default.to_owned()
+    }
+}
+
+fn allowed_sizes(min: ByteCount, max: ByteCount) -> String {
+    format!(r#"a size from "{min}" to "{max}""#)
 }
 
 /// A number of things.

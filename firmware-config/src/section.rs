@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -20,7 +21,8 @@ use crate::near_name::nearest;
 use crate::problem::Located;
 use crate::report::Report;
 use crate::schema::{
-    BytesKey, ChoiceKey, CountKey, Describe, DurationKey, FlagKey, Schema, TableKey, TextKey,
+    BytesKey, ChoiceKey, CountKey, Describe, DurationKey, FlagKey, OptionalBytesKey, Schema,
+    TableKey, TextKey,
 };
 use crate::value::{ByteCount, Refusal, parse_duration};
 use crate::written::{key_as_written, value_as_written};
@@ -201,30 +203,46 @@ impl<'a> Section<'a> {
 
     /// A size within its range.
     pub(crate) fn bytes(&self, key: &BytesKey) -> Option<ByteCount> {
-        let found = self.value(key.name).and_then(|value| {
-            let bytes = match value.get_ref() {
-                DeValue::String(text) => match text.parse::<ByteCount>() {
-                    Ok(bytes) => bytes,
-                    Err(reason) => return self.refuse(key, value, Some(&reason)),
-                },
-                DeValue::Integer(number) => {
-                    match u64::from_str_radix(number.as_str(), number.radix()) {
-                        Ok(bytes) => ByteCount::new(bytes),
-                        Err(_) => return self.refuse(key, value, None),
-                    }
-                }
-                _ => return self.refuse(key, value, None),
-            };
-            if bytes < key.min || bytes > key.max {
-                return self.refuse(key, value, None);
-            }
-            Found::Value(bytes)
-        });
-        found.or(|| key.default)
+        self.bytes_or(key, key.default)
+    }
+
+    /// A size within its range, or what the board has for it.
+    pub(crate) fn bytes_or(&self, key: &BytesKey, default: ByteCount) -> Option<ByteCount> {
+        self.size(key, key.min..=key.max).or(|| default)
+    }
+
+    /// A size within its range, if it is there.
+    pub(crate) fn optional_bytes(&self, key: &OptionalBytesKey) -> Option<Option<ByteCount>> {
+        self.size(key, key.min..=key.max).optional()
+    }
+
+    fn size(&self, key: &dyn Describe, range: RangeInclusive<ByteCount>) -> Found<ByteCount> {
+        self.value(key.name())
+            .and_then(|value| match parse_size(value) {
+                Ok(bytes) if range.contains(&bytes) => Found::Value(bytes),
+                Ok(_) => self.refuse(key, value, None),
+                Err(reason) => self.refuse(key, value, reason.as_ref()),
+            })
+    }
+
+    /// A size in a table of this one, without a word about it if it is absent or wrong: for what has
+    /// to be known before that table is read.
+    pub(crate) fn peek_bytes(&self, table: &TableKey, key: &BytesKey) -> Option<ByteCount> {
+        let value = self.table.get(table.name)?.get_ref().get(key.name)?;
+        let bytes = parse_size(value).ok()?;
+        (key.min..=key.max).contains(&bytes).then_some(bytes)
     }
 
     /// A number within its range.
     pub(crate) fn count<T>(&self, key: &CountKey<T>) -> Option<T>
+    where
+        T: Copy + PartialOrd + TryFrom<u64> + Display + Sync,
+    {
+        self.count_or(key, key.default)
+    }
+
+    /// A number within its range, or what the board has for it.
+    pub(crate) fn count_or<T>(&self, key: &CountKey<T>, default: T) -> Option<T>
     where
         T: Copy + PartialOrd + TryFrom<u64> + Display + Sync,
     {
@@ -239,7 +257,7 @@ impl<'a> Section<'a> {
                 None => self.refuse(key, value, None),
             }
         });
-        found.or(|| key.default)
+        found.or(|| default)
     }
 
     /// A duration within its range.
@@ -420,5 +438,17 @@ impl<'a> Section<'a> {
             .split('.')
             .map(|part| part.split('[').next().unwrap_or(part));
         names.collect::<Vec<_>>().join(".")
+    }
+}
+
+/// A size as text with a unit or as a number of bytes; the error says why it is none, if that needs
+/// saying.
+fn parse_size(value: &Value<'_>) -> Result<ByteCount, Option<Refusal>> {
+    match value.get_ref() {
+        DeValue::String(text) => text.parse::<ByteCount>().map_err(Some),
+        DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix())
+            .map(ByteCount::new)
+            .map_err(|_| None),
+        _ => Err(None),
     }
 }

@@ -1,5 +1,6 @@
 //! `[storage]`: how the logs lie on flash.
 
+use crate::board::{BoardDefaults, GENERIC};
 use crate::found::Found;
 use crate::problem::Located;
 use crate::schema::{BytesKey, Schema, Shape, TableKey, TextKey};
@@ -21,10 +22,11 @@ pub struct StorageConfig {
     pub card_endurance: Option<ByteCount>,
 }
 
-impl Default for StorageConfig {
-    fn default() -> Self {
+impl StorageConfig {
+    /// What holds on a board without a word in the file.
+    pub(crate) fn of(board: &BoardDefaults) -> Self {
         Self {
-            segment_bytes: SEGMENT_BYTES.default,
+            segment_bytes: board.segment_bytes,
             free_space_reserve: FREE_SPACE_RESERVE.default,
             flash_budget: None,
             card_endurance: None,
@@ -32,11 +34,17 @@ impl Default for StorageConfig {
     }
 }
 
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self::of(&GENERIC)
+    }
+}
+
 static SEGMENT_BYTES: BytesKey = BytesKey {
     name: "segment_bytes",
     min: ByteCount::mib(1),
     max: ByteCount::mib(256),
-    default: ByteCount::mib(16),
+    default: GENERIC.segment_bytes,
 };
 static FREE_SPACE_RESERVE: BytesKey = BytesKey {
     name: "free_space_reserve",
@@ -72,10 +80,10 @@ pub(crate) static STORAGE: TableKey = TableKey {
 };
 
 /// Reads `[storage]`.
-pub(crate) fn read_storage(file: &Section<'_>) -> StorageRead {
+pub(crate) fn read_storage(file: &Section<'_>, board: &BoardDefaults) -> StorageRead {
     let section = match file.table(&STORAGE) {
         Found::Absent => {
-            let storage = StorageConfig::default();
+            let storage = StorageConfig::of(board);
             let segment_bytes = Some(storage.segment_bytes);
             return StorageRead {
                 storage: Some(storage),
@@ -90,7 +98,7 @@ pub(crate) fn read_storage(file: &Section<'_>) -> StorageRead {
         }
         Found::Value(section) => section,
     };
-    let segment_bytes = section.bytes(&SEGMENT_BYTES);
+    let segment_bytes = section.bytes_or(&SEGMENT_BYTES, board.segment_bytes);
     let free_space_reserve = section.bytes(&FREE_SPACE_RESERVE);
     let budget = |text: &str| text.parse::<BytesPerDay>().map(Some);
     let flash_budget = section.text(&FLASH_BUDGET, budget);

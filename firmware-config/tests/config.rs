@@ -8,6 +8,7 @@
 )]
 
 mod config {
+    mod boards;
     mod bridge;
     mod consequences;
     mod defaults;
@@ -24,7 +25,7 @@ mod config {
 
 use std::collections::BTreeSet;
 
-use firmware_config::{Checks, Config};
+use firmware_config::{Checks, Config, Machine};
 use toml::{Table, Value};
 
 /// Stands for the rules that the caller brings along: `#` only at the end of a topic filter.
@@ -43,7 +44,7 @@ fn check_topic_filter(text: &str) -> Result<(), String> {
 /// A configuration that is expected to be right.
 #[track_caller]
 fn config(text: &str) -> Config {
-    match Config::from_toml(text, "t.toml", &CHECKS) {
+    match Config::from_toml(text, "t.toml", &CHECKS, &Machine::default()) {
         Ok(config) => config,
         Err(problems) => panic!("refused:\n{problems}\nin:\n{text}"),
     }
@@ -61,7 +62,7 @@ fn check(text: &str, expected: &[&str]) {
 /// The whole report on a text that is expected to be wrong.
 #[track_caller]
 fn report(text: &str) -> String {
-    match Config::from_toml(text, "t.toml", &CHECKS) {
+    match Config::from_toml(text, "t.toml", &CHECKS, &Machine::default()) {
         Ok(_) => panic!("accepted:\n{text}"),
         Err(problems) => problems.to_string(),
     }

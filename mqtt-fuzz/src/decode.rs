@@ -6,7 +6,7 @@
 
 use bytes::BytesMut;
 use mqtt::codec::{DecodeError, Limits, decode};
-use mqtt::{Packet, PacketType, ProtocolVersion};
+use mqtt::{Packet, PacketType, ProtocolVersion, TopicFilter};
 
 use crate::filters::check_filters;
 use crate::frame::has_packet;
@@ -221,6 +221,11 @@ fn check_encoding(packet: &Packet, version: ProtocolVersion, bytes: usize, limit
         ProtocolVersion::V311 => ProtocolVersion::V5,
         ProtocolVersion::V5 => ProtocolVersion::V311,
     };
+    // MQTT 3.1.1 gives `$share/` no meaning, so that a filter of it may be none of version 5.
+    let is_of_both = all_filters_are_served(packet);
+    if !is_of_both {
+        return;
+    }
     if packet.encode(other, &mut encoded).is_ok() {
         // One property length more.
         let limits = Limits {
@@ -256,4 +261,12 @@ fn check_error(error: &DecodeError, seen: &mut Seen) {
         "{error}: {answer} does not carry {code}"
     );
     assert!(!error.to_string().is_empty());
+}
+
+fn all_filters_are_served(packet: &Packet) -> bool {
+    match packet {
+        Packet::Subscribe(it) => it.subscriptions.iter().all(|it| it.filter.is_served()),
+        Packet::Unsubscribe(it) => it.filters.iter().all(TopicFilter::is_served),
+        _ => true,
+    }
 }

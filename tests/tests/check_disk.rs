@@ -1,4 +1,4 @@
-//! `tidegate check` against the disk, and what `run` says of a disk that is too small.
+//! `tidegate check` against the disk and the memory, and what `run` says of a disk that is too small.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -152,4 +152,65 @@ fn gateway_serves_on_a_disk_that_is_too_small_and_says_so() {
         Ok(is_told.then_some(()))
     })
     .unwrap();
+}
+
+/// As much as fits no Zero 2 W: its board has 208 MiB for everything.
+const LARGE: &str = "board = \"x86-64\"\n[limits]\nall_mailboxes_bytes_max = \"256MiB\"\n";
+
+#[test]
+fn configuration_that_does_not_fit_the_memory_is_refused_with_the_keys() {
+    let folder = on_disk();
+    let text = format!("memory_budget = \"300MiB\"\n{LARGE}");
+    let ended = check(&file(&folder, &text), &["--no-disk"]);
+    expect_refusal(
+        &ended,
+        &[
+            "tidegate.toml: the configuration does not fit the memory: it may take",
+            "the budget is 300.0 MiB, as `memory_budget` says",
+            "256.0 MiB  what waits for subscribers",
+            "most is taken by limits.all_mailboxes_bytes_max, which is \"256MiB\"",
+            "keys to lower: limits.all_mailboxes_bytes_max, storage.segment_bytes",
+        ],
+    );
+    // What is advised is taken.
+    let advised = ended.stderr.split("which is \"256MiB\": ").nth(1).unwrap();
+    let advised = advised.split(" would fit").next().unwrap();
+    let text = text.replace("\"256MiB\"", advised);
+    let fits = check(&file(&folder, &text), &["--no-disk"]);
+    expect_passed(&fits, &["the budget is 300.0 MiB", "no problems found"]);
+}
+
+#[test]
+fn board_of_another_machine_is_given_by_its_name() {
+    let folder = on_disk();
+    let default = file(&folder, "board = \"pi-4\"\n");
+    for board in ["pi-zero-2w", "pi-3", "pi-4", "pi-5"] {
+        let fits = check(&default, &["--no-disk", "--board", board]);
+        let says = format!("board {board}, as the command line says");
+        expect_passed(&fits, &[&says, "half of the memory, which is"]);
+    }
+    let ended = check(&file(&folder, LARGE), &["--no-disk", "--board=pi-zero-2w"]);
+    let says = "the budget is 208.0 MiB, half of the memory, which is 416.0 MiB";
+    expect_refusal(&ended, &[says, "board pi-zero-2w"]);
+    let generic = check(&default, &["--no-disk", "--board=generic-armv7"]);
+    expect_passed(&generic, &["warning: ", "memory_budget says how much"]);
+    let unknown = check(&default, &["--board", "pi-2"]);
+    assert_eq!(unknown.code, ExitCode(2), "{}", unknown.stderr);
+    let names = "generic-arm64, generic-armv7, pi-3, pi-4, pi-5, pi-zero-2w, x86-64";
+    assert!(unknown.stderr.contains(names), "{}", unknown.stderr);
+}
+
+#[test]
+fn what_is_printed_says_the_board_and_can_be_read() {
+    let folder = on_disk();
+    let default = file(&folder, "");
+    let here = check(&default, &["--no-disk", "--print"]);
+    expect_passed(&here, &["# detected from "]);
+    let print = ["--no-disk", "--board=pi-zero-2w", "--print"];
+    let there = check(&default, &print);
+    let board = "board = \"pi-zero-2w\" # as the command line says\n";
+    let says = [board, "segment_bytes = \"8MiB\"\n", "= \"208MiB\" # half"];
+    expect_passed(&there, &says);
+    let again = check(&file(&folder, &there.stdout), &["--no-disk"]);
+    expect_passed(&again, &["board pi-zero-2w, as `board` says"]);
 }

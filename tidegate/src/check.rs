@@ -1,6 +1,7 @@
 //! `tidegate check`: everything that is wrong with a configuration, and what is worth knowing.
 
 mod disk;
+mod memory;
 
 use anyhow::anyhow;
 use firmware_config::{Config, LogConfig, OnFull};
@@ -8,24 +9,45 @@ use mqtt::TopicFilter;
 
 use crate::cli::CheckOptions;
 use crate::exit::{Failure, Status};
+use crate::machine;
 use crate::run::load_config;
 use crate::stdout::print;
-use disk::Said;
 
-/// Prints what is found; fails if the file is not valid, or what it asks for cannot fit the disk.
+/// What came of comparing the configuration with a disk or a memory.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    /// It may be started, though not everything may be well.
+    Fits { note: String, warnings: Vec<String> },
+    /// The gateway could only fill what there is, or not even begin: why, and what would do.
+    Refused(String),
+}
+
+/// Prints what is found; fails if the file is not valid, or what it asks for cannot fit the disk or
+/// the memory.
 pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
-    let mut config = load_config(&options.config)?;
+    let mut machine = machine::detect();
+    if let Some(board) = options.board {
+        machine = machine.judged_as(board);
+    }
+    let mut config = load_config(&options.config, &machine)?;
     if let Some(data) = &options.data {
         config.data_dir.clone_from(data);
     }
     let file = options.config.display();
-    let (note, disk_warnings) = match disk::compare(&config, options)? {
-        Said::Fits { note, warnings } => (note, warnings),
-        Said::Refused(what) => {
-            let refusal = anyhow!("{file}: {what}");
-            return Err(Failure::with(Status::Configuration, refusal));
+    let (mut notes, mut room_warnings, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+    for said in [memory::compare(&config), disk::compare(&config, options)?] {
+        match said {
+            Said::Fits { note, warnings } => {
+                notes.push(note);
+                room_warnings.extend(warnings);
+            }
+            Said::Refused(what) => refusals.push(format!("{file}: {what}")),
         }
-    };
+    }
+    if !refusals.is_empty() {
+        let refusal = anyhow!("{}", refusals.join("\n"));
+        return Err(Failure::with(Status::Configuration, refusal));
+    }
     let mut out = String::new();
     // What is printed can be a configuration file again.
     let mark = if options.print { "# " } else { "" };
@@ -34,15 +56,27 @@ pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
     }
     let warnings = shadowed_filters(&config).into_iter();
     let warnings = warnings.chain(logs_that_stay_full(&config));
-    for warning in warnings.chain(disk_warnings) {
+    for warning in warnings.chain(room_warnings) {
         out.push_str(&format!("{mark}warning: {file}: {warning}\n"));
     }
     if !options.print {
-        out.push_str(&format!("{file}: {}\n", note));
+        for note in notes {
+            push_note(&mut out, &file.to_string(), &note);
+        }
         out.push_str(&format!("{file}: no problems found\n"));
     }
     print(&out)?;
     Ok(())
+}
+
+/// Its lines after the name of the file, those that are indented without it.
+fn push_note(out: &mut String, file: &str, note: &str) {
+    for line in note.lines() {
+        match line.starts_with(' ') {
+            true => out.push_str(&format!("{line}\n")),
+            false => out.push_str(&format!("{file}: {line}\n")),
+        }
+    }
 }
 
 /// Filters that can never be asked, because an earlier log takes all that they match.
@@ -104,6 +138,8 @@ fn covers(outer: &str, inner: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use firmware_config::Machine;
+
     use super::*;
     use crate::wiring;
 
@@ -113,7 +149,9 @@ mod tests {
             let text = format!(
                 "gateway_id = \"g\"\n[[log]]\nname = \"a\"\nfilters = [\"a/#\"]\n{log}\n{rest}"
             );
-            logs_that_stay_full(&Config::from_toml(&text, "test", &wiring::checks()).unwrap())
+            logs_that_stay_full(
+                &Config::from_toml(&text, "test", &wiring::checks(), &Machine::default()).unwrap(),
+            )
         };
         let route = "[bridge]\nbootstrap = [\"127.0.0.1:9092\"]\n[[bridge.route]]\nname = \"r\"\nlog = \"a\"\ntopic = \"t\"";
         let reject = "on_full = \"reject\"";

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use firmware_config::ByteCount;
+use firmware_config::{Board, ByteCount};
 
 /// Edge broker for gateways: MQTT in, partitioned logs on flash, exactly once into Kafka.
 #[derive(Debug, Parser)]
@@ -78,7 +78,11 @@ pub(crate) struct CheckOptions {
     /// Do not ask whether the logs fit a disk
     #[arg(long, conflicts_with = "disk")]
     pub(crate) no_disk: bool,
-    /// Print the configuration in force, defaults included
+    /// Judge it as on this board, whatever this machine is and the file says: pi-zero-2w, pi-3, pi-4,
+    /// pi-5, generic-arm64, generic-armv7 or x86-64
+    #[arg(long, value_name = "NAME")]
+    pub(crate) board: Option<Board>,
+    /// Print the configuration in force, defaults included, and which board they are of
     #[arg(long)]
     pub(crate) print: bool,
 }
@@ -106,7 +110,8 @@ const CHECK_EXIT_STATUS: &str = "\
 Exit status:
   0  no problem was found; there may be warnings
   2  wrong command line
-  78 the configuration is wrong, or its logs cannot fit the disk";
+  78 the configuration is wrong, its logs cannot fit the disk, or what it may take
+     does not fit the memory";
 
 /// A size of a file system.
 fn disk_size(text: &str) -> Result<ByteCount, String> {
@@ -150,6 +155,10 @@ mod tests {
             ("check --config a --disk 0GiB", "such as 8GiB"),
             ("check --config a --disk 99999999TiB", "such as 8GiB"),
             ("check --config a --disk 8GiB --no-disk", "cannot be used"),
+            (
+                "check --config a --board pi-2",
+                "allowed: generic-arm64, generic-armv7, pi-3, pi-4, pi-5, pi-zero-2w, x86-64",
+            ),
         ] {
             let line = format!("tidegate {line}");
             let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();

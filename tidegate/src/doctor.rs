@@ -50,8 +50,8 @@ const FREE_BYTES_LEAST: u64 = 32 << 20;
 /// Measures, judges and prints; fails if there is a problem.
 pub(crate) fn run(options: &DoctorOptions) -> Result<(), Failure> {
     let mut config = match &options.config {
-        Some(path) => load_config(path)?,
-        None => Config::default(),
+        Some(path) => load_config(path, &crate::machine::detect())?,
+        None => Config::without_file(&crate::machine::detect()),
     };
     if let Some(data) = &options.data {
         config.data_dir.clone_from(data);

@@ -16,6 +16,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod log;
+mod machine;
 mod port_holder;
 mod room;
 mod run;

@@ -1,10 +1,11 @@
-//! Whether what the configuration may fill fits the disk: one judgement for `check`, which refuses,
+//! Whether what the configuration may fill fits the disk (and in `memory`, what it may take, the memory): one judgement for `check`, which refuses,
 //! `run`, which warns, and `doctor`, which tells.
 //!
 //! How much that is, `storage::DiskNeed` says; here it meets a file system. Nothing is written, and
 //! the data folder need not exist: what counts is the nearest folder above it that does.
 
 mod advice;
+pub(crate) mod memory;
 
 use std::fs;
 use std::io;
@@ -163,12 +164,14 @@ fn allocated(path: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use firmware_config::Machine;
+
     use super::*;
 
     pub(super) const GIB: u64 = 1 << 30;
 
     pub(super) fn config(text: &str) -> Config {
-        Config::from_toml(text, "test", &wiring::checks()).unwrap()
+        Config::from_toml(text, "test", &wiring::checks(), &Machine::default()).unwrap()
     }
 
     pub(super) fn logs(sizes: &[(&str, &str)]) -> Config {

@@ -17,14 +17,14 @@ use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use firmware_config::{Config, LoadError};
+use firmware_config::{Config, LoadError, Machine};
 use storage::OpeningProgress;
 use tokio::task::LocalSet;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{LogFormat, RunOptions};
 use crate::exit::{Failure, Status};
-use crate::wiring;
+use crate::{machine, wiring};
 
 pub(crate) use opening::explain_open;
 use passed_sockets::PassedSockets;
@@ -107,8 +107,8 @@ fn log_filter() -> Result<EnvFilter, Failure> {
 
 fn load(options: &RunOptions) -> Result<Config, Failure> {
     let mut config = match &options.config {
-        Some(path) => load_config(path)?,
-        None => Config::default(),
+        Some(path) => load_config(path, &machine::detect())?,
+        None => Config::without_file(&machine::detect()),
     };
     if let Some(data) = &options.data {
         config.data_dir.clone_from(data);
@@ -116,9 +116,9 @@ fn load(options: &RunOptions) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// Reads a configuration file; what is wrong with it ends the process for good.
-pub(crate) fn load_config(path: &std::path::Path) -> Result<Config, Failure> {
-    Config::from_file(path, &wiring::checks()).map_err(|error| match error {
+/// Reads a configuration file for a machine; what is wrong with it ends the process for good.
+pub(crate) fn load_config(path: &std::path::Path, machine: &Machine) -> Result<Config, Failure> {
+    Config::from_file(path, &wiring::checks(), machine).map_err(|error| match error {
         LoadError::Invalid(problems) => Failure::with(
             Status::Configuration,
             anyhow::anyhow!("the configuration has problems:\n{problems}"),

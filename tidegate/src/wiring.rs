@@ -16,8 +16,6 @@ use storage::{LogId, LogOptions, OnFull, Store, StoreOptions};
 
 /// Name of the log that takes what no other does.
 const DEFAULT_LOG: &str = "default";
-/// Batches in flight to the cluster, all routes together.
-const BRIDGE_IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// What the configuration needs to know of MQTT.
 pub(crate) fn checks() -> config::Checks {
@@ -41,6 +39,7 @@ pub(crate) fn store_options(config: &Config) -> StoreOptions {
         free_space_reserve_bytes: config.storage.free_space_reserve.get(),
         flash_budget_bytes_per_day: config.storage.flash_budget.map(config::BytesPerDay::get),
         queue_bytes_max: bytes(config.limits.commit_queue_bytes_max),
+        ring_bytes_max: bytes(config.board.board.profile().defaults.ring_bytes),
         ..StoreOptions::default()
     }
 }
@@ -223,6 +222,11 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
+/// Batches in flight to the cluster, all routes together, in bytes.
+pub(crate) fn link_bytes(config: &Config) -> usize {
+    bytes(config.board.board.profile().defaults.link_bytes)
+}
+
 /// What the bridge is to do, if there is one.
 pub(crate) fn bridge_options(config: &Config) -> Option<bridge::BridgeOptions> {
     let bridge = config.bridge.as_ref()?;
@@ -243,7 +247,7 @@ pub(crate) fn bridge_options(config: &Config) -> Option<bridge::BridgeOptions> {
         backoff_max: bridge.backoff_max,
         checkpoint_within: bridge.checkpoint_interval,
         batch_bytes_max: bytes(bridge.batch_bytes_max),
-        in_flight_bytes_max: BRIDGE_IN_FLIGHT_BYTES_MAX,
+        in_flight_bytes_max: link_bytes(config),
         routes: bridge.routes.iter().map(route).collect(),
     })
 }

@@ -1,7 +1,7 @@
 //! What holds for every key alike, by the list of keys: that it is read, what it may be, and what
 //! holds without it.
 
-use firmware_config::{Availability, Config, Key, format_duration, keys, parse_duration};
+use firmware_config::{Availability, Config, Key, Machine, format_duration, keys, parse_duration};
 use toml::{Table, Value};
 
 use crate::{CHECKS, config, leaf_paths, report};
@@ -71,7 +71,7 @@ fn taking_away_any_key_changes_the_configuration_or_is_refused() {
             continue;
         }
         let text = without(&key.path);
-        match Config::from_toml(&text, "t.toml", &CHECKS) {
+        match Config::from_toml(&text, "t.toml", &CHECKS, &Machine::default()) {
             Ok(config) => assert_ne!(config, all, "{} is read", key.path),
             Err(problems) => {
                 let is_named = problems
@@ -94,8 +94,14 @@ fn taking_away_any_key_changes_the_configuration_or_is_refused() {
 fn default_of_every_key_is_the_one_that_is_listed() {
     for key in available() {
         if let Some(default) = value(&key.default) {
-            let explicit = Config::from_toml(&with(&key.path, default), "t.toml", &CHECKS);
-            let absent = Config::from_toml(&without(&key.path), "t.toml", &CHECKS);
+            let explicit = Config::from_toml(
+                &with(&key.path, default),
+                "t.toml",
+                &CHECKS,
+                &Machine::default(),
+            );
+            let absent =
+                Config::from_toml(&without(&key.path), "t.toml", &CHECKS, &Machine::default());
             assert_eq!(explicit.is_ok(), absent.is_ok(), "{}", key.path);
             if let (Ok(explicit), Ok(absent)) = (explicit, absent) {
                 assert_eq!(explicit, absent, "{}", key.path);
@@ -139,7 +145,12 @@ fn both_ends_of_every_range_are_allowed_and_nothing_beyond() {
         };
         ranges += 1;
         let is_out_of_range = |value: Value| {
-            let found = Config::from_toml(&with(&key.path, value), "t.toml", &CHECKS);
+            let found = Config::from_toml(
+                &with(&key.path, value),
+                "t.toml",
+                &CHECKS,
+                &Machine::default(),
+            );
             found.is_err_and(|problems| {
                 problems.as_slice().iter().any(|problem| {
                     problem.key == in_element(&key.path) && problem.message.ends_with(&key.allowed)
@@ -151,7 +162,7 @@ fn both_ends_of_every_range_are_allowed_and_nothing_beyond() {
         assert!(!is_out_of_range(max), "most {}", key.path);
         assert!(is_out_of_range(above), "above {}", key.path);
     }
-    assert_eq!(ranges, 24, "every range was read from the list");
+    assert_eq!(ranges, 25, "every range was read from the list");
 }
 
 #[test]

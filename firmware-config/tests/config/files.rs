@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::fs;
 use std::path::Path;
 
-use firmware_config::{ByteCount, Config, LoadError, Position};
+use firmware_config::{ByteCount, Config, LoadError, Machine, Position};
 
 use crate::{CHECKS, config};
 
@@ -12,7 +12,7 @@ fn load(bytes: &[u8]) -> Result<Config, LoadError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tidegate.toml");
     fs::write(&path, bytes).unwrap();
-    Config::from_file(&path, &CHECKS)
+    Config::from_file(&path, &CHECKS, &Machine::default())
 }
 
 /// The problems of a file, without the folder that it lay in.
@@ -26,7 +26,8 @@ fn refusal(bytes: &[u8]) -> String {
 #[test]
 fn ten_mistakes_in_a_file_are_ten_problems() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ten-problems.toml");
-    let Err(LoadError::Invalid(problems)) = Config::from_file(&path, &CHECKS) else {
+    let Err(LoadError::Invalid(problems)) = Config::from_file(&path, &CHECKS, &Machine::default())
+    else {
         panic!("the file is wrong");
     };
     let found: Vec<_> = problems
@@ -67,7 +68,7 @@ fn file_of_a_gateway_is_read() {
 #[test]
 fn file_that_cannot_be_read_is_named_with_the_reason() {
     let path = Path::new("/nonexistent/tidegate.toml");
-    let error = Config::from_file(path, &CHECKS).unwrap_err();
+    let error = Config::from_file(path, &CHECKS, &Machine::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "read configuration /nonexistent/tidegate.toml"
@@ -100,7 +101,8 @@ fn file_of_endless_length_is_refused() {
             ":1:1: the file is too large; allowed: 256 KiB"
         );
     }
-    let endless = Config::from_file(Path::new("/dev/zero"), &CHECKS).unwrap_err();
+    let endless =
+        Config::from_file(Path::new("/dev/zero"), &CHECKS, &Machine::default()).unwrap_err();
     assert_eq!(
         endless.to_string(),
         "/dev/zero:1:1: the file is too large; allowed: 256 KiB"

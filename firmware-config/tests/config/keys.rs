@@ -54,10 +54,11 @@ fn unknown_key_is_printed_in_one_line_whatever_it_is() {
         &text,
         &[
             "t.toml:1:1: \"a\\nb\": unknown key; allowed: data_dir, gateway_id, unmapped, \
-             sys_interval, share_policy, listener, admin, storage, log, share, limits, bridge",
+             sys_interval, share_policy, board, memory_budget, listener, admin, storage, log, \
+             share, limits, bridge",
             "t.toml:2:1: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…: \
-             unknown key; allowed: data_dir, gateway_id, unmapped, sys_interval, share_policy, listener, admin, \
-             storage, log, share, limits, bridge",
+             unknown key; allowed: data_dir, gateway_id, unmapped, sys_interval, share_policy, board, memory_budget, listener, \
+             admin, storage, log, share, limits, bridge",
         ],
     );
 }
@@ -73,7 +74,8 @@ bind = "x"
 "#,
         &[
             "t.toml:1:2: loging: unknown key; allowed: data_dir, gateway_id, unmapped, \
-             sys_interval, share_policy, listener, admin, storage, log, share, limits, bridge",
+             sys_interval, share_policy, board, memory_budget, listener, admin, storage, log, \
+             share, limits, bridge",
             "t.toml:3:3: listner: unknown key; did you mean `listener`?",
         ],
     );

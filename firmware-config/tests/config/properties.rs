@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use firmware_config::{Availability, Config, keys};
+use firmware_config::{Availability, Config, Machine, keys};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -13,7 +13,7 @@ const TEN_PROBLEMS: &str = include_str!("../fixtures/ten-problems.toml");
 
 /// Asks for an answer and checks what holds for every answer.
 fn check_answer(text: &str) {
-    let Err(problems) = Config::from_toml(text, "t.toml", &CHECKS) else {
+    let Err(problems) = Config::from_toml(text, "t.toml", &CHECKS, &Machine::default()) else {
         return;
     };
     let list = problems.as_slice();
@@ -192,7 +192,7 @@ fn every_other_problem_is_reported_whichever_line_is_broken() {
 
 /// Key and line of every problem.
 fn problems_of(text: &str) -> Vec<(String, u32)> {
-    let problems = Config::from_toml(text, "t.toml", &CHECKS).unwrap_err();
+    let problems = Config::from_toml(text, "t.toml", &CHECKS, &Machine::default()).unwrap_err();
     let list = problems.as_slice().iter();
     list.map(|problem| (problem.key.clone(), problem.position.line))
         .collect()

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firmware_config::{Availability, Config, Key, keys};
+use firmware_config::{Availability, Config, Key, Machine, keys};
 use toml::Table;
 
 use crate::{CHECKS, leaf_paths};
@@ -67,7 +67,7 @@ fn examples() -> Vec<&'static str> {
 fn every_example_is_accepted() {
     assert!(!examples().is_empty());
     for example in examples() {
-        if let Err(problems) = Config::from_toml(example, "example", &CHECKS) {
+        if let Err(problems) = Config::from_toml(example, "example", &CHECKS, &Machine::default()) {
             panic!("{problems}\nin:\n{example}");
         }
     }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use firmware_config::{
-    AdminConfig, BridgeConfig, ByteCount, Config, Durability, LimitsConfig, ListenerConfig,
-    ListenerKind, Located, LogConfig, LogName, OnFull, Retention, RouteConfig, RouteStart,
-    ShareConfig, SharePolicy, StorageConfig, Unmapped,
+    AdminConfig, Board, BridgeConfig, BudgetSource, ByteCount, Config, Durability, LimitsConfig,
+    ListenerConfig, ListenerKind, Located, LogConfig, LogName, MemoryBudget, OnFull, Retention,
+    RouteConfig, RouteStart, ShareConfig, SharePolicy, StorageConfig, TakenBoard, Unmapped,
 };
 use proptest::collection::{btree_map, btree_set};
 use proptest::option;
@@ -192,6 +192,21 @@ fn bridge() -> impl Strategy<Value = BridgeConfig> {
         })
 }
 
+/// A board and a budget; with a board whose memory is known there always is one.
+fn board() -> impl Strategy<Value = (TakenBoard, Option<MemoryBudget>)> {
+    let boards: Vec<_> = Board::all().collect();
+    let budget = option::of(size((64 << 10)..=(1 << 30) - 1));
+    (prop::sample::select(boards), ".{0,40}", budget).prop_map(|(board, why, bytes)| {
+        let bytes = bytes.or_else(|| board.profile().memory);
+        let budget = bytes.map(|bytes| MemoryBudget {
+            bytes,
+            source: BudgetSource::Memory,
+            memory: None,
+        });
+        (TakenBoard { board, why }, budget)
+    })
+}
+
 fn share_policy() -> impl Strategy<Value = SharePolicy> {
     prop_oneof![
         Just(SharePolicy::RoundRobin),
@@ -219,6 +234,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             prop_oneof![Just(Unmapped::Default), Just(Unmapped::LiveOnly)],
             option::of(seconds(1..=86_400)),
             share_policy(),
+            board(),
         ),
         listeners(),
         admin(),
@@ -239,6 +255,8 @@ fn any_config() -> impl Strategy<Value = Config> {
                     unmapped: unmapped.0,
                     sys_interval: unmapped.1,
                     share_policy: unmapped.2,
+                    board: unmapped.3.0,
+                    memory_budget: unmapped.3.1,
                     listeners,
                     admin,
                     storage: StorageConfig {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use mqtt::codec::{Limits, decode};
+use mqtt::codec::{DecodeError, InvalidPacket, Limits, decode};
 use mqtt::server::{DisconnectCause, Misbehaviour, Options};
 use mqtt::{
     Acknowledgement, Connack, Connect, Disconnect, Packet, PacketId, PacketType,
@@ -123,7 +123,10 @@ impl Model {
                         self.end_because(DisconnectCause::Misbehaved(misbehaviour), now);
                     }
                 }
-                Err(error) => self.end_because(DisconnectCause::Invalid(error), now),
+                Err(error) => {
+                    let cause = cause_of(error, self.phase);
+                    self.end_because(cause, now);
+                }
             }
         }
     }
@@ -382,5 +385,17 @@ fn take_dup_back(src: &mut BytesMut) {
         && matches!(*first >> 4, 6 | 8 | 10)
     {
         *first &= !8;
+    }
+}
+
+/// A CONNECT of a version that is not served is, behind another one, a second CONNECT.
+fn cause_of(error: DecodeError, phase: Phase) -> DisconnectCause {
+    let names_a_version = matches!(
+        error.rule,
+        InvalidPacket::ProtocolName | InvalidPacket::ProtocolVersion { .. }
+    );
+    match names_a_version && phase != Phase::AwaitingConnect {
+        true => DisconnectCause::Misbehaved(Misbehaviour::SecondConnect),
+        false => DisconnectCause::Invalid(error),
     }
 }

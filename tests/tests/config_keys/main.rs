@@ -8,6 +8,7 @@
     reason = "a test may stop at the first surprise"
 )]
 
+mod boards;
 mod bridge;
 mod clients;
 mod listeners;
@@ -28,6 +29,11 @@ const TESTS: &[(&str, fn())] = &[
     (
         "sys_interval",
         subscribers::sys_topics_come_as_often_as_sys_interval_says,
+    ),
+    ("board", boards::limits_are_those_of_the_board),
+    (
+        "memory_budget",
+        boards::configuration_beyond_memory_budget_is_warned_of,
     ),
     (
         "share_policy",

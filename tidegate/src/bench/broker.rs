@@ -304,7 +304,7 @@ mod tests {
             let options = TidegateOptions::new(PathBuf::from(name), 1000, 5 << 30).unwrap();
             let file = folder.path().join("tidegate.toml");
             write(&file, &options.configuration()).unwrap();
-            let config = load_config(&file).unwrap();
+            let config = load_config(&file, &crate::machine::detect()).unwrap();
             assert_eq!(config.data_dir, options.data());
             assert_eq!(config.limits.receive_maximum, 1000);
         }

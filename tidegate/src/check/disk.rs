@@ -6,19 +6,11 @@ use std::path::Path;
 use anyhow::Context as _;
 use firmware_config::Config;
 
+use super::Said;
 use crate::cli::CheckOptions;
 use crate::doctor;
 use crate::room::{self, Space, Verdict, nearest_existing};
 use crate::status::size;
-
-/// What came of it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said {
-    /// It may be started, though not everything may be well.
-    Fits { note: String, warnings: Vec<String> },
-    /// The gateway could only fill the disk, or not even begin: why, and what would do.
-    Refused(String),
-}
 
 /// Compares what the configuration may fill with the disk that `options` mean.
 pub(super) fn compare(config: &Config, options: &CheckOptions) -> anyhow::Result<Said> {

@@ -15,6 +15,8 @@ use super::machine::{self, Demand, Machine};
 use super::mount::{self, Mount};
 use super::space;
 use super::sync::{self, Measured};
+use crate::machine::{memory_limit, memory_total};
+use crate::room::memory::{self, MemoryVerdict};
 use crate::room::{self, Space, nearest_existing};
 
 /// See the module's documentation.
@@ -119,17 +121,10 @@ fn read_machine(gateway: Option<u32>) -> Machine {
     let limits = of_gateway
         .or_else(|| read("/proc/self/limits"))
         .unwrap_or_default();
-    let groups = read(&format!("/proc/{process}/cgroup")).unwrap_or_default();
-    let group_limits: Vec<_> = machine::memory_limit_files(&groups)
-        .iter()
-        .filter_map(|file| read(&format!("/sys/fs/cgroup/{file}")))
-        .collect();
     let system = rustix::system::uname();
     Machine {
-        memory_bytes: read("/proc/meminfo")
-            .as_deref()
-            .and_then(machine::memory_total),
-        cgroup_limit_bytes: machine::least_limit(group_limits.iter().map(String::as_str)),
+        memory_bytes: read("/proc/meminfo").as_deref().and_then(memory_total),
+        cgroup_limit_bytes: memory_limit(Path::new("/"), &process),
         open_files_limit: machine::open_files_limit(&limits),
         is_of_gateway,
         processors: std::thread::available_parallelism().map_or(1, |count| count.get() as u64),
@@ -165,7 +160,18 @@ fn preloaded(gateway: Option<u32>) -> Vec<(String, String)> {
 }
 
 fn demand(config: &Config) -> Demand {
+    let need = memory::need(config);
     Demand {
+        board: config.board.board.to_string(),
+        board_why: config.board.why.clone(),
+        memory_bytes: need.total_bytes(),
+        budget: memory::budget(config),
+        fits_budget: match memory::judge(config, &need) {
+            MemoryVerdict::Fits => Some(true),
+            MemoryVerdict::TooMuch | MemoryVerdict::BudgetTooLarge => Some(false),
+            MemoryVerdict::Unknown => None,
+        },
+        beyond_bytes: need.beyond_bytes,
         segment_bytes: config.storage.segment_bytes.get(),
         commit_queue_bytes: config.limits.commit_queue_bytes_max.get(),
         retained_bytes: config.limits.retained_bytes_max.get(),

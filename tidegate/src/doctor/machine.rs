@@ -6,19 +6,10 @@ use serde::Serialize;
 use super::finding::{Finding, Level};
 use super::mebibytes;
 
-/// Most memory that was measured with the default configuration (docs/bench.md, `memory at most
-/// before`) is this and [`SEGMENTS_IN_MEMORY`] segments.
-const PROCESS_BYTES: u64 = 60 << 20;
-/// Of segments, as far as the databases of the one that is written and of those that are read keep
-/// them.
-const SEGMENTS_IN_MEMORY: u64 = 4;
 /// Files beside connections: databases, listeners, the uplink.
 const FILES_BESIDE: u64 = 200;
 /// Those of most machines.
 const USUAL_PAGE_BYTES: u64 = 4096;
-/// Above it a limit is none: cgroup v1 writes it so.
-const NO_LIMIT: u64 = 1 << 60;
-
 /// What is known of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Machine {
@@ -38,8 +29,19 @@ pub(super) struct Machine {
 }
 
 /// What the configuration may take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Demand {
+    /// The board whose defaults hold, and why it is that one.
+    pub(super) board: String,
+    pub(super) board_why: String,
+    /// All bounds together.
+    pub(super) memory_bytes: u64,
+    /// What it may have of the memory, in words.
+    pub(super) budget: String,
+    /// Whether it fits that; `None` where it is not known.
+    pub(super) fits_budget: Option<bool>,
+    /// What all connections may have beyond that, each in the worst place.
+    pub(super) beyond_bytes: u64,
     pub(super) segment_bytes: u64,
     pub(super) commit_queue_bytes: u64,
     pub(super) retained_bytes: u64,
@@ -53,33 +55,6 @@ pub(super) struct Demand {
     pub(super) connections: u64,
 }
 
-impl Demand {
-    /// What a busy gateway may come to, slow subscribers aside.
-    fn memory_bytes(&self) -> u64 {
-        PROCESS_BYTES
-            .saturating_add(self.segment_bytes.saturating_mul(SEGMENTS_IN_MEMORY))
-            .saturating_add(self.retained_bytes)
-            .saturating_add(self.commit_queue_bytes)
-    }
-
-    /// What subscribers may make it hold if each connection is one that does not read.
-    fn mailboxes_bytes(&self) -> u64 {
-        let each = self.mailbox_bytes.saturating_mul(self.connections);
-        let beyond = self.packet_bytes.saturating_mul(2);
-        let beyond = beyond.saturating_mul(self.connections);
-        each.min(self.all_mailboxes_bytes.saturating_add(beyond))
-    }
-}
-
-/// `MemTotal` of /proc/meminfo, in bytes.
-pub(super) fn memory_total(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-    kibibytes.checked_mul(1024)
-}
-
 /// The soft limit of open files in /proc/PID/limits.
 pub(super) fn open_files_limit(limits: &str) -> Option<u64> {
     let line = limits
@@ -89,41 +64,6 @@ pub(super) fn open_files_limit(limits: &str) -> Option<u64> {
         "unlimited" => Some(u64::MAX),
         number => number.parse().ok(),
     }
-}
-
-/// Files below /sys/fs/cgroup that may hold a limit of memory, from what is in /proc/PID/cgroup: of
-/// the group and of all above it, in both versions of cgroups.
-pub(super) fn memory_limit_files(cgroup: &str) -> Vec<String> {
-    let mut files = Vec::new();
-    for line in cgroup.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
-            continue;
-        };
-        let (folder, file) = match controllers {
-            "" => ("", "memory.max"),
-            "memory" => ("memory/", "memory.limit_in_bytes"),
-            _ => continue,
-        };
-        let mut path = path.trim_matches('/');
-        loop {
-            let slash = if path.is_empty() { "" } else { "/" };
-            files.push(format!("{folder}{path}{slash}{file}"));
-            if path.is_empty() {
-                break;
-            }
-            path = path.rsplit_once('/').map_or("", |(above, _)| above);
-        }
-    }
-    files
-}
-
-/// The least of the limits in such files.
-pub(super) fn least_limit<'a>(texts: impl Iterator<Item = &'a str>) -> Option<u64> {
-    texts
-        .filter_map(|text| text.trim().parse().ok())
-        .filter(|limit| *limit < NO_LIMIT)
-        .min()
 }
 
 /// What it means.
@@ -154,57 +94,53 @@ pub(super) fn judge(machine: &Machine, demand: &Demand) -> Vec<Finding> {
     findings
 }
 
+/// The board, and whether what the configuration may take fits its memory.
 fn memory(machine: &Machine, demand: &Demand) -> Vec<Finding> {
+    let seen = format!("{}, {}", demand.board, demand.board_why);
+    let mut findings = vec![Finding::ok("board", seen)];
     let limits = [machine.memory_bytes, machine.cgroup_limit_bytes];
-    let Some(limit) = limits.into_iter().flatten().min() else {
-        return vec![Finding::new(
-            "memory",
-            Level::Note,
-            "how much there is cannot be seen",
-        )];
-    };
-    let needed = demand.memory_bytes();
+    let limit = limits.into_iter().flatten().min();
+    let needed = demand.memory_bytes;
     let group = match machine.cgroup_limit_bytes {
         Some(bytes) => format!(", the cgroup allows {}", mebibytes(bytes)),
         None => String::new(),
     };
     let seen = format!(
-        "{} of memory{group}; this configuration may take about {}",
+        "{} of memory{group}; this configuration may take {}, its budget is {}",
         machine
             .memory_bytes
             .map_or_else(|| String::from("an unknown amount"), mebibytes),
-        mebibytes(needed)
+        mebibytes(needed),
+        demand.budget
     );
-    let remedy = "lower storage.segment_bytes, limits.retained_bytes_max or \
-                  limits.commit_queue_bytes_max";
+    let remedy = "lower what `tidegate check` lists";
     let finding = |level| Finding::new("memory", level, seen.clone());
-    let mut findings = vec![if needed > limit {
-        finding(Level::Problem)
+    findings.push(match (limit, demand.fits_budget) {
+        (Some(limit), _) if needed > limit => finding(Level::Problem)
             .meaning("under load the kernel ends the process")
-            .remedy(remedy)
-    } else if needed > limit / 2 {
-        finding(Level::Warning)
-            .meaning("little is left for the rest of the machine and for its file cache")
-            .remedy(remedy)
-    } else {
-        Finding::ok("memory", seen)
-    }];
-    if needed.saturating_add(demand.mailboxes_bytes()) > limit {
+            .remedy(remedy),
+        (_, Some(false)) => finding(Level::Problem)
+            .meaning(
+                "it does not fit: under load little is left for the rest of the machine and for its \
+                 file cache, or the kernel ends the process",
+            )
+            .remedy(remedy),
+        (_, None) => finding(Level::Note).meaning("whether it fits is not known"),
+        (_, Some(true)) => Finding::ok("memory", seen),
+    });
+    if limit.is_some_and(|limit| needed.saturating_add(demand.beyond_bytes) > limit) {
         let seen = format!(
-            "{} connections may have {} waiting for them together",
+            "{} connections may have {} beyond that",
             demand.connections,
-            mebibytes(demand.mailboxes_bytes())
+            mebibytes(demand.beyond_bytes)
         );
         findings.push(
             Finding::new("memory", Level::Note, seen)
                 .meaning(
-                    "if all of them subscribed to the largest packets and none read, memory would \
-                     not be enough",
+                    "if all of them sent and took the largest packets at one time, and none read, \
+                     memory would not be enough",
                 )
-                .remedy(
-                    "lower listener[].connections_max, limits.packet_bytes_max or \
-                     limits.all_mailboxes_bytes_max",
-                ),
+                .remedy("lower listener[].connections_max or limits.packet_bytes_max"),
         );
     }
     findings
@@ -267,15 +203,17 @@ mod tests {
     use super::super::finding::expect::{find, worst};
     use super::*;
 
-    const DEMAND: Demand = Demand {
-        segment_bytes: 16 << 20,
-        commit_queue_bytes: 8 << 20,
-        retained_bytes: 16 << 20,
-        mailbox_bytes: 1 << 20,
-        all_mailboxes_bytes: 32 << 20,
-        packet_bytes: 256 << 10,
-        connections: 100,
-    };
+    /// With a budget that it fits.
+    fn demand(connections: u64) -> Demand {
+        Demand {
+            board: String::from("pi-3"),
+            memory_bytes: 148 << 20,
+            fits_budget: Some(true),
+            beyond_bytes: connections * (768 << 10),
+            connections,
+            ..Demand::default()
+        }
+    }
 
     fn machine(memory_mib: u64) -> Machine {
         Machine {
@@ -291,26 +229,38 @@ mod tests {
         for (memory, group, level) in [
             (1024, None, Level::Ok),
             (1024, Some(128), Level::Problem),
-            (256, None, Level::Warning),
             (64, Some(1024), Level::Problem),
         ] {
             let machine = Machine {
                 cgroup_limit_bytes: group.map(|group: u64| group << 20),
                 ..machine(memory)
             };
-            let findings = judge(&machine, &DEMAND);
+            let findings = judge(&machine, &demand(100));
             assert_eq!(
-                find(&findings, "may take about").level,
+                find(&findings, "may take 148 MiB").level,
                 level,
                 "{memory} {group:?}"
             );
         }
-        let many = Demand {
-            connections: 2000,
-            ..DEMAND
-        };
-        let findings = judge(&machine(1024), &many);
+        let findings = judge(&machine(1024), &demand(2000));
         assert_eq!(find(&findings, "none read").level, Level::Note);
+    }
+
+    #[test]
+    fn board_is_told_and_a_budget_that_is_too_small() {
+        for (fits_budget, level) in [
+            (Some(true), Level::Ok),
+            (Some(false), Level::Problem),
+            (None, Level::Note),
+        ] {
+            let demand = Demand {
+                fits_budget,
+                ..demand(100)
+            };
+            let findings = judge(&machine(1024), &demand);
+            assert_eq!(find(&findings, "its budget is").level, level);
+            assert_eq!(find(&findings, "pi-3").level, Level::Ok);
+        }
     }
 
     #[test]
@@ -325,7 +275,7 @@ mod tests {
                 is_of_gateway,
                 ..machine(1024)
             };
-            assert_eq!(open_files(&machine, &DEMAND).level, level, "{limit}");
+            assert_eq!(open_files(&machine, &demand(100)).level, level, "{limit}");
         }
     }
 
@@ -334,13 +284,13 @@ mod tests {
         let mut machine = machine(4096);
         let place = || String::from("LD_PRELOAD");
         machine.preloaded = vec![(place(), String::from("/usr/lib/libeatmydata.so"))];
-        assert_eq!(worst(&judge(&machine, &DEMAND)), Level::Problem);
+        assert_eq!(worst(&judge(&machine, &demand(100))), Level::Problem);
         machine.preloaded = vec![(place(), String::from("/usr/lib/libjemalloc.so"))];
-        assert_eq!(worst(&judge(&machine, &DEMAND)), Level::Note);
+        assert_eq!(worst(&judge(&machine, &demand(100))), Level::Note);
         machine.preloaded.clear();
         machine.page_bytes = 16_384;
         assert_eq!(
-            find(&judge(&machine, &DEMAND), "pages of 16 KiB").level,
+            find(&judge(&machine, &demand(100)), "pages of 16 KiB").level,
             Level::Note
         );
     }
@@ -357,11 +307,6 @@ mod tests {
 
     #[test]
     fn texts_of_the_kernel_are_read() {
-        assert_eq!(
-            memory_total("MemFree: 1 kB\nMemTotal:   2048 kB\n"),
-            Some(2 << 20)
-        );
-        assert_eq!(memory_total("MemTotal: x kB"), None);
         let limits = "Limit  Soft Hard Units\nMax open files            1024    4096  files\n";
         assert_eq!(open_files_limit(limits), Some(1024));
         assert_eq!(
@@ -369,18 +314,5 @@ mod tests {
             Some(u64::MAX)
         );
         assert_eq!(open_files_limit(""), None);
-        assert_eq!(
-            memory_limit_files("4:memory:/a/b\n3:cpu:/a\n0::/system.slice\nnonsense"),
-            [
-                "memory/a/b/memory.limit_in_bytes",
-                "memory/a/memory.limit_in_bytes",
-                "memory/memory.limit_in_bytes",
-                "system.slice/memory.max",
-                "memory.max"
-            ]
-        );
-        let texts = ["max\n", "9223372036854771712\n", "4096\n", "8192\n"];
-        assert_eq!(least_limit(texts.into_iter()), Some(4096));
-        assert_eq!(least_limit(["max"].into_iter()), None);
     }
 }

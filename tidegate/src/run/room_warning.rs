@@ -1,4 +1,4 @@
-//! Tells at a start when the logs may fill more than the disk has. The gateway serves all the same:
+//! Tells at a start when the logs may fill more than the disk has, or the rest more than the memory. The gateway serves all the same:
 //! it refuses publishes before the disk is full, and there may be room until then.
 
 use std::thread;
@@ -10,6 +10,7 @@ use crate::status::size;
 
 /// Looks and warns on a thread of its own: to see what the folder has takes a look at each file.
 pub(super) fn warn_if_too_little(config: &Config) {
+    room::memory::tell(config);
     let config = config.clone();
     let looking = thread::Builder::new()
         .name("room".to_owned())

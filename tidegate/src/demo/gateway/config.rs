@@ -59,7 +59,7 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use firmware_config::Config;
+    use firmware_config::{Config, Machine};
 
     use super::text;
     use crate::demo::folder::Folder;
@@ -80,7 +80,7 @@ mod tests {
             let text = text(&folder, "127.0.0.1:9092".parse().unwrap(), &[topic]);
             let path = parent.path().join("demo.toml");
             std::fs::write(&path, &text).unwrap();
-            let config = Config::from_file(&path, &wiring::checks()).unwrap();
+            let config = Config::from_file(&path, &wiring::checks(), &Machine::default()).unwrap();
             assert_eq!(config.data_dir, Path::new(&folder.data()));
             assert!(text.contains("topic = \"demo.alarms\""), "{text}");
         }
