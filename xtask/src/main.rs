@@ -17,6 +17,7 @@ mod command;
 mod cross;
 mod dist;
 mod fuzz;
+mod instructions;
 mod kafka;
 mod kill_loop;
 mod newcomer;
@@ -69,6 +70,8 @@ enum Task {
     Dist(dist::Arguments),
     /// Tests of storage, mqtt and firmware-config, and simulated power cuts, on emulated ARM processors
     ArmTests(arm_tests::Arguments),
+    /// Instructions of an ARM processor for each QoS 1 message, counted in the emulator
+    Instructions(instructions::Arguments),
     /// Fuzz the MQTT codec and the server's state machine with libFuzzer (needs the nightly compiler)
     Fuzz(fuzz::Arguments),
     /// Long measurements of the log: `turnover`, `scan`, `rare`, `plot` (see docs/bench.md)
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         Task::PowerCut(arguments) => power_cut::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments),
         Task::ArmTests(arguments) => arm_tests::run(&arguments),
+        Task::Instructions(arguments) => instructions::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Soak { arguments } => soak::run(&arguments),
         Task::Statements(arguments) => statements::run(&arguments),

@@ -17,8 +17,8 @@ pub(crate) fn words() -> Vec<OsString> {
 
 /// The same as a command.
 pub(crate) fn command() -> Command {
-    let words = words();
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]);
+    let mut words = words().into_iter();
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
     command
 }
