@@ -49,15 +49,16 @@ impl Places {
         Ok(Self { renamed, forbidden })
     }
 
-    fn rust_flags(&self) -> String {
+    fn rust_flags(&self, target: &Target) -> String {
         let flag =
             |(from, to): &(PathBuf, String)| format!("--remap-path-prefix={}={to}", from.display());
+        let mut flags: Vec<_> = self.renamed.iter().map(flag).collect();
+        if !target.is_static {
+            // Debian's linker of armhf aligns to pages of 4 KiB; rustc's own aligns to 64 KiB.
+            flags.push(String::from("-Clink-arg=-Wl,-z,max-page-size=65536"));
+        }
         // What cargo divides arguments by in this variable.
-        self.renamed
-            .iter()
-            .map(flag)
-            .collect::<Vec<_>>()
-            .join("\x1f")
+        flags.join("\x1f")
     }
 
     fn c_flags(&self) -> String {
@@ -126,7 +127,7 @@ pub(super) fn compile(
         .envs(target.environment())
         // Flags of whoever calls would be in the binary and in no record.
         .env_remove("RUSTFLAGS")
-        .env("CARGO_ENCODED_RUSTFLAGS", places.rust_flags())
+        .env("CARGO_ENCODED_RUSTFLAGS", places.rust_flags(target))
         .env(
             format!("CFLAGS_{}", target.triple.replace('-', "_")),
             places.c_flags(),
@@ -198,6 +199,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::Places;
+    use crate::cross::{SHIPPED, Target};
 
     fn places() -> Places {
         Places {
@@ -223,9 +225,15 @@ mod tests {
 
     #[test]
     fn both_compilers_are_told_the_names_of_places() {
+        let [arm64, armhf] = [SHIPPED[0], SHIPPED[1]].map(|t| Target::named(t, &SHIPPED).unwrap());
         assert_eq!(
-            places().rust_flags(),
+            places().rust_flags(arm64),
             "--remap-path-prefix=/build/me/tidegate=/tidegate"
+        );
+        let flags = places().rust_flags(armhf);
+        assert!(
+            flags.ends_with("\x1f-Clink-arg=-Wl,-z,max-page-size=65536"),
+            "{flags}"
         );
         assert_eq!(
             places().c_flags(),
