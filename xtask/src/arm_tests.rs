@@ -61,15 +61,9 @@ pub(crate) struct Arguments {
 
 /// Runs everything and prints a table.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let named = arguments.target.iter().map(String::as_str);
-    let triples: Vec<_> = if arguments.target.is_empty() {
-        ARM.to_vec()
-    } else {
-        named.collect()
-    };
-    let targets: Result<Vec<_>> = triples.iter().map(|t| Target::named(t, &ARM)).collect();
+    let targets = Target::chosen(&arguments.target, &ARM)?;
     let mut report = Report::default();
-    for target in targets? {
+    for target in targets {
         println!("{}:", target.triple);
         let images = arguments.images;
         report.tests(target.debian, || one(target, arguments.short, images));

@@ -117,6 +117,14 @@ impl Target {
         }
     }
 
+    /// Those of a command line, all of `allowed` if it names none.
+    pub(crate) fn chosen(named: &[String], allowed: &[&str]) -> Result<Vec<&'static Self>> {
+        if named.is_empty() {
+            return allowed.iter().map(|t| Self::named(t, allowed)).collect();
+        }
+        named.iter().map(|t| Self::named(t, allowed)).collect()
+    }
+
     /// The cross compiler and the standard library: installed as root or in CI, else the line that does it.
     pub(crate) fn prepare_build(&self) -> Result<()> {
         install_missing(self.packages)?;
@@ -256,6 +264,8 @@ mod tests {
             "--target riscv64gc-unknown-linux-gnu; allowed: aarch64-unknown-linux-musl, \
              armv7-unknown-linux-gnueabihf, x86_64-unknown-linux-musl"
         );
+        let all = Target::chosen(&[], &SHIPPED).unwrap();
+        assert_eq!(all.iter().map(|t| t.triple).collect::<Vec<_>>(), SHIPPED);
         // It exists, and does not ship.
         assert!(Target::named("aarch64-unknown-linux-gnu", &SHIPPED).is_err());
         for triple in SHIPPED {

@@ -45,14 +45,7 @@ pub(crate) struct Arguments {
 
 /// Builds and writes everything.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let named = arguments.target.iter().map(String::as_str);
-    let triples: Vec<_> = if arguments.target.is_empty() {
-        SHIPPED.to_vec()
-    } else {
-        named.collect()
-    };
-    let targets: Result<Vec<_>> = triples.iter().map(|t| Target::named(t, &SHIPPED)).collect();
-    let targets = targets?;
+    let targets = Target::chosen(&arguments.target, &SHIPPED)?;
     let epoch = build::epoch()?;
     build::fetch()?;
     let places = Places::here()?;
