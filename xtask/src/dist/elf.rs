@@ -2,8 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use object::elf::{
-    DT_NEEDED, EM_AARCH64, EM_ARM, EM_X86_64, FileHeader32, FileHeader64, PT_INTERP, PT_LOAD,
-    SHT_DYNSYM,
+    DT_NEEDED, EM_AARCH64, EM_ARM, EM_X86_64, FileHeader32, FileHeader64, PT_LOAD, SHT_DYNSYM,
 };
 use object::read::elf::{FileHeader, ProgramHeader, Sym};
 use object::{Endianness, FileKind};
@@ -30,8 +29,8 @@ const PAGE_MAX_BYTES: u64 = 16 * 1024;
 pub(super) struct Facts {
     /// Debian's name of the processor.
     processor: &'static str,
-    /// A program that starts it; a static file has none.
-    has_interpreter: bool,
+    /// The path of the program that loads it; a static file has none.
+    interpreter: Option<String>,
     libraries: Vec<String>,
     /// Symbols of libraries, each with the version that is asked for.
     symbols: Vec<(String, String)>,
@@ -64,7 +63,10 @@ impl Facts {
             self.alignment
         );
         if target.is_static {
-            ensure!(!self.has_interpreter, "asks for a program that loads it");
+            ensure!(
+                self.interpreter.is_none(),
+                "asks for a program that loads it"
+            );
             let libraries = self.libraries.join(", ");
             ensure!(
                 self.libraries.is_empty(),
@@ -89,9 +91,13 @@ impl Facts {
         Ok(())
     }
 
-    /// Libraries that must be on the system.
-    pub(super) fn libraries(&self) -> &[String] {
-        &self.libraries
+    /// Names of files that must be in the system's `/lib`: what loads it, and libraries.
+    pub(super) fn libraries(&self) -> Vec<&str> {
+        let loader = self.interpreter.iter();
+        let loader = loader.filter_map(|path| path.rsplit('/').next());
+        loader
+            .chain(self.libraries.iter().map(String::as_str))
+            .collect()
     }
 
     /// The newest glibc that is needed.
@@ -116,6 +122,11 @@ fn read<Elf: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Result<Facts> {
     let sections = header.sections(endian, bytes)?;
     let segments = header.program_headers(endian, bytes)?;
     let loaded = segments.iter().filter(|s| s.p_type(endian) == PT_LOAD);
+    let interpreter = segments
+        .iter()
+        .find_map(|s| s.interpreter(endian, bytes).transpose());
+    let interpreter = interpreter.transpose()?;
+    let interpreter = interpreter.map(|path| String::from_utf8_lossy(path).into_owned());
     let alignment = loaded.map(|s| s.p_align(endian).into()).min();
     let dynamic = sections.dynamic_table(endian, bytes)?;
     let needed = dynamic.iter().filter(|entry| entry.tag == DT_NEEDED);
@@ -143,7 +154,7 @@ fn read<Elf: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Result<Facts> {
             EM_X86_64 => "amd64",
             _ => "another processor",
         },
-        has_interpreter: segments.iter().any(|s| s.p_type(endian) == PT_INTERP),
+        interpreter,
         libraries: libraries?,
         symbols,
         alignment: alignment.unwrap_or(0),
@@ -164,7 +175,7 @@ mod tests {
         let symbol = |name: &str, version: &str| (name.to_owned(), version.to_owned());
         Facts {
             processor: "armhf",
-            has_interpreter: true,
+            interpreter: Some(String::from("/lib/ld-linux-armhf.so.3")),
             libraries: vec![String::from("libc.so.6")],
             symbols: vec![
                 symbol("memcpy", "GLIBC_2.4"),
@@ -200,7 +211,7 @@ mod tests {
         let error = facts.check(target("arm64")).unwrap_err().to_string();
         assert_eq!(error, "asks for a program that loads it");
         let facts = Facts {
-            has_interpreter: false,
+            interpreter: None,
             ..facts
         };
         let error = facts.check(target("arm64")).unwrap_err().to_string();
@@ -223,7 +234,9 @@ mod tests {
     fn own_program_is_read() {
         let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         let facts = Facts::of(&own).unwrap();
-        assert!(facts.has_interpreter && facts.libraries.iter().any(|l| l == "libc.so.6"));
+        let libraries = facts.libraries();
+        assert!(libraries.contains(&"libc.so.6"));
+        assert!(libraries[0].starts_with("ld-linux"), "{libraries:?}");
         assert!(facts.glibc().is_some());
         assert!(Facts::of(b"#!/bin/sh\n").is_err());
     }
