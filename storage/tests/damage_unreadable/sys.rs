@@ -112,6 +112,18 @@ unsafe extern "C" fn pread64(fd: c_int, buffer: *mut c_void, count: usize, at: i
     sys_pread(fd, buffer, count, at)
 }
 
+/// The same where the C library has one width of offsets, and this name for it (musl).
+///
+/// # Safety
+///
+/// As pread(2).
+#[cfg(not(target_env = "gnu"))]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pread(fd: c_int, buffer: *mut c_void, count: usize, at: i64) -> isize {
+    // SAFETY: as our caller promised pread(2).
+    unsafe { pread64(fd, buffer, count, at) }
+}
+
 #[cfg(target_pointer_width = "64")]
 fn sys_pread(fd: c_int, buffer: *mut c_void, count: usize, at: i64) -> isize {
     // SAFETY: the kernel checks the pointer; whose it is, the caller of pread said.
