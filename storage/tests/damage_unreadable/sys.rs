@@ -138,7 +138,6 @@ fn sys_pread(fd: c_int, buffer: *mut c_void, count: usize, at: i64) -> isize {
     let low = u32::from_le_bytes([a, b, c, d]);
     let high = u32::from_le_bytes([e, f, g, h]);
     // SAFETY: the kernel checks the pointer; whose it is, the caller of pread said.
-    let answer: c_long =
-        unsafe { libc::syscall(libc::SYS_pread64, fd, buffer, count, 0, low, high) };
+    let answer = unsafe { libc::syscall(libc::SYS_pread64, fd, buffer, count, 0, low, high) };
     isize::try_from(answer).unwrap_or(-1)
 }
