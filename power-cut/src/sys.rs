@@ -8,6 +8,9 @@
 //!
 //! The variadic functions (`open`) are defined with their third argument: on the processors that
 //! this runs on it is passed in the same register either way.
+//!
+//! Offsets have 64 bits. Where libc's own `off_t` has 32 (glibc on 32-bit ARM), the standard library
+//! and sled call the names that end with 64, and only those are taken over.
 #![allow(
     unsafe_code,
     reason = "the one file of the crate that may hold it; `cargo xtask tidy` looks for others"
@@ -18,7 +21,12 @@ use std::mem;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use libc::{iovec, mode_t, off_t, size_t, ssize_t};
+use libc::{iovec, mode_t, size_t, ssize_t};
+// musl has one width only, and these names for it.
+#[cfg(not(target_env = "gnu"))]
+use libc::{fstat as fstat64, lseek as lseek64, stat as stat64};
+#[cfg(target_env = "gnu")]
+use libc::{fstat64, lseek64, stat64};
 
 use crate::recorder::{self, Inode};
 
@@ -35,12 +43,12 @@ fn size(result: c_long) -> ssize_t {
 pub(crate) fn inode_of(fd: c_int) -> Option<Inode> {
     let mut stat = stat_of_zeros();
     // SAFETY: the pointer is to a valid stat of this call's own; a bad descriptor gives EBADF.
-    let answer = unsafe { libc::fstat(fd, &raw mut stat) };
+    let answer = unsafe { fstat64(fd, &raw mut stat) };
     let (device, number) = (stat.st_dev, stat.st_ino);
     (answer == 0).then_some(Inode { device, number })
 }
 
-fn stat_of_zeros() -> libc::stat {
+fn stat_of_zeros() -> stat64 {
     // SAFETY: stat is plain integers, for which all zeros is a value.
     unsafe { mem::zeroed() }
 }
@@ -48,7 +56,7 @@ fn stat_of_zeros() -> libc::stat {
 /// Where the next `write` of a descriptor goes.
 fn position_of(fd: c_int) -> u64 {
     // SAFETY: takes integers; a bad descriptor gives ESPIPE or EBADF.
-    let position = unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) };
+    let position = unsafe { lseek64(fd, 0, libc::SEEK_CUR) };
     u64::try_from(position).unwrap_or(0)
 }
 
@@ -102,9 +110,28 @@ fn sys_write(fd: c_int, data: *const c_void, length: size_t) -> ssize_t {
     size(unsafe { libc::syscall(libc::SYS_write, fd, data, length) })
 }
 
-fn sys_pwrite(fd: c_int, data: *const c_void, length: size_t, offset: off_t) -> ssize_t {
+#[cfg(target_pointer_width = "64")]
+fn sys_pwrite(fd: c_int, data: *const c_void, length: size_t, offset: i64) -> ssize_t {
     // SAFETY: the kernel checks the pointer; nothing of ours is written to.
     size(unsafe { libc::syscall(libc::SYS_pwrite64, fd, data, length, offset) })
+}
+
+/// The two registers that a 64-bit argument takes on a 32-bit processor. It begins at one with an
+/// even number (ARM's EABI), for which the calls below pass a 0 where that needs it.
+#[cfg(target_pointer_width = "32")]
+fn halves(value: i64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+    (
+        u32::from_le_bytes([a, b, c, d]),
+        u32::from_le_bytes([e, f, g, h]),
+    )
+}
+
+#[cfg(target_pointer_width = "32")]
+fn sys_pwrite(fd: c_int, data: *const c_void, length: size_t, offset: i64) -> ssize_t {
+    let (low, high) = halves(offset);
+    // SAFETY: the kernel checks the pointer; nothing of ours is written to.
+    size(unsafe { libc::syscall(libc::SYS_pwrite64, fd, data, length, 0, low, high) })
 }
 
 fn sys_writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
@@ -112,14 +139,40 @@ fn sys_writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
     size(unsafe { libc::syscall(libc::SYS_writev, fd, parts, count) })
 }
 
-fn sys_ftruncate(fd: c_int, length: off_t) -> c_int {
+#[cfg(target_pointer_width = "64")]
+fn sys_ftruncate(fd: c_int, length: i64) -> c_int {
     // SAFETY: takes integers only.
     int(unsafe { libc::syscall(libc::SYS_ftruncate, fd, length) })
 }
 
-fn sys_fallocate(fd: c_int, mode: c_int, offset: off_t, length: off_t) -> c_int {
+#[cfg(target_pointer_width = "32")]
+fn sys_ftruncate(fd: c_int, length: i64) -> c_int {
+    let (low, high) = halves(length);
+    // SAFETY: takes integers only.
+    int(unsafe { libc::syscall(libc::SYS_ftruncate64, fd, 0, low, high) })
+}
+
+#[cfg(target_pointer_width = "64")]
+fn sys_fallocate(fd: c_int, mode: c_int, offset: i64, length: i64) -> c_int {
     // SAFETY: takes integers only.
     int(unsafe { libc::syscall(libc::SYS_fallocate, fd, mode, offset, length) })
+}
+
+#[cfg(target_pointer_width = "32")]
+fn sys_fallocate(fd: c_int, mode: c_int, offset: i64, length: i64) -> c_int {
+    let ((low, high), (length_low, length_high)) = (halves(offset), halves(length));
+    // SAFETY: takes integers only.
+    int(unsafe {
+        libc::syscall(
+            libc::SYS_fallocate,
+            fd,
+            mode,
+            low,
+            high,
+            length_low,
+            length_high,
+        )
+    })
 }
 
 fn sys_fsync(fd: c_int) -> c_int {
@@ -228,7 +281,7 @@ unsafe extern "C" fn pwrite64(
     fd: c_int,
     data: *const c_void,
     length: size_t,
-    offset: off_t,
+    offset: i64,
 ) -> ssize_t {
     if !recorder::is_recording() {
         return sys_pwrite(fd, data, length, offset);
@@ -242,12 +295,13 @@ unsafe extern "C" fn pwrite64(
 }
 
 // pwrite(2)
+#[cfg(target_pointer_width = "64")]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pwrite(
     fd: c_int,
     data: *const c_void,
     length: size_t,
-    offset: off_t,
+    offset: i64,
 ) -> ssize_t {
     // SAFETY: as our caller promised pwrite(2).
     unsafe { pwrite64(fd, data, length, offset) }
@@ -269,7 +323,7 @@ unsafe extern "C" fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssi
 
 // ftruncate(2)
 #[unsafe(no_mangle)]
-extern "C" fn ftruncate64(fd: c_int, length: off_t) -> c_int {
+extern "C" fn ftruncate64(fd: c_int, length: i64) -> c_int {
     if !recorder::is_recording() {
         return sys_ftruncate(fd, length);
     }
@@ -278,14 +332,15 @@ extern "C" fn ftruncate64(fd: c_int, length: off_t) -> c_int {
 }
 
 // ftruncate(2)
+#[cfg(target_pointer_width = "64")]
 #[unsafe(no_mangle)]
-extern "C" fn ftruncate(fd: c_int, length: off_t) -> c_int {
+extern "C" fn ftruncate(fd: c_int, length: i64) -> c_int {
     ftruncate64(fd, length)
 }
 
 // fallocate(2); with other modes than 0 it would change the folder unseen, which is noticed at the end
 #[unsafe(no_mangle)]
-extern "C" fn fallocate64(fd: c_int, mode: c_int, offset: off_t, length: off_t) -> c_int {
+extern "C" fn fallocate64(fd: c_int, mode: c_int, offset: i64, length: i64) -> c_int {
     if mode != 0 || !recorder::is_recording() {
         return sys_fallocate(fd, mode, offset, length);
     }
@@ -297,8 +352,9 @@ extern "C" fn fallocate64(fd: c_int, mode: c_int, offset: off_t, length: off_t) 
 }
 
 // fallocate(2)
+#[cfg(target_pointer_width = "64")]
 #[unsafe(no_mangle)]
-extern "C" fn fallocate(fd: c_int, mode: c_int, offset: off_t, length: off_t) -> c_int {
+extern "C" fn fallocate(fd: c_int, mode: c_int, offset: i64, length: i64) -> c_int {
     fallocate64(fd, mode, offset, length)
 }
 

@@ -36,6 +36,7 @@ fn session(name: &str) -> JournalKey {
 
 fn value(number: usize, version: u8, size: usize) -> Vec<u8> {
     let mut value = vec![version; size];
+    let number = u64::try_from(number).unwrap();
     value[..8].copy_from_slice(&number.to_be_bytes());
     value
 }

@@ -16,13 +16,13 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use storage::{JournalKey, JournalKind, LogOptions, LogPartition, Store, StoreOptions};
 use support::halves::{directories, is_covered};
-use support::{append, options, read_from};
+use support::{again, append, options, read_from};
 
 const FOLDER: &str = "TIDEGATE_CRASH_FOLDER";
 const LIFE: &str = "TIDEGATE_CRASH_LIFE";
@@ -200,7 +200,7 @@ impl Steps {
 type Known = BTreeMap<(u16, u16), BTreeMap<u64, Written>>;
 
 fn start(folder: &Path, life: u64) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    again::command()
         .args([
             "--exact",
             "write_until_killed",

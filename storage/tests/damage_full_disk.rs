@@ -22,9 +22,9 @@ use std::thread;
 
 use storage::{DamageCopy, LogOptions, LogPartition, NoCopy, RecoveryEvent, StoreOptions, View};
 use storage::{LogId, PartitionId, Store};
-use support::append_many;
 use support::damage::{length, zero_block};
 use support::template::{BLOCK, names, read_with_gaps};
+use support::{again, append_many};
 
 /// Says to the inner process where the small file system is.
 const FOLDER_VARIABLE: &str = "STORAGE_TEST_SMALL_DISK";
@@ -73,7 +73,7 @@ fn on_a_small_disk(test: impl FnOnce(&Path)) {
     let name = thread::current().name().unwrap().to_owned();
     let mut command = unshare(arguments);
     command
-        .arg(env::current_exe().unwrap())
+        .args(again::words())
         .args(["--exact", &name, "--nocapture"])
         .env(FOLDER_VARIABLE, folder.path());
     let ended = command.output().unwrap();

@@ -11,11 +11,11 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use storage::{RecoveryEvent, Store};
 use support::template::{logs, snapshots, template};
-use support::wait_for;
+use support::{again, wait_for};
 
 const FOLDER: &str = "TIDEGATE_IO_THREADS_FOLDER";
 /// Exit status of a child that met what this is about.
@@ -58,7 +58,7 @@ fn next_start_succeeds_when_an_io_thread_panicked_during_this_one() {
             fs::remove_dir_all(copy.metadata()).unwrap();
         }
 
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut child = again::command()
             .args(["--exact", "open_a_folder_elsewhere", "--test-threads=1"])
             .env(FOLDER, copy.path())
             .stdout(Stdio::null())

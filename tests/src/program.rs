@@ -4,7 +4,7 @@ use std::env;
 use std::path::PathBuf;
 
 /// The program's path: first in `PATH`, then where Debian puts daemons, which an ordinary user has
-/// not in their path.
+/// not in their path. An absolute path is looked at as it is.
 #[must_use]
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();

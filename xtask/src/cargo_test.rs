@@ -17,6 +17,11 @@ use crate::workspace;
 
 /// Runs the tests of the workspace. `arguments` are cargo's.
 pub(crate) fn run(arguments: &[String]) -> Result<Counts> {
+    run_with(arguments, &[])
+}
+
+/// The same with environment variables, for instance those of another target.
+pub(crate) fn run_with(arguments: &[String], environment: &[(String, String)]) -> Result<Counts> {
     let skips = tempfile::NamedTempFile::new().context("make the file of skips")?;
     let mut command = workspace::cargo();
     command
@@ -24,7 +29,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<Counts> {
         .args(arguments)
         .env("TIDEGATE_SKIPS", skips.path())
         // A failing test shows where it panicked; where its error was made is noise beside it.
-        .env("RUST_LIB_BACKTRACE", "0");
+        .env("RUST_LIB_BACKTRACE", "0")
+        .envs(environment.iter().map(|(name, value)| (name, value)));
     if env::var_os("TIDEGATE_BIN").is_none() {
         // The product lies beside this program.
         let own = env::current_exe().context("find this program's path")?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::report::{Outcome, Report};
-use crate::{cargo_test, command, setup, statements, tidy, workspace};
+use crate::{arm_tests, cargo_test, command, setup, statements, tidy, workspace};
 
 /// Every check; all of them run, also after one has failed, except those that need a workspace
 /// that compiles when it does not.
@@ -30,9 +30,10 @@ pub(crate) fn run() -> Result<ExitCode> {
         report.step("clippy", clippy);
         report.step("statements", statements::check);
         report.tests("tests", || cargo_test::run(&workspace_arguments(&[])));
+        report.tests("arm", arm_tests::short);
         report.step("docs", docs);
     } else {
-        for step in ["clippy", "statements", "tests", "docs"] {
+        for step in ["clippy", "statements", "tests", "arm", "docs"] {
             report.not_run(step);
         }
     }

@@ -9,11 +9,15 @@
     reason = "a task runner talks to its user"
 )]
 
+mod arm_tests;
 mod cargo_test;
 mod chaos;
 mod ci;
 mod command;
+mod cross;
+mod dist;
 mod fuzz;
+mod instructions;
 mod kafka;
 mod kill_loop;
 mod newcomer;
@@ -62,6 +66,12 @@ enum Task {
     Sessions(sessions::Arguments),
     /// Recover the store from simulated power cuts and look for what it had acknowledged
     PowerCut(power_cut::Arguments),
+    /// Build what is given out: binaries for arm64, armhf and amd64, an SBOM for each, an OCI image, checksums
+    Dist(dist::Arguments),
+    /// Tests of storage, mqtt and firmware-config, and simulated power cuts, on emulated ARM processors
+    ArmTests(arm_tests::Arguments),
+    /// Instructions of an ARM processor for each QoS 1 message, counted in the emulator
+    Instructions(instructions::Arguments),
     /// Fuzz the MQTT codec and the server's state machine with libFuzzer (needs the nightly compiler)
     Fuzz(fuzz::Arguments),
     /// Long measurements of the log: `turnover`, `scan`, `rare`, `plot` (see docs/bench.md)
@@ -93,6 +103,9 @@ fn main() -> ExitCode {
         Task::KillLoop(arguments) => kill_loop::run(&arguments),
         Task::Sessions(arguments) => sessions::run(&arguments),
         Task::PowerCut(arguments) => power_cut::run(&arguments),
+        Task::Dist(arguments) => dist::run(&arguments),
+        Task::ArmTests(arguments) => arm_tests::run(&arguments),
+        Task::Instructions(arguments) => instructions::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Soak { arguments } => soak::run(&arguments),
         Task::Statements(arguments) => statements::run(&arguments),

@@ -109,7 +109,35 @@ unsafe extern "C" fn pread64(fd: c_int, buffer: *mut c_void, count: usize, at: i
     if fails(fd) {
         return -1;
     }
-    // SAFETY: the system call is asked what this was asked.
+    sys_pread(fd, buffer, count, at)
+}
+
+/// The same where the C library has one width of offsets, and this name for it (musl).
+///
+/// # Safety
+///
+/// As pread(2).
+#[cfg(not(target_env = "gnu"))]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pread(fd: c_int, buffer: *mut c_void, count: usize, at: i64) -> isize {
+    // SAFETY: as our caller promised pread(2).
+    unsafe { pread64(fd, buffer, count, at) }
+}
+
+#[cfg(target_pointer_width = "64")]
+fn sys_pread(fd: c_int, buffer: *mut c_void, count: usize, at: i64) -> isize {
+    // SAFETY: the kernel checks the pointer; whose it is, the caller of pread said.
     let answer: c_long = unsafe { libc::syscall(libc::SYS_pread64, fd, buffer, count, at) };
+    isize::try_from(answer).unwrap_or(-1)
+}
+
+/// On 32-bit ARM an offset takes two registers and begins at one with an even number.
+#[cfg(target_pointer_width = "32")]
+fn sys_pread(fd: c_int, buffer: *mut c_void, count: usize, at: i64) -> isize {
+    let [a, b, c, d, e, f, g, h] = at.to_le_bytes();
+    let low = u32::from_le_bytes([a, b, c, d]);
+    let high = u32::from_le_bytes([e, f, g, h]);
+    // SAFETY: the kernel checks the pointer; whose it is, the caller of pread said.
+    let answer = unsafe { libc::syscall(libc::SYS_pread64, fd, buffer, count, 0, low, high) };
     isize::try_from(answer).unwrap_or(-1)
 }

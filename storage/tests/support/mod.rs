@@ -1,6 +1,7 @@
 //! What the store's tests share.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod again;
 pub(crate) mod damage;
 pub(crate) mod evacuated_folder;
 pub(crate) mod findings;

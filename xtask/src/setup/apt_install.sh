@@ -20,9 +20,10 @@ if [ ! -e "$guard" ]; then
     chmod 755 "$guard"
 fi
 
+# A package that conflicts with one that somebody wanted here (a backport, say) fails rather than replaces it.
 export DEBIAN_FRONTEND=noninteractive
 apt-get -o DPkg::Lock::Timeout=300 update
-apt-get -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends "$@"
+apt-get -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends --no-remove "$@"
 
 # Nor at the next boot.
 command -v systemctl >/dev/null || exit 0
