@@ -127,6 +127,9 @@ pub(crate) fn examine(store: &Store, expected: &Expectation) -> Examined {
     compare_cold(store, expected, &mut examined);
     compare_shared(store, expected, &mut examined);
     compare_retained(store, expected, &mut examined);
+    // Who looks again must know of them: their entries stay.
+    let taken: Vec<_> = taken_in_flight(expected, &examined).copied().collect();
+    examined.shown.records.extend(taken);
     let is_written = expected.incarnation.is_some() || !examined.shown.records.is_empty();
     examined.shown.incarnation = is_written.then(|| store.incarnation().0);
     examined
@@ -300,21 +303,27 @@ fn compare_records(
 /// Numbers of the records that are there, or were before retention took them: also of what was on its
 /// way, since the writer may have waited with its question until after that.
 pub(crate) fn survived(expected: &Expectation, examined: &Examined) -> BTreeSet<u64> {
+    let shown = examined.shown.records.iter();
+    shown
+        .chain(taken_in_flight(expected, examined))
+        .map(|written| written.number)
+        .collect()
+}
+
+/// What was on its way and is behind the starts of its partitions.
+fn taken_in_flight<'a>(
+    expected: &'a Expectation,
+    examined: &Examined,
+) -> impl Iterator<Item = &'a Written> {
     let starts: BTreeMap<_, _> = examined.shown.log_starts.iter().copied().collect();
-    let taken = |w: &&Written| {
-        starts
-            .get(&w.partition)
-            .is_some_and(|start| w.offset < *start)
-    };
     let in_flight = expected
         .in_flight
         .iter()
         .flat_map(|promise| &promise.records);
-    let shown = examined.shown.records.iter();
-    shown
-        .chain(in_flight.filter(taken))
-        .map(|written| written.number)
-        .collect()
+    in_flight.filter(move |w| {
+        let start = starts.get(&w.partition);
+        start.is_some_and(|start| w.offset < *start)
+    })
 }
 
 fn compare_entries(store: &Store, expected: &Expectation, examined: &mut Examined) {

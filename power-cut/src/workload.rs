@@ -85,6 +85,8 @@ struct Shape {
     session_bytes: usize,
     commit_bytes_max: usize,
     segment_bytes: u64,
+    /// Segments are closed when nothing was written for this long.
+    quiet_after: Option<Duration>,
     sync_us_max: usize,
     /// How often it waits for [`PAUSE`].
     pauses: usize,
@@ -114,6 +116,8 @@ impl Shape {
             session_bytes: 400,
             commit_bytes_max: 256 * 1024,
             segment_bytes: storage::SEGMENT_BYTES_MIN,
+            // At once, which is after most groups of those that write much.
+            quiet_after: random.chance(30).then_some(Duration::ZERO),
             sync_us_max: 300,
             pauses: 0,
         }
@@ -279,6 +283,7 @@ pub(crate) fn record(run: Run, folder: &Path, mut before: Expectation) -> Result
     let options = StoreOptions {
         commit_bytes_max: shape.commit_bytes_max,
         segment_bytes: shape.segment_bytes,
+        quiet_after: shape.quiet_after,
         ..check::options()
     };
     let opened = Store::open(folder, options, &logs);

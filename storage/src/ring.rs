@@ -37,6 +37,13 @@ impl Ring {
         }
     }
 
+    /// Keeps the newest commit alone.
+    pub(crate) fn let_go(&mut self) {
+        let newest = self.commits.pop_back();
+        self.bytes = newest.as_ref().map_or(0, Commit::size_bytes);
+        self.commits = newest.into_iter().collect();
+    }
+
     /// The commits from `from` on, oldest first; `None` if `from` is no longer here.
     pub(crate) fn from(&self, from: CommitNumber) -> Option<impl Iterator<Item = &Commit>> {
         let first = self.commits.front()?.number();
@@ -68,5 +75,12 @@ mod tests {
         assert_eq!(numbers(&ring, 8), Some(vec![8]));
         assert_eq!(numbers(&ring, 9), Some(vec![]));
         assert_eq!(numbers(&ring, 6), None);
+        ring.let_go();
+        assert_eq!(numbers(&ring, 7), None);
+        assert_eq!(numbers(&ring, 8), Some(vec![8]));
+        assert_eq!(
+            ring.bytes,
+            ring.commits.iter().map(Commit::size_bytes).sum()
+        );
     }
 }

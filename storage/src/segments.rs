@@ -294,6 +294,12 @@ impl Segments {
         close(idle);
     }
 
+    /// Closes all sealed segments that nobody reads now.
+    pub(crate) fn close_unread(&self) {
+        let unread = take_idle(&mut self.open_segments(), 0, None);
+        close(unread);
+    }
+
     /// The index record of a segment was written: it is sealed for good.
     pub(crate) fn sealed(&self, id: SegmentId) {
         let mut index = self.index_mut();

@@ -69,6 +69,9 @@ pub struct StoreOptions {
     pub queue_bytes_max: usize,
     /// Newest commits kept in memory for readers.
     pub ring_bytes_max: usize,
+    /// How long nothing must be committed until a segment that is at least an eighth full is closed, and
+    /// the commits in memory are let go of; the next commit begins a segment. `None`: never.
+    pub quiet_after: Option<Duration>,
     /// Bytes a second that evacuation writes at most; 0: segments are never evacuated.
     pub evacuation_bytes_per_second: u64,
     /// Bytes that may be written to flash in a day; above it, commits linger.
@@ -91,6 +94,7 @@ impl Default for StoreOptions {
             commit_bytes_max: 1024 * 1024,
             queue_bytes_max: 8 * 1024 * 1024,
             ring_bytes_max: 4 * 1024 * 1024,
+            quiet_after: Some(Duration::from_secs(60)),
             evacuation_bytes_per_second: 4 * 1024 * 1024,
             flash_budget_bytes_per_day: None,
             clock: SystemClock::new(),

@@ -1,6 +1,6 @@
 """Runs the tests of one version in Eclipse Paho's interoperability suite and prints one JSON object each.
 
-    paho_suite.py FOLDER PORT --version 3|5
+    paho_suite.py FOLDER PORT --version 3|5 [--only TEST]
 
 FOLDER holds client_test.py (MQTT 3.1.1), client_test5.py (MQTT 5) and the clients that they use, in
 mqtt/. The modules expect their topics and the address as global names, which they set only when they
@@ -59,6 +59,7 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("port", type=int)
     parser.add_argument("--version", type=int, choices=sorted(MODULES), required=True)
+    parser.add_argument("--only", metavar="TEST")
     arguments = parser.parse_args()
     sys.path.insert(0, arguments.folder)
     output = sys.stdout
@@ -71,6 +72,8 @@ def main():
         module.nosubscribe_topics = ("test/nosubscribe",)
         module.host, module.port = "127.0.0.1", arguments.port
         logging.getLogger().setLevel(logging.ERROR)
+        if arguments.only:
+            unittest.defaultTestLoader.testMethodPrefix = arguments.only
         unittest.defaultTestLoader.loadTestsFromModule(module).run(Result(output))
 
 

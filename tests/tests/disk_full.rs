@@ -236,14 +236,11 @@ fn it_starts_after_a_kill_on_a_full_disk_and_goes_on_when_there_is_room() {
         let mut disk = Disk::start(folder);
         let mut acknowledged = disk.publish_until_full("before");
         disk.gateway.kill().unwrap();
-        for _ in 0..3 {
+        for start in 1..=3 {
             disk.restart();
+            // The segment that was made ahead of time is gone with the kill, which may leave some room.
+            acknowledged.extend(disk.publish_until_full(&format!("start{start}")));
             disk.wait_full(true);
-            let mut client = disk.client(Version::V5, "refused");
-            let code = client
-                .publish_acknowledged(Publish::new("kept/a", "refused"))
-                .unwrap();
-            assert_eq!(code, QUOTA_EXCEEDED);
         }
         disk.free_space();
         disk.wait_full(false);

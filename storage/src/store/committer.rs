@@ -23,6 +23,9 @@ use crate::store::shared::MakeSegmentError;
 use crate::store::{Health, Shared, SyncProblem};
 use crate::topics::RunsBuilder;
 
+/// A segment with less than this part of its bytes stays open however quiet it is.
+const QUIET_SHARE: u64 = 8;
+
 /// Retained messages of a segment, newest of each topic.
 pub(crate) type RetainedOfSegment = BTreeMap<Bytes, RetainedRecord>;
 
@@ -36,6 +39,17 @@ pub(crate) struct Committer {
     topics: RunsBuilder,
     /// Bytes in the active segment.
     segment_bytes: u64,
+    /// When the last commit was written.
+    quiet_since: Instant,
+}
+
+/// What the committer is to do.
+enum Next {
+    Write(OpenCommit),
+    /// Nothing came for long, and the active segment takes memory.
+    LetGo,
+    /// The store closes and nothing is left, or it is poisoned.
+    End,
 }
 
 /// A commit that could not be written.
@@ -63,6 +77,7 @@ impl Committer {
             retained: BTreeMap::new(),
             topics: RunsBuilder::default(),
             segment_bytes: 0,
+            quiet_since: Instant::now(),
         }
     }
 
@@ -76,29 +91,68 @@ impl Committer {
     }
 
     fn commit_all(mut self) {
-        while let Some(open) = self.next() {
-            if let Err(error) = self.write(open) {
-                poison(&self.shared, SyncProblem::of(&error));
-                return;
+        loop {
+            match self.next() {
+                Next::Write(open) => {
+                    if let Err(error) = self.write(open) {
+                        poison(&self.shared, SyncProblem::of(&error));
+                        return;
+                    }
+                    self.quiet_since = Instant::now();
+                    self.shared.announce();
+                }
+                Next::LetGo => self.let_go(),
+                Next::End => return,
             }
-            self.shared.announce();
         }
     }
 
-    /// Waits for the next commit that is due; `None` when the store closes and nothing is left.
-    fn next(&self) -> Option<OpenCommit> {
+    /// Waits for the next commit that is due, or until nothing has come for long.
+    fn next(&self) -> Next {
+        let let_go_at = self.let_go_at();
         let mut state = self.shared.state();
         loop {
             let closing = state.health == Health::Closing;
             if matches!(state.health, Health::Poisoned(_)) {
-                return None;
+                return Next::End;
             }
-            match state.take_due(Instant::now(), closing) {
-                Ok(commit) => return Some(commit),
-                Err(_) if closing => return None,
-                Err(due) => state = self.shared.wait_for_work(state, due),
+            let now = Instant::now();
+            match state.take_due(now, closing) {
+                Ok(commit) => return Next::Write(commit),
+                Err(_) if closing => return Next::End,
+                Err(_)
+                    if state.health == Health::Ready && let_go_at.is_some_and(|at| at <= now) =>
+                {
+                    return Next::LetGo;
+                }
+                Err(due) => {
+                    let until = due.into_iter().chain(let_go_at).min();
+                    state = self.shared.wait_for_work(state, until);
+                }
             }
         }
+    }
+
+    /// When to go on in a new segment although this one is not full: an open database has its pages in
+    /// memory. One that holds little takes little, and would be one more file to look into for ever.
+    fn let_go_at(&self) -> Option<Instant> {
+        let options = &self.shared.options;
+        let holds_much = self.segment_bytes >= options.segment_bytes / QUIET_SHARE;
+        let quiet_for = options.quiet_after?;
+        holds_much.then(|| self.quiet_since + quiet_for)
+    }
+
+    /// Goes on in a new segment, and lets go of what readers have had for long.
+    fn let_go(&mut self) {
+        if let Err(error) = self.roll() {
+            // Nobody waits for it; a commit that needs a new segment says what is wrong.
+            let error: &dyn std::error::Error = &error;
+            tracing::debug!(error, "Segment of a quiet gateway stays open.");
+        }
+        // Also after an error: it is tried again when as much time has passed.
+        self.quiet_since = Instant::now();
+        self.shared.ring().let_go();
+        self.shared.segments.close_unread();
     }
 
     fn write(&mut self, mut open: OpenCommit) -> Result<(), WriteError> {
