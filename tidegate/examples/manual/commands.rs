@@ -47,7 +47,10 @@ fn page(command: &Command, edition: &Edition) -> Result<Page> {
     man.render_name_section(&mut text)?;
     man.render_synopsis_section(&mut text)?;
     man.render_description_section(&mut text)?;
-    if command.get_arguments().any(|argument| !argument.is_hide_set()) {
+    if command
+        .get_arguments()
+        .any(|argument| !argument.is_hide_set())
+    {
         man.render_options_section(&mut text)?;
     }
     if visible(command).next().is_some() {
@@ -107,7 +110,9 @@ fn relatives(command: &Command) -> Vec<(String, &'static str)> {
 }
 
 fn visible(command: &Command) -> impl Iterator<Item = &Command> {
-    command.get_subcommands().filter(|below| !below.is_hide_set())
+    command
+        .get_subcommands()
+        .filter(|below| !below.is_hide_set())
 }
 
 /// With hyphens, as the page is named.

@@ -25,12 +25,11 @@ const DESCRIPTION: &[&str] = &[
 pub(crate) fn page(edition: &Edition) -> Result<Page> {
     let source = format!("tidegate {}", edition.version);
     let mut roff = Roff::new();
-    roff.control(
-        "TH",
-        ["TIDEGATE.TOML", "5", &edition.date, &source, MANUAL],
-    );
+    roff.control("TH", ["TIDEGATE.TOML", "5", &edition.date, &source, MANUAL]);
     roff.control("SH", ["NAME"]);
-    roff.text([roman("tidegate.toml - configuration of the Tidegate edge broker")]);
+    roff.text([roman(
+        "tidegate.toml - configuration of the Tidegate edge broker",
+    )]);
     roff.control("SH", ["SYNOPSIS"]);
     roff.text([bold("/etc/tidegate/tidegate.toml")]);
     roff.control("SH", ["DESCRIPTION"]);
@@ -51,11 +50,17 @@ pub(crate) fn page(edition: &Edition) -> Result<Page> {
             table = Some(of_key);
         }
         let meaning = meanings.get(key.path.as_str());
-        let meaning =
-            meaning.with_context(|| format!("docs/configuration.md has no row for {}", key.path))?;
+        let meaning = meaning
+            .with_context(|| format!("docs/configuration.md has no row for {}", key.path))?;
         entry(&mut roff, &key, meaning);
     }
-    see_also(&mut roff, &[(String::from("tidegate"), "1"), (String::from("tidegate-check"), "1")]);
+    see_also(
+        &mut roff,
+        &[
+            (String::from("tidegate"), "1"),
+            (String::from("tidegate-check"), "1"),
+        ],
+    );
     Ok(Page {
         name: String::from("tidegate.toml.5"),
         text: roff.to_roff().into_bytes(),
@@ -67,9 +72,15 @@ fn entry(roff: &mut Roff, key: &Key, meaning: &str) {
     roff.text([bold(key.path.as_str())]);
     roff.text([roman(plain(meaning))]);
     roff.control("br", []);
-    roff.text([italic("Allowed:"), roman(format!(" {}.", plain(&key.allowed)))]);
+    roff.text([
+        italic("Allowed:"),
+        roman(format!(" {}.", plain(&key.allowed))),
+    ]);
     roff.control("br", []);
-    roff.text([italic("Default:"), roman(format!(" {}.", plain(&key.default)))]);
+    roff.text([
+        italic("Default:"),
+        roman(format!(" {}.", plain(&key.default))),
+    ]);
 }
 
 /// The table that a key stands in, as the file writes it.

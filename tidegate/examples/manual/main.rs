@@ -13,6 +13,7 @@ mod source {
 
 #[path = "../../src/log"]
 mod log {
+    #[expect(dead_code, reason = "the command line reads times and writes none")]
     mod time;
 
     pub(crate) use time::parse_time;
