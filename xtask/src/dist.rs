@@ -5,6 +5,7 @@
 //! OUT/<architecture>/tidegate         arm64, armhf, amd64: Debian's names
 //! OUT/<architecture>/BUILD-INFO
 //! OUT/<architecture>/tidegate.cdx.json
+//! OUT/tidegate_VERSION_ARCHITECTURE.deb
 //! OUT/oci/                            an OCI image layout
 //! OUT/SHA256SUMS
 //! ```
@@ -14,7 +15,7 @@ mod build_info;
 mod checksums;
 mod elf;
 mod oci;
-mod sbom;
+pub(crate) mod sbom;
 mod sizes;
 
 use std::fs;
@@ -26,8 +27,12 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::cross::{self, SHIPPED, Target};
+use crate::deb;
 use build::{Built, Places};
 use sbom::Lock;
+
+pub(crate) use build::epoch as build_epoch;
+pub(crate) use sbom::{rfc2822, rfc3339, workspace_version};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -72,11 +77,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         write_binary(&out, &built, &lock, epoch)?;
         all.push(built);
     }
-    // Packages are made here, of OUT/<architecture>/tidegate, before the checksums.
+    let version = deb::Version::of_workspace()?;
+    let mut packages = Vec::new();
+    for built in &all {
+        let binary = out.join(built.target.debian).join("tidegate");
+        packages.push(deb::build(built.target, &binary, &out, &version)?);
+    }
     oci::write(&out.join("oci"), &all, &lock.version()?, epoch)?;
     checksums::write(&out)?;
     for built in &all {
         println!("{:<6} {:>9} bytes", built.target.debian, built.bytes.len());
+    }
+    for package in &packages {
+        let name = package.file_name().unwrap_or_default().to_string_lossy();
+        println!("{name} {} bytes", fs::metadata(package)?.len());
     }
     println!("{}", out.display());
     Ok(ExitCode::SUCCESS)
@@ -105,7 +119,8 @@ fn clear(out: &Path) -> Result<()> {
     for entry in entries {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_ours = ["arm64", "armhf", "amd64", "oci", checksums::NAME].contains(&&*name);
+        let is_ours = ["arm64", "armhf", "amd64", "oci", checksums::NAME].contains(&&*name)
+            || name.starts_with("tidegate_") && name.ends_with(".deb");
         if !is_ours {
             bail!(
                 "--out {}: {name} there is of no earlier run; give an empty folder",

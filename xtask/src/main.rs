@@ -15,6 +15,7 @@ mod chaos;
 mod ci;
 mod command;
 mod cross;
+mod deb;
 mod dist;
 mod fuzz;
 mod instructions;
@@ -68,6 +69,8 @@ enum Task {
     PowerCut(power_cut::Arguments),
     /// Build what is given out: binaries for arm64, armhf and amd64, an SBOM for each, an OCI image, checksums
     Dist(dist::Arguments),
+    /// Build a Debian package of a binary that `dist` has built
+    Deb(deb::Arguments),
     /// Tests of storage, mqtt and firmware-config, and simulated power cuts, on emulated ARM processors
     ArmTests(arm_tests::Arguments),
     /// Instructions of an ARM processor for each QoS 1 message, counted in the emulator
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         Task::Sessions(arguments) => sessions::run(&arguments),
         Task::PowerCut(arguments) => power_cut::run(&arguments),
         Task::Dist(arguments) => dist::run(&arguments),
+        Task::Deb(arguments) => deb::run(&arguments),
         Task::ArmTests(arguments) => arm_tests::run(&arguments),
         Task::Instructions(arguments) => instructions::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),

@@ -156,7 +156,7 @@ pub(super) fn fetch() -> Result<()> {
 
 /// Seconds since 1970 that stand for "now" in everything that is made: `SOURCE_DATE_EPOCH`, else the
 /// time of the last commit.
-pub(super) fn epoch() -> Result<u64> {
+pub(crate) fn epoch() -> Result<u64> {
     if let Ok(given) = env::var("SOURCE_DATE_EPOCH") {
         let seconds = given.parse();
         return seconds.with_context(|| {

@@ -6,6 +6,7 @@
 //! the manifests, checksums those of Cargo.lock. The format: <https://cyclonedx.org/docs/1.5/json/>.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -159,6 +160,43 @@ fn compiled(triple: &str) -> Result<BTreeSet<Name>> {
     Ok(names.collect())
 }
 
+/// A crate that is in the binary and is not ours.
+pub(crate) struct Linked {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// As its manifest says it.
+    pub(crate) license: String,
+    /// Of its sources.
+    pub(crate) folder: PathBuf,
+}
+
+/// The crates that are linked for a target, without those of the workspace.
+pub(crate) fn linked(triple: &str) -> Result<Vec<Linked>> {
+    let compiled = compiled(triple)?;
+    let metadata = metadata(&["--filter-platform", triple])?;
+    let packages = array(&metadata, "packages").iter();
+    let others = packages.filter(|package| !string(package, "source").is_empty());
+    let mut linked: Vec<_> = others
+        .map(|package| Linked {
+            name: string(package, "name"),
+            version: string(package, "version"),
+            license: string(package, "license"),
+            folder: PathBuf::from(string(package, "manifest_path"))
+                .parent()
+                .map(Path::to_owned)
+                .unwrap_or_default(),
+        })
+        .filter(|linked| compiled.contains(&(linked.name.clone(), linked.version.clone())))
+        .collect();
+    linked.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
+    Ok(linked)
+}
+
+/// The workspace's version, without the rest of what a lock file has.
+pub(crate) fn workspace_version() -> Result<String> {
+    Lock::read()?.version()
+}
+
 /// Which of them uses which.
 fn dependencies(triple: &str, compiled: &BTreeSet<Name>) -> Result<Vec<Value>> {
     let metadata = metadata(&["--filter-platform", triple])?;
@@ -207,8 +245,32 @@ fn string(value: &Value, key: &str) -> String {
 }
 
 /// Seconds since 1970 as a date and time in UTC.
-pub(super) fn rfc3339(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
+pub(crate) fn rfc3339(seconds: u64) -> String {
+    let ((year, month, day), second) = (date(seconds), seconds % 86_400);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// The same as Debian's changelogs write it.
+pub(crate) fn rfc2822(seconds: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let name = |names: &[&'static str], at: u64| {
+        let at = usize::try_from(at).unwrap_or_default();
+        names.get(at).copied().unwrap_or_default()
+    };
+    let ((year, month, day), second) = (date(seconds), seconds % 86_400);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let week_day = name(&DAYS, seconds / 86_400 % 7);
+    let month = name(&MONTHS, month - 1);
+    format!("{week_day}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} +0000")
+}
+
+/// Year, month and day in UTC.
+fn date(seconds: u64) -> (u64, u64, u64) {
+    let days = seconds / 86_400;
     let is_leap = |year: u64| {
         year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
     };
@@ -230,9 +292,7 @@ pub(super) fn rfc3339(seconds: u64) -> String {
         day -= length;
         month += 1;
     }
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let day = day + 1;
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    (year, month, day + 1)
 }
 
 #[cfg(test)]
