@@ -19,6 +19,7 @@ mod kill_loop;
 mod newcomer;
 mod paho;
 mod power_cut;
+mod qemu;
 mod report;
 mod sessions;
 mod setup;
@@ -62,6 +63,13 @@ enum Task {
     Sessions(sessions::Arguments),
     /// Recover the store from simulated power cuts and look for what it had acknowledged
     PowerCut(power_cut::Arguments),
+    /// The package on a real Debian on an emulated ARM machine: installed, upgraded, its power cut
+    /// (root; see docs/vm-suite.md)
+    Qemu {
+        /// Arguments for the suite, for instance `--short`, `--seed N`, `--deb PATH`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Fuzz the MQTT codec and the server's state machine with libFuzzer (needs the nightly compiler)
     Fuzz(fuzz::Arguments),
     /// Long measurements of the log: `turnover`, `scan`, `rare`, `plot` (see docs/bench.md)
@@ -93,6 +101,7 @@ fn main() -> ExitCode {
         Task::KillLoop(arguments) => kill_loop::run(&arguments),
         Task::Sessions(arguments) => sessions::run(&arguments),
         Task::PowerCut(arguments) => power_cut::run(&arguments),
+        Task::Qemu { arguments } => qemu::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Soak { arguments } => soak::run(&arguments),
         Task::Statements(arguments) => statements::run(&arguments),

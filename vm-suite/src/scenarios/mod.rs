@@ -1,0 +1,4 @@
+//! What is played, each from outside, over forwarded ports.
+
+pub(crate) mod install;
+pub(crate) mod power_cuts;
