@@ -16,7 +16,7 @@ use crate::machine::{Hardware, Ports};
 use crate::packages::{Emulator, Packages};
 use crate::publishers::Publishers;
 use crate::report::Report;
-use crate::scenarios::{install, power_cuts};
+use crate::scenarios::{install, power_cuts, restarts, service};
 use crate::stage::{DEVICES, Stage, copy};
 use crate::upstream::{Kind, Upstream};
 use crate::write_log::Fate;
@@ -27,6 +27,9 @@ const CUTS_SHORT: u64 = 2;
 const CUTS_LONG: u64 = 100;
 /// Flushes that a device in the control claims and does not do: those of the last seconds under load.
 const FALSE_FLUSHES: usize = 40;
+
+/// The drop-in by which the configuration becomes a credential.
+const CREDENTIALS: &str = include_str!("../../systemd/drop-ins/credentials.conf");
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
@@ -45,6 +48,12 @@ pub(crate) struct Options {
     /// The package for arm64
     #[arg(long, value_name = "PATH")]
     deb: Option<PathBuf>,
+    /// The package of the next version; by default the same with a later version number
+    #[arg(long, value_name = "PATH")]
+    next_deb: Option<PathBuf>,
+    /// Install, then cut the power, and nothing else
+    #[arg(long)]
+    only_cuts: bool,
     /// Which Kafka is replicated to
     #[arg(long)]
     kafka: Option<Kind>,
@@ -193,10 +202,7 @@ fn play(
             say("Without the product nothing else can be played.");
             return Ok(());
         }
-        stage
-            .power_off()
-            .context("switch off after the installation")?;
-        stage.devices.server_is_dead()?;
+        play_service(options, package, life, stage, report)?;
     }
     let count = options
         .cuts
@@ -225,6 +231,30 @@ fn play(
         save(life, state, &stage.books)?;
     }
     Ok(())
+}
+
+/// What happens to an installed gateway but for power cuts; the machine is off afterwards.
+fn play_service(
+    options: &Options,
+    package: &Path,
+    life: &Path,
+    stage: &mut Stage,
+    report: &mut Report,
+) -> Result<()> {
+    if options.control.is_none() && !options.only_cuts {
+        report.play("sandbox", || service::sandbox(stage, CREDENTIALS));
+        report.play("disk full", || service::disk_full(stage));
+        let next = options.next_deb.as_deref();
+        report.play("upgrade and downgrade", || {
+            restarts::upgrade_and_downgrade(stage, package, next, life)
+        });
+        report.play("reboot", || restarts::reboot(stage, true));
+        report.play("watchdog", || service::watchdog(stage));
+    }
+    stage
+        .power_off()
+        .context("switch off before the first cut")?;
+    stage.devices.server_is_dead()
 }
 
 fn state_file(life: &Path) -> PathBuf {

@@ -2,3 +2,5 @@
 
 pub(crate) mod install;
 pub(crate) mod power_cuts;
+pub(crate) mod restarts;
+pub(crate) mod service;
