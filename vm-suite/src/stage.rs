@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tests::deadline::wait_for;
-use tests::{exposition::Metrics, http};
 
 use crate::books::Books;
 use crate::guest::Guest;
@@ -149,13 +148,6 @@ impl Stage {
             );
         }
         Ok(())
-    }
-
-    /// A metric of the product.
-    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
-        let answer = http::get(self.admin(), "/metrics")?;
-        let sum = Metrics::parse(&answer.body).sum(name, labels);
-        sum.with_context(|| format!("no {name} with {labels:?}"))
     }
 
     /// Fails when the journal of this boot has something that no scenario asks for.

@@ -16,7 +16,7 @@ use crate::machine::{Hardware, Ports};
 use crate::packages::{Emulator, Packages};
 use crate::publishers::Publishers;
 use crate::report::Report;
-use crate::scenarios::{install, power_cuts, restarts, service};
+use crate::scenarios::{install, measures, power_cuts, restarts, service};
 use crate::stage::{DEVICES, Stage, copy};
 use crate::upstream::{Kind, Upstream};
 use crate::write_log::Fate;
@@ -48,6 +48,12 @@ pub(crate) struct Options {
     /// The package for arm64
     #[arg(long, value_name = "PATH")]
     deb: Option<PathBuf>,
+    /// Install, then measure memory, and nothing else: a quarter of an hour and more
+    #[arg(long, conflicts_with_all = ["from", "only_cuts", "control"])]
+    measure: bool,
+    /// Size of the backlog that is measured with, in MB
+    #[arg(long, value_name = "MB", default_value_t = 1000)]
+    backlog: u64,
     /// The package of the next version; by default the same with a later version number
     #[arg(long, value_name = "PATH")]
     next_deb: Option<PathBuf>,
@@ -214,6 +220,9 @@ fn play(
             _ => 0,
         },
     };
+    if options.measure {
+        return Ok(());
+    }
     let first = options.from.unwrap_or(1);
     for number in first..first + count {
         let cut = power_cuts::Options {
@@ -241,7 +250,13 @@ fn play_service(
     stage: &mut Stage,
     report: &mut Report,
 ) -> Result<()> {
-    if options.control.is_none() && !options.only_cuts {
+    if options.measure {
+        report.play("idle for five minutes", || measures::idle(stage));
+        report.play("connections", || measures::connections(stage));
+        report.play("backlog", || {
+            measures::backlog(stage, options.backlog * 1_000_000)
+        });
+    } else if options.control.is_none() && !options.only_cuts {
         report.play("sandbox", || service::sandbox(stage, CREDENTIALS));
         report.play("disk full", || service::disk_full(stage));
         let next = options.next_deb.as_deref();

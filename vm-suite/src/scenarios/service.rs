@@ -169,7 +169,7 @@ pub(crate) fn disk_full(stage: &mut Stage) -> Result<String> {
     stage.devices.publish_for(LOAD)?;
     stage.devices.finish()?;
     stage.check_everything(true)?;
-    stage.check_journal(&["isk full", "free space", "pace"])?;
+    stage.check_journal(&["Disk is full: publishes are refused."])?;
     let line = status
         .lines()
         .find(|line| line.contains("Status:"))
