@@ -47,6 +47,8 @@ pub(crate) struct Publishers {
     promised: Vec<Promised>,
     /// When a client whose connection has ended is to try again.
     retry_at: Vec<Instant>,
+    /// Who was let in on the present connection.
+    is_let_in: Vec<bool>,
     /// When the first of them was let in on the present connections.
     first_connack: Option<Instant>,
     refused: u64,
@@ -70,6 +72,7 @@ impl Publishers {
             first,
             promised: (0..count).map(promised).collect(),
             retry_at: vec![Instant::now(); usize::from(count)],
+            is_let_in: vec![false; usize::from(count)],
             first_connack: None,
             refused: 0,
         })
@@ -200,12 +203,14 @@ impl Publishers {
             crowd,
             promised,
             retry_at,
+            is_let_in,
             first_connack,
             refused,
             ..
         } = self;
         crowd.turn(limit, |kept, index, happened| {
             let promised = promised.get_mut(index).context("a client")?;
+            let is_let_in = is_let_in.get_mut(index).context("a client")?;
             match happened {
                 Happened::Event(Event::Published { tag }) => {
                     ensure!(
@@ -217,12 +222,13 @@ impl Publishers {
                     promised.acknowledged = tag + 1;
                 }
                 Happened::Event(Event::Connected { .. }) => {
+                    *is_let_in = true;
                     first_connack.get_or_insert_with(Instant::now);
                     *retry_at.get_mut(index).context("a client")? =
                         Instant::now() + BOOT_PATIENCE * 10;
                 }
                 Happened::Ended => {
-                    *refused += u64::from(!kept.is_open());
+                    *refused += u64::from(!std::mem::take(is_let_in));
                     *retry_at.get_mut(index).context("a client")? =
                         Instant::now() + RECONNECT_PAUSE;
                 }
@@ -235,6 +241,7 @@ impl Publishers {
     /// Connections are to be made anew after [`Publishers::server_is_dead`].
     pub(crate) fn begin_again(&mut self) {
         self.retry_at.fill(Instant::now());
+        self.is_let_in.fill(false);
         self.refused = 0;
     }
 }

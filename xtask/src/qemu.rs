@@ -4,18 +4,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::geteuid;
 
 use crate::{command, workspace};
 
 /// Where `cargo xtask dist` leaves packages, below the target folder.
 const PACKAGES: &str = "dist";
 
+/// Whether there is a package to install, and this may make a root file system.
+pub(crate) fn can_run() -> bool {
+    let package = programs_folder().and_then(|folder| package(&packages(&folder)));
+    geteuid().is_root() && package.is_ok()
+}
+
+/// The short form, for CI; whether it passed.
+pub(crate) fn short() -> Result<bool> {
+    Ok(run(&[String::from("--short")])? == ExitCode::SUCCESS)
+}
+
 /// Builds the suite and lets it run. `arguments` are the suite's own; the package is that of
 /// `cargo xtask dist` unless they name one.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
-    let own = std::env::current_exe().context("find this program's path")?;
-    // <target>/<profile>/xtask
-    let folder = own.parent().context("no folder of programs")?;
+    let folder = programs_folder()?;
     let target = folder.parent().context("no target folder")?;
     let mut cargo = workspace::cargo();
     cargo
@@ -31,7 +41,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         given.any(|argument| argument == option || argument.starts_with(&format!("{option}=")))
     };
     if !names("--deb") && !names("--help") && !names("-h") {
-        suite.arg("--deb").arg(package(&target.join(PACKAGES))?);
+        suite.arg("--deb").arg(package(&packages(&folder))?);
     }
     let status = suite.status();
     let status = status.with_context(|| format!("run {}", program.display()))?;
@@ -40,6 +50,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// `<target>/<profile>`, where this program lies.
+fn programs_folder() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("find this program's path")?;
+    Ok(own.parent().context("no folder of programs")?.to_owned())
+}
+
+fn packages(programs: &Path) -> PathBuf {
+    programs.with_file_name(PACKAGES)
 }
 
 /// The newest package for arm64 in a folder.

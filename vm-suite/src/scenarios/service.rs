@@ -157,8 +157,11 @@ pub(crate) fn disk_full(stage: &mut Stage) -> Result<String> {
         }
     })?;
     ensure!(refused == QUOTA_EXCEEDED, "refused with {refused:#04x}");
-    let status = guest.run(&format!("systemctl status {UNIT} --no-pager --lines=0"))?;
-    let ready = guest.run("tidegate status || true")?;
+    let asked = format!("systemctl show {UNIT} --property=StatusText --value");
+    let status = wait_for("a status line with the reason", BOOT_PATIENCE, || {
+        let line = guest.run(&asked)?;
+        Ok(line.contains("disk full").then_some(line))
+    })?;
     stage.check_everything(true).context("with a full disk")?;
     guest.run("rm /var/ballast && sync")?;
     wait_for("room to be noticed", BOOT_PATIENCE, || {
@@ -170,13 +173,9 @@ pub(crate) fn disk_full(stage: &mut Stage) -> Result<String> {
     stage.devices.finish()?;
     stage.check_everything(true)?;
     stage.check_journal(&["Disk is full: publishes are refused."])?;
-    let line = status
-        .lines()
-        .find(|line| line.contains("Status:"))
-        .unwrap_or(&ready);
     Ok(format!(
         "refused with {refused:#04x}; {}; topics of {TOPICS} whole",
-        line.trim()
+        status.trim()
     ))
 }
 
