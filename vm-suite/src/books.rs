@@ -8,11 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use ::tests::admin_log::{self, Record};
+use ::tests::chaos::parse;
+use ::tests::deadline::retry;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use tests::admin_log::{self, Record};
-use tests::chaos::parse;
-use tests::deadline::retry;
 
 use crate::machine::BOOT_PATIENCE;
 use crate::publishers::Promised;
@@ -177,5 +177,70 @@ impl Books {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ::tests::admin_log::Record;
+    use ::tests::chaos::payload;
+
+    use super::{Books, Promised, Replicated};
+
+    /// Takes messages of a client into partition 0, one after the other.
+    fn taken(books: &mut Books, client: u16, tags: &[u64]) -> Result<(), String> {
+        let promised = [1, 2].map(|client| {
+            let promised = Promised {
+                is_exactly_once: client == 2,
+                ..Promised::default()
+            };
+            (client, promised)
+        });
+        for tag in tags {
+            let offset = books.records();
+            let record = Record {
+                offset,
+                commit: 0,
+                topic: String::new(),
+                payload: payload(client, *tag),
+                content: 0,
+            };
+            let taken = books.take(0, &record, &BTreeMap::from(promised.clone()));
+            taken.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn missing_message_is_a_loss() {
+        let error = taken(&mut Books::default(), 1, &[0, 1, 3]).unwrap_err();
+        assert_eq!(error, "LOST: message 3 of client 1 in the place of 2");
+    }
+
+    #[test]
+    fn message_may_be_there_again_only_when_it_was_on_its_way_and_of_qos_1() {
+        let mut books = Books::default();
+        books.note_on_their_way(vec![(1, 1), (2, 1)]);
+        taken(&mut books, 1, &[0, 1, 1]).unwrap();
+        assert_eq!(books.repeated, 1);
+        let error = taken(&mut books, 1, &[0]).unwrap_err();
+        assert_eq!(error, "DOUBLED: message 0 of client 1 is there again");
+        let error = taken(&mut Books::default(), 2, &[0, 1, 1]).unwrap_err();
+        assert_eq!(error, "DOUBLED: message 1 of client 2 is there again");
+    }
+
+    #[test]
+    fn kafka_must_have_what_the_log_has() {
+        let mut books = Books::default();
+        taken(&mut books, 1, &[0, 1]).unwrap();
+        let both = |second: u64| {
+            let place = |offset: u64, tag| ((0, offset), payload(1, tag));
+            Replicated::from([place(0, 0), place(1, second)])
+        };
+        books.check_replicated(&both(1)).unwrap();
+        books.check_replicated(&both(0)).unwrap_err();
+        books.check_replicated(&Replicated::new()).unwrap_err();
     }
 }

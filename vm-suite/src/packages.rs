@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use ::tests::{cache, program};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use tests::cache;
 
 use crate::programs;
 
@@ -172,7 +172,7 @@ impl Emulator {
     /// # Errors
     /// When it is not there and cannot be fetched.
     pub(crate) fn find(folder: &Path) -> Result<Self> {
-        if tests::program::find("qemu-system-aarch64").is_some() {
+        if program::find("qemu-system-aarch64").is_some() {
             return Ok(Self { root: None });
         }
         let root = folder.join("emulator");

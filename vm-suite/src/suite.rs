@@ -97,15 +97,7 @@ struct State {
 /// When something cannot be prepared. What fails in a scenario stands in the table.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     programs::check()?;
-    let package = options
-        .deb
-        .as_deref()
-        .context("no package: name one with --deb")?;
-    ensure!(
-        package.is_file(),
-        "--deb {}: no such file",
-        package.display()
-    );
+    check_packages(options)?;
     let folder = Cache::locate()?.root().join("vm-suite");
     let life = folder.join("life");
     fs::create_dir_all(&life).with_context(|| format!("make {}", life.display()))?;
@@ -128,7 +120,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         begin.elapsed().as_secs_f64()
     ));
     let mut report = Report::default();
-    play(options, package, &life, &mut state, &mut stage, &mut report)?;
+    play(options, &life, &mut state, &mut stage, &mut report)?;
     if stage.machine.is_some() {
         report.play("power off", || {
             stage.power_off().map(|()| "in good order".to_owned())
@@ -149,6 +141,21 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         });
     }
     Ok(code)
+}
+
+/// A run that goes on has the product on its disk.
+fn check_packages(options: &Options) -> Result<()> {
+    let is_needed = options.from.is_none();
+    ensure!(
+        !is_needed || options.deb.is_some(),
+        "no package: name one with --deb"
+    );
+    for (option, path) in [("--deb", &options.deb), ("--next-deb", &options.next_deb)] {
+        if let Some(path) = path {
+            ensure!(path.is_file(), "{option} {}: no such file", path.display());
+        }
+    }
+    Ok(())
 }
 
 /// Fetches and makes what the scenarios need.
@@ -193,7 +200,6 @@ fn set(options: &Options, folder: &Path, life: &Path, state: &mut State) -> Resu
 
 fn play(
     options: &Options,
-    package: &Path,
     life: &Path,
     state: &mut State,
     stage: &mut Stage,
@@ -204,6 +210,7 @@ fn play(
         _ => "commit",
     };
     if options.from.is_none() {
+        let package = options.deb.as_deref().context("no package")?;
         if !report.play("install", || install::play(stage, package, durability)) {
             say("Without the product nothing else can be played.");
             return Ok(());

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use tests::chaos::seeded::Seeded;
+use ::tests::chaos::seeded::Seeded;
 
 const MAGIC: u64 = 0x006a_7366_7773_6872;
 /// Sector size that the emulator is told to use.
@@ -186,7 +186,7 @@ mod tests {
     use std::fs;
 
     use super::{DISCARD, FLUSH, FUA, Fate, MAGIC, Replayed, replay};
-    use tests::chaos::seeded::Seeded;
+    use ::tests::chaos::seeded::Seeded;
 
     fn head(words: [u64; 4]) -> Vec<u8> {
         let mut sector: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();

@@ -40,7 +40,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         let mut given = arguments.iter();
         given.any(|argument| argument == option || argument.starts_with(&format!("{option}=")))
     };
-    if !names("--deb") && !names("--help") && !names("-h") {
+    let wants_none = ["--deb", "--from", "--help", "-h"];
+    if !wants_none.into_iter().any(names) {
         suite.arg("--deb").arg(package(&packages(&folder))?);
     }
     let status = suite.status();

@@ -35,8 +35,8 @@ pub(crate) fn configuration(durability: &str) -> String {
 pub(crate) fn dpkg(stage: &Stage, package: &Path) -> Result<String> {
     let content = fs::read(package).with_context(|| format!("read {}", package.display()))?;
     let guest = stage.guest();
-    guest.write("/root/tidegate.deb", &content)?;
-    guest.run("DEBIAN_FRONTEND=noninteractive dpkg --force-confold --install /root/tidegate.deb")
+    guest.write("/var/tmp/tidegate.deb", &content)?;
+    guest.run("DEBIAN_FRONTEND=noninteractive dpkg --force-confold --install /var/tmp/tidegate.deb")
 }
 
 /// Plays it, on a disk without the product.

@@ -70,7 +70,7 @@ pub(crate) fn play(
          after it are not{hole}",
         replayed.applied, replayed.flushes, replayed.dropped
     );
-    let is_full = options.is_full || number % CUTS_BETWEEN_FULL_CHECKS == 0;
+    let is_full = options.is_full || number.is_multiple_of(CUTS_BETWEEN_FULL_CHECKS);
     stage.devices.finish().with_context(|| what.clone())?;
     stage
         .check_everything(is_full)

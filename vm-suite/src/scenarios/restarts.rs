@@ -80,11 +80,12 @@ fn under_load(stage: &mut Stage, package: &Path) -> Result<String> {
     let guest = stage.guest();
     stage.devices.publish_for(LOAD)?;
     let content = fs::read(package).with_context(|| format!("read {}", package.display()))?;
-    guest.write("/root/tidegate.deb", &content)?;
+    guest.write("/var/tmp/tidegate.deb", &content)?;
     let before = stage.devices.refused();
     let dpkg = std::thread::spawn(move || {
-        guest
-            .run("DEBIAN_FRONTEND=noninteractive dpkg --force-confold --install /root/tidegate.deb")
+        guest.run(
+            "DEBIAN_FRONTEND=noninteractive dpkg --force-confold --install /var/tmp/tidegate.deb",
+        )
     });
     while !dpkg.is_finished() {
         stage.devices.publish_for(Duration::from_millis(500))?;
