@@ -10,6 +10,7 @@
 //! Nothing here asserts how long something takes: waiting is bounded (see [`deadline`]), and the
 //! bound is for a machine that is busy with something else.
 
+pub mod admin_log;
 pub mod broker_process;
 pub mod cache;
 pub mod chaos;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::report::{Outcome, Report};
-use crate::{arm_tests, cargo_test, command, setup, statements, tidy, workspace};
+use crate::{arm_tests, cargo_test, command, qemu, setup, statements, tidy, workspace};
 
 /// Every check; all of them run, also after one has failed, except those that need a workspace
 /// that compiles when it does not.
@@ -32,8 +32,14 @@ pub(crate) fn run() -> Result<ExitCode> {
         report.tests("tests", || cargo_test::run(&workspace_arguments(&[])));
         report.tests("arm", arm_tests::short);
         report.step("docs", docs);
+        // What it installs, `cargo xtask dist` makes.
+        if qemu::can_run() {
+            report.step("qemu", qemu::short);
+        } else {
+            report.not_run("qemu");
+        }
     } else {
-        for step in ["clippy", "statements", "tests", "arm", "docs"] {
+        for step in ["clippy", "statements", "tests", "arm", "docs", "qemu"] {
             report.not_run(step);
         }
     }

@@ -24,6 +24,7 @@ mod kill_loop;
 mod newcomer;
 mod paho;
 mod power_cut;
+mod qemu;
 mod report;
 mod sessions;
 mod setup;
@@ -75,6 +76,13 @@ enum Task {
     ArmTests(arm_tests::Arguments),
     /// Instructions of an ARM processor for each QoS 1 message, counted in the emulator
     Instructions(instructions::Arguments),
+    /// The package on a real Debian on an emulated ARM machine: installed, upgraded, its power cut
+    /// (root; see docs/vm-suite.md)
+    Qemu {
+        /// Arguments for the suite, for instance `--short`, `--seed N`, `--deb PATH`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Fuzz the MQTT codec and the server's state machine with libFuzzer (needs the nightly compiler)
     Fuzz(fuzz::Arguments),
     /// Long measurements of the log: `turnover`, `scan`, `rare`, `plot` (see docs/bench.md)
@@ -110,6 +118,7 @@ fn main() -> ExitCode {
         Task::Deb(arguments) => deb::run(&arguments),
         Task::ArmTests(arguments) => arm_tests::run(&arguments),
         Task::Instructions(arguments) => instructions::run(&arguments),
+        Task::Qemu { arguments } => qemu::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Soak { arguments } => soak::run(&arguments),
         Task::Statements(arguments) => statements::run(&arguments),

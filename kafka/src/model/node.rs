@@ -2,6 +2,7 @@
 //! server asks it under a lock.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 
@@ -34,6 +35,9 @@ pub enum UnknownTopic {
 /// Settings of the model.
 #[derive(Clone, Debug)]
 pub struct ModelOptions {
+    /// Where clients are told to connect, if that is not where it listens: they may be behind a
+    /// forwarded port.
+    pub advertised: Option<SocketAddr>,
     /// Identity of the cluster.
     pub cluster_id: String,
     /// What all partitions together may take up. A batch beyond it is refused with
@@ -59,6 +63,7 @@ pub struct ModelOptions {
 impl Default for ModelOptions {
     fn default() -> Self {
         Self {
+            advertised: None,
             cluster_id: "model-cluster".to_owned(),
             bytes_max: 256 * 1024 * 1024,
             connections_max: 256,

@@ -188,7 +188,8 @@ pub(super) fn topic(number: u16) -> String {
 }
 
 /// A message: who, which, and a rest that is different for each.
-pub(super) fn payload(client: u16, message: u64) -> String {
+#[must_use]
+pub fn payload(client: u16, message: u64) -> String {
     let mut payload = format!("{client} {message} ");
     let mut filler = message.wrapping_mul(50).wrapping_add(client.into());
     while payload.len() < PAYLOAD_BYTES {
@@ -202,7 +203,8 @@ pub(super) fn payload(client: u16, message: u64) -> String {
 }
 
 /// Client and number of a payload; `None` when no client ever sent it.
-pub(super) fn parse(text: &str) -> Option<(u16, u64)> {
+#[must_use]
+pub fn parse(text: &str) -> Option<(u16, u64)> {
     let mut words = text.split(' ');
     let (client, message) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     (payload(client, message) == text).then_some((client, message))

@@ -12,7 +12,7 @@
 
 mod fault;
 mod fleet;
-pub(crate) mod seeded;
+pub mod seeded;
 mod stage;
 mod verdict;
 
@@ -25,6 +25,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use fault::{Fault, InFlight};
 use fleet::{Fleet, Sent};
+pub use fleet::{parse, payload};
 use seeded::Seeded;
 use stage::Stage;
 pub use verdict::Verdict;

@@ -1,7 +1,6 @@
 //! What must hold after every kill, on what the admin server shows of the logs.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,13 +10,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::publisher::{self, Publisher};
+use crate::admin_log::{Record, ends, read};
 use crate::broker_process::BrokerProcess;
-use crate::http;
 
 /// Records before the first new one that are read again in every round.
 const OVERLAP: u64 = 100;
-/// Most records of one answer.
-const COUNT: u64 = 5000;
 /// Between two looks at the end of a partition.
 const PAUSE: Duration = Duration::from_millis(3);
 /// The partition that is read while clients publish.
@@ -49,19 +46,6 @@ struct Partition {
     high_watermark: u64,
     last_commit: u64,
 }
-
-/// A record as the admin server shows it.
-#[derive(Debug)]
-struct Record {
-    offset: u64,
-    commit: u64,
-    topic: String,
-    payload: String,
-    content: u64,
-}
-
-/// Log start and high watermark of the partitions.
-type Ends = BTreeMap<(String, u16), (u64, u64)>;
 
 impl Books {
     /// Records that were looked at.
@@ -288,63 +272,4 @@ pub(super) fn watch(admin: SocketAddr, from: u64, is_dead: &AtomicBool) -> Vec<(
         thread::sleep(PAUSE);
     }
     shown
-}
-
-fn ends(admin: SocketAddr) -> Result<Ends> {
-    let mut ends = Ends::new();
-    let answer = http::get(admin, "/log/list")?;
-    let logs: Vec<Value> = serde_json::from_str(&answer.body).context("/log/list")?;
-    for log in logs {
-        let name = log.get("name").and_then(Value::as_str).context("no name")?;
-        let partitions = log.get("partitions").and_then(Value::as_array);
-        for partition in partitions.context("no partitions")? {
-            let number = |name: &str| {
-                let number = partition.get(name).and_then(Value::as_u64);
-                number.with_context(|| format!("no {name} in {partition}"))
-            };
-            let key = (name.to_owned(), u16::try_from(number("partition")?)?);
-            ends.insert(
-                key,
-                (number("log_start_offset")?, number("high_watermark")?),
-            );
-        }
-    }
-    Ok(ends)
-}
-
-fn read(admin: SocketAddr, (log, partition): &(String, u16), from: u64) -> Result<Vec<Record>> {
-    let path = format!("/log/read?log={log}&partition={partition}&from={from}&count={COUNT}");
-    let answer = http::get(admin, &path)?;
-    ensure!(
-        answer.status == 200,
-        "{path}: {} {}",
-        answer.status,
-        answer.body
-    );
-    let records: Vec<Value> = serde_json::from_str(&answer.body).context("/log/read")?;
-    records.iter().map(Record::of).collect()
-}
-
-impl Record {
-    fn of(value: &Value) -> Result<Self> {
-        let number = |name: &str| {
-            let number = value.get(name).and_then(Value::as_u64);
-            number.with_context(|| format!("no {name} in {value}"))
-        };
-        let text = |name: &str| {
-            let text = value.get(name).and_then(Value::as_str);
-            text.with_context(|| format!("no {name} in {value}"))
-        };
-        let (offset, commit) = (number("offset")?, number("commit")?);
-        let (topic, payload) = (text("topic")?.to_owned(), text("payload")?.to_owned());
-        let hasher = BuildHasherDefault::<DefaultHasher>::default();
-        let content = hasher.hash_one((commit, &topic, &payload, number("time_ms")?));
-        Ok(Self {
-            offset,
-            commit,
-            topic,
-            payload,
-            content,
-        })
-    }
 }

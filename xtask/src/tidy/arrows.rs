@@ -37,6 +37,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // The tests' Kafka is also a person's: `cargo xtask kafka`.
     ("storage-bench/engines", &["storage"]),
+    // The model of a Kafka broker; clients, and the real Kafka, are those of `tests`.
+    ("vm-suite", &["kafka", "tests"]),
     ("xtask", &["tests"]),
 ];
 

@@ -40,10 +40,11 @@ pub(super) fn answer(shared: &Shared, received: &Received) -> Answer {
             .with_name(None),
     });
     let topics = topics.collect();
+    let address = node.options.advertised.unwrap_or(shared.address);
     let broker = MetadataResponseBroker::default()
         .with_node_id(NODE_ID.into())
-        .with_host(StrBytes::from_string(shared.address.ip().to_string()))
-        .with_port(shared.address.port().into());
+        .with_host(StrBytes::from_string(address.ip().to_string()))
+        .with_port(address.port().into());
     let body = MetadataResponse::default()
         .with_brokers(vec![broker])
         .with_cluster_id(Some(StrBytes::from_string(node.options.cluster_id.clone())))

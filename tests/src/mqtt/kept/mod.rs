@@ -27,6 +27,8 @@ use sending::Sending;
 const FOR_EVER: u32 = u32::MAX;
 const SESSION_EXPIRY_INTERVAL: u8 = 0x11;
 const RECEIVE_MAXIMUM: u8 = 0x21;
+/// Reason code of a DISCONNECT: the server ends in good order.
+const SERVER_SHUTTING_DOWN: u8 = 0x8b;
 
 /// How the connection before was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -373,6 +375,10 @@ impl Kept {
                 other => bail!("UNSUBACK {packet_id} for {other:?}"),
             },
             Packet::Pingresp => Some(Event::Pong),
+            // The end of the connection follows, and is told then.
+            Packet::Disconnect {
+                code: SERVER_SHUTTING_DOWN,
+            } if self.version == Version::V5 => None,
             other => bail!("{other:?} from the server"),
         })
     }

@@ -1,0 +1,190 @@
+//! What all scenarios play on: the machine with its disk, Kafka, the devices, and the books.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tests::deadline::wait_for;
+
+use crate::books::Books;
+use crate::guest::Guest;
+use crate::machine::{BOOT_PATIENCE, Hardware, Machine, Start};
+use crate::programs;
+use crate::publishers::Publishers;
+use crate::upstream::Upstream;
+
+/// Devices that publish all the time.
+pub(crate) const DEVICES: u16 = 6;
+
+/// The product's unit.
+pub(crate) const UNIT: &str = "tidegate.service";
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) hardware: Hardware,
+    pub(crate) upstream: Upstream,
+    pub(crate) books: Books,
+    pub(crate) devices: Publishers,
+    /// The disk of the machine.
+    pub(crate) disk: PathBuf,
+    pub(crate) machine: Option<Machine>,
+}
+
+/// What a boot took, of the host's time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Boot {
+    /// From power on until the product had told systemd that it is ready.
+    pub(crate) ready: Duration,
+    /// From the kernel's first moment to that, by the guest's clock.
+    pub(crate) ready_in_guest: Duration,
+    /// From power on until the first device was let in.
+    pub(crate) connack: Duration,
+}
+
+impl Stage {
+    pub(crate) fn guest(&self) -> Guest {
+        self.hardware.ports.guest()
+    }
+
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.hardware.ports.admin()
+    }
+
+    /// The machine that runs.
+    pub(crate) fn machine(&mut self) -> Result<&mut Machine> {
+        self.machine.as_mut().context("the machine is off")
+    }
+
+    /// Switches the machine on and waits until commands can be run in it.
+    pub(crate) fn boot(&mut self, write_log: Option<PathBuf>, watchdogs: bool) -> Result<()> {
+        let start = Start {
+            image: self.disk.clone(),
+            write_log,
+            watchdogs,
+        };
+        let machine = self.machine.insert(Machine::start(&self.hardware, &start)?);
+        self.hardware.ports.guest().wait(machine)
+    }
+
+    /// Switches the machine on; the product must become ready by itself, and the devices are let in.
+    pub(crate) fn boot_to_service(
+        &mut self,
+        write_log: Option<PathBuf>,
+        watchdogs: bool,
+    ) -> Result<Boot> {
+        let begin = Instant::now();
+        self.boot(write_log, watchdogs)?;
+        let ready_in_guest = self.wait_ready()?;
+        let ready = begin.elapsed();
+        self.devices.begin_again();
+        let machine = self.machine.as_mut().context("the machine is off")?;
+        let first = self.devices.connect(|| machine.check())?;
+        Ok(Boot {
+            ready,
+            ready_in_guest,
+            connack: first.saturating_duration_since(begin),
+        })
+    }
+
+    /// Waits until the product's unit is active, which it becomes when it says READY; when that was,
+    /// since the guest's kernel began.
+    pub(crate) fn wait_ready(&mut self) -> Result<Duration> {
+        let guest = self.guest();
+        let asked = format!(
+            "systemctl show {UNIT} --property=ActiveState,SubState,ActiveEnterTimestampMonotonic"
+        );
+        wait_for("the product to be ready", BOOT_PATIENCE, || {
+            self.machine()?.check()?;
+            let answer = guest.run(&asked)?;
+            let property = |name: &str| {
+                let mut lines = answer.lines();
+                lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+            };
+            ensure!(
+                property("ActiveState") != Some("failed"),
+                "the unit has failed: {}",
+                guest.run(&format!("systemctl status {UNIT} || true"))?
+            );
+            let is_ready = property("ActiveState") == Some("active");
+            let at = property("ActiveEnterTimestampMonotonic")
+                .unwrap_or("0")
+                .parse();
+            if !is_ready {
+                std::thread::sleep(Duration::from_millis(300));
+            }
+            Ok(is_ready.then_some(Duration::from_micros(at.context("a time of systemd")?)))
+        })
+    }
+
+    /// Switches the machine off in good order.
+    pub(crate) fn power_off(&mut self) -> Result<()> {
+        // The answer may not come any more.
+        let _ = self.guest().try_run("systemctl --no-block poweroff", &[]);
+        let machine = self.machine.take().context("the machine is off")?;
+        machine.wait_off()
+    }
+
+    /// Waits until everything that is in the log is in Kafka, and compares all of it.
+    pub(crate) fn check_everything(&mut self, is_full: bool) -> Result<()> {
+        let promised = self.devices.promised()?;
+        self.books.check_log(self.admin(), &promised, is_full)?;
+        let records = self.books.records();
+        let upstream = &self.upstream;
+        let what = format!("{records} records in Kafka");
+        wait_for(&what, BOOT_PATIENCE, || {
+            Ok((upstream.count()? >= records).then_some(()))
+        })?;
+        if is_full {
+            self.books.check_replicated(&self.upstream.read()?)?;
+        } else {
+            let count = self.upstream.count()?;
+            ensure!(
+                count == records,
+                "Kafka has {count} records, the log {records}"
+            );
+        }
+        Ok(())
+    }
+
+    /// Fails when the journal of this boot has something that no scenario asks for.
+    pub(crate) fn check_journal(&self, allowed: &[&str]) -> Result<()> {
+        let looked_for = "SECCOMP|type=1326|panicked|status=31/SYS|Out of memory|oom-kill|ERROR|\
+                          Call Trace|EXT4-fs error|Failed to set up";
+        let command = format!(
+            "journalctl --boot --no-pager --output=short-monotonic | grep -E '{looked_for}' || true"
+        );
+        let found = self.guest().run(&command)?;
+        // systemd says at its start what it was built with.
+        let is_expected = |line: &str| {
+            line.is_empty()
+                || line.contains("running in system mode")
+                || allowed.iter().any(|allowed| line.contains(allowed))
+        };
+        let unexpected: Vec<&str> = found.lines().filter(|line| !is_expected(line)).collect();
+        ensure!(
+            unexpected.is_empty(),
+            "in the journal:\n{}",
+            unexpected.join("\n")
+        );
+        Ok(())
+    }
+}
+
+/// Copies an image with its holes.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+    let mut cp = Command::new("cp");
+    cp.args(["--sparse=always", "--reflink=auto", "--"])
+        .arg(from)
+        .arg(to);
+    programs::run(&mut cp).map(drop)
+}
+
+/// Removes a file that may not be there.
+pub(crate) fn remove(path: &Path) {
+    // If it stays, whoever makes it anew says why.
+    let _ = fs::remove_file(path);
+}
