@@ -9,7 +9,7 @@ use mqtt::{Disconnect, Packet, Unsubscribe};
 use crate::shared::{
     acknowledge, came, come, go, numbers, payloads, publish_all, wait_came, window_of,
 };
-use crate::support::{BOTH, Setup, TestBroker, TestClient, publish, text};
+use crate::support::{BOTH, Setup, TestBroker, TestClient, publish, text, wait_for};
 
 const FILTER: &str = "$share/group/a/#";
 
@@ -34,23 +34,29 @@ fn publish_to_topics(broker: &TestBroker, topics: usize, numbers: std::ops::Rang
     }
 }
 
-/// What came of each topic, acknowledged.
-fn take_by_topic(client: &mut TestClient) -> BTreeMap<String, Vec<String>> {
-    let mut by_topic = BTreeMap::<_, Vec<_>>::new();
-    loop {
-        let received = came(client);
-        if received.is_empty() {
-            return by_topic;
+/// What came to each member of each topic, acknowledged, when so many messages have come in all.
+fn take_by_topic(
+    members: &mut [TestClient],
+    messages: usize,
+) -> Vec<BTreeMap<String, Vec<String>>> {
+    let mut by_member = vec![BTreeMap::<_, Vec<_>>::new(); members.len()];
+    let mut taken = 0;
+    wait_for("messages of all topics", || {
+        for (member, by_topic) in members.iter_mut().zip(&mut by_member) {
+            let received = came(member);
+            acknowledge(member, &received);
+            taken += received.len();
+            for publish in received {
+                let topic = publish.topic.unwrap().as_str().to_owned();
+                by_topic
+                    .entry(topic)
+                    .or_default()
+                    .push(text(&publish.payload));
+            }
         }
-        acknowledge(client, &received);
-        for publish in received {
-            let topic = publish.topic.unwrap().as_str().to_owned();
-            by_topic
-                .entry(topic)
-                .or_default()
-                .push(text(&publish.payload));
-        }
-    }
+        taken >= messages
+    });
+    by_member
 }
 
 #[test]
@@ -63,8 +69,7 @@ fn messages_of_a_topic_stay_with_one_member_in_order() {
         }
         publish_to_topics(&broker, 30, 0..2);
         let mut owner = BTreeMap::new();
-        for (index, member) in members.iter_mut().enumerate() {
-            let by_topic = take_by_topic(member);
+        for (index, by_topic) in take_by_topic(&mut members, 60).into_iter().enumerate() {
             assert!(by_topic.len() > 2, "{index} has {by_topic:?}");
             for (topic, payloads) in by_topic {
                 assert_eq!(payloads, numbers(0..2), "{topic}");
@@ -75,12 +80,12 @@ fn messages_of_a_topic_stay_with_one_member_in_order() {
 
         // What the one that goes has not acknowledged goes to others, and before what comes later.
         publish_to_topics(&broker, 30, 2..4);
-        let [gone, rest @ ..] = members;
+        let [gone, mut rest @ ..] = members;
         go(&broker, gone, false);
         publish_to_topics(&broker, 30, 4..6);
         let mut seen = BTreeSet::new();
-        for (index, mut member) in rest.into_iter().enumerate() {
-            for (topic, payloads) in take_by_topic(&mut member) {
+        for (index, by_topic) in take_by_topic(&mut rest, 120).into_iter().enumerate() {
+            for (topic, payloads) in by_topic {
                 assert_eq!(payloads, numbers(2..6), "{topic}");
                 assert!([0, index + 1].contains(&owner[&topic]), "{topic} has moved");
                 assert!(seen.insert(topic));
