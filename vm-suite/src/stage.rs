@@ -150,12 +150,14 @@ impl Stage {
         Ok(())
     }
 
-    /// Fails when the journal of this boot has something that no scenario asks for.
+    /// Fails when the journal of this boot has something that the scenario does not ask for, since
+    /// it was looked at before.
     pub(crate) fn check_journal(&self, allowed: &[&str]) -> Result<()> {
         let looked_for = "SECCOMP|type=1326|panicked|status=31/SYS|Out of memory|oom-kill|ERROR|\
                           Call Trace|EXT4-fs error|Failed to set up";
         let command = format!(
-            "journalctl --boot --no-pager --output=short-monotonic | grep -E '{looked_for}' || true"
+            "journalctl --boot --no-pager --output=short-monotonic --cursor-file=/run/suite-cursor \
+             | grep -E '{looked_for}' || true"
         );
         let found = self.guest().run(&command)?;
         // systemd says at its start what it was built with.
