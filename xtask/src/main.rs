@@ -65,6 +65,7 @@ enum Task {
     PowerCut(power_cut::Arguments),
     /// The package on a real Debian on an emulated ARM machine: installed, upgraded, its power cut
     /// (root; see docs/vm-suite.md)
+    #[command(disable_help_flag = true)]
     Qemu {
         /// Arguments for the suite, for instance `--short`, `--seed N`, `--deb PATH`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
