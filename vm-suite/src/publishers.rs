@@ -49,8 +49,6 @@ pub(crate) struct Publishers {
     retry_at: Vec<Instant>,
     /// Who was let in on the present connection.
     is_let_in: Vec<bool>,
-    /// When the first of them was let in on the present connections.
-    first_connack: Option<Instant>,
     refused: u64,
 }
 
@@ -73,7 +71,6 @@ impl Publishers {
             promised: (0..count).map(promised).collect(),
             retry_at: vec![Instant::now(); usize::from(count)],
             is_let_in: vec![false; usize::from(count)],
-            first_connack: None,
             refused: 0,
         })
     }
@@ -112,18 +109,13 @@ impl Publishers {
         self.refused
     }
 
-    /// Until each has a connection and is let in; the moment at which the first one was.
-    pub(crate) fn connect(&mut self, mut check: impl FnMut() -> Result<()>) -> Result<Instant> {
+    /// Until each has a connection and is let in.
+    pub(crate) fn connect(&mut self, mut check: impl FnMut() -> Result<()>) -> Result<()> {
         let end = Instant::now() + BOOT_PATIENCE;
-        self.first_connack = None;
         loop {
             self.turn(false)?;
-            let mut is_whole = true;
-            for index in 0..self.promised.len() {
-                is_whole &= self.crowd.kept(index)?.is_open();
-            }
-            if is_whole && let Some(first) = self.first_connack {
-                return Ok(first);
+            if self.is_let_in.iter().all(|is_let_in| *is_let_in) {
+                return Ok(());
             }
             check()?;
             ensure!(Instant::now() < end, "not all clients were let in");
@@ -204,7 +196,6 @@ impl Publishers {
             promised,
             retry_at,
             is_let_in,
-            first_connack,
             refused,
             ..
         } = self;
@@ -223,7 +214,6 @@ impl Publishers {
                 }
                 Happened::Event(Event::Connected { .. }) => {
                     *is_let_in = true;
-                    first_connack.get_or_insert_with(Instant::now);
                     *retry_at.get_mut(index).context("a client")? =
                         Instant::now() + BOOT_PATIENCE * 10;
                 }

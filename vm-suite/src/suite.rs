@@ -1,12 +1,13 @@
 //! The order of things: what is prepared, what is played, and what is kept for a run that goes on.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use tests::cache::Cache;
 
@@ -101,6 +102,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let folder = Cache::locate()?.root().join("vm-suite");
     let life = folder.join("life");
     fs::create_dir_all(&life).with_context(|| format!("make {}", life.display()))?;
+    let _lock = lock(&folder)?;
     let mut state = match options.from {
         Some(cut) => load(&life, cut)?,
         None => State {
@@ -141,6 +143,17 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         });
     }
     Ok(code)
+}
+
+/// Two runs would play on one disk.
+fn lock(folder: &Path) -> Result<File> {
+    let file = File::create(folder.join(".lock")).context("make a lock")?;
+    let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    locked.with_context(|| {
+        let folder = folder.display();
+        format!("another run has {folder}; end it, or set TIDEGATE_CACHE to another folder")
+    })?;
+    Ok(file)
 }
 
 /// A run that goes on has the product on its disk.

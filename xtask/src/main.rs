@@ -78,6 +78,7 @@ enum Task {
     Instructions(instructions::Arguments),
     /// The package on a real Debian on an emulated ARM machine: installed, upgraded, its power cut
     /// (root; see docs/vm-suite.md)
+    #[command(disable_help_flag = true)]
     Qemu {
         /// Arguments for the suite, for instance `--short`, `--seed N`, `--deb PATH`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

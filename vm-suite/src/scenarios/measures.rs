@@ -16,6 +16,8 @@ use crate::stage::{Stage, UNIT};
 
 /// How long nothing happens before the idle process is looked at.
 const QUIET: Duration = Duration::from_secs(5 * 60);
+/// How long devices publish before that.
+const LOAD: Duration = Duration::from_secs(20);
 const CONNECTIONS: usize = 1000;
 /// Bytes of a message of the backlog.
 const MESSAGE_BYTES: usize = 16 << 10;
@@ -35,9 +37,15 @@ struct Memory {
     anonymous: u64,
 }
 
-/// Nothing connected, nothing to do for five minutes.
+/// Devices have published and are gone; nothing is to do for five minutes.
 pub(crate) fn idle(stage: &mut Stage) -> Result<String> {
     begin(stage, true)?;
+    stage.devices.begin_again();
+    let machine = stage.machine.as_mut().context("the machine is off")?;
+    stage.devices.connect(|| machine.check())?;
+    stage.devices.publish_for(LOAD)?;
+    stage.devices.finish()?;
+    stage.devices.server_is_dead()?;
     std::thread::sleep(QUIET);
     Ok(look(stage)?.to_string())
 }

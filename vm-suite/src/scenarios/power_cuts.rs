@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tests::chaos::seeded::Seeded;
 
-use crate::stage::{Boot, Stage, copy, remove};
+use crate::stage::{Stage, copy, remove};
 use crate::write_log::{self, Fate};
 
 /// Load before the power is cut: at least and at most.
@@ -76,16 +76,5 @@ pub(crate) fn play(
         .check_everything(is_full)
         .with_context(|| what.clone())?;
     stage.check_journal(&[]).with_context(|| what.clone())?;
-    let Boot {
-        ready,
-        ready_in_guest,
-        connack,
-    } = boot;
-    Ok(format!(
-        "{what}; READY after {:.1} s ({:.1} s by its clock), CONNACK after {:.1} s; {} records",
-        ready.as_secs_f64(),
-        ready_in_guest.as_secs_f64(),
-        connack.as_secs_f64(),
-        stage.books.records()
-    ))
+    Ok(format!("{what}; {boot}; {} records", stage.books.records()))
 }

@@ -34,12 +34,7 @@ pub(crate) fn reboot(stage: &mut Stage, watchdogs: bool) -> Result<String> {
     let boot = stage.boot_to_service(None, watchdogs)?;
     stage.devices.publish_for(LOAD)?;
     settle(stage)?;
-    Ok(format!(
-        "READY after {:.1} s, CONNACK after {:.1} s; {} records",
-        boot.ready.as_secs_f64(),
-        boot.connack.as_secs_f64(),
-        stage.books.records()
-    ))
+    Ok(format!("{boot}; {} records", stage.books.records()))
 }
 
 /// Upgrades and goes back, while systemd holds the listener's socket: connections wait, and none is

@@ -247,3 +247,12 @@ fn low_identifier_comes_again_when_its_message_is_over() {
     kept.publish("a", b"x", 2, 73).unwrap();
     assert_eq!(ids(&sent(&mut kept)), [3, 1]);
 }
+
+#[test]
+fn server_that_ends_may_say_so_and_nothing_else() {
+    let mut kept = there();
+    let ends = Packet::Disconnect { code: 0x8b };
+    assert_eq!(kept.handle(ends).unwrap(), None);
+    let error = error(&mut kept, Packet::Disconnect { code: 0x82 });
+    assert!(error.contains("Disconnect"), "{error}");
+}
